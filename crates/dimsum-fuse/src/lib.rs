@@ -1,0 +1,3 @@
+//! The FUSE wire protocol: sessions, thread pool, parked requests, resend, take-over.
+
+#![forbid(unsafe_code)]

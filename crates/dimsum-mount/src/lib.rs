@@ -1,0 +1,3 @@
+//! Drivers (FUSE) and the keeper that holds the mounts.
+
+#![forbid(unsafe_code)]

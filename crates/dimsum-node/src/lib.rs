@@ -1,0 +1,3 @@
+//! The server process: requests from the command line, mounts, statistics.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! The only unsafe code of Dimsum: system calls that no safe wrapper covers.

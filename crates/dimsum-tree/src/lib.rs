@@ -1,0 +1,3 @@
+//! The file tree, from OCI layer tars and from directories.
+
+#![forbid(unsafe_code)]
