@@ -1,0 +1,168 @@
+//! From builder to tree: drops what cannot be reached, numbers the rest in path order, in the memory that is there.
+//!
+//! Nothing is copied to a second tree. Names are sorted where they lie; inodes are moved by swapping along the cycles of the
+//! permutation. The only extra memory is the map from old to new numbers, 4 bytes per inode.
+
+use crate::builder::REMOVED;
+use crate::error::{Error, Fault};
+use crate::limits::{MAX_DEPTH, MAX_PATH};
+use crate::record::{Inode, Slot};
+use crate::text::Text;
+use crate::tree::Tree;
+use crate::xattrs::XattrSets;
+
+/// In the map from old to new numbers: not reached (yet).
+const UNREACHED: u32 = u32::MAX;
+
+/// Makes the tree of what can be reached from inode 0.
+pub(crate) fn freeze(
+    mut inodes: Vec<Inode>,
+    mut slots: Vec<Slot>,
+    mut text: Text,
+    xattrs: XattrSets,
+) -> Result<Tree, Error> {
+    slots.retain(|slot| slot.inode != REMOVED);
+    sort(&mut slots, &text);
+    set_ranges(&mut inodes, &slots);
+    let (mut numbers, live) = number(&inodes, &slots, &text)?;
+
+    slots.retain(|slot| new_number(&numbers, slot.parent) != UNREACHED);
+    for slot in &mut slots {
+        slot.parent = new_number(&numbers, slot.parent);
+        slot.inode = new_number(&numbers, slot.inode);
+    }
+    permute(&mut inodes, &mut numbers);
+    drop(numbers);
+    inodes.truncate(live);
+    set_ranges(&mut inodes, &slots);
+    count_links(&mut inodes, &slots);
+
+    inodes.shrink_to_fit();
+    slots.shrink_to_fit();
+    text.shrink();
+    Ok(Tree::from_parts(inodes, slots, text, xattrs))
+}
+
+/// Sorts by directory, then bytewise by name.
+fn sort(slots: &mut [Slot], text: &Text) {
+    let name = |slot: &Slot| text.get(slot.name, usize::from(slot.name_length));
+    slots.sort_unstable_by(|a, b| a.parent.cmp(&b.parent).then_with(|| name(a).cmp(name(b))));
+}
+
+/// Tells each directory where its names are, in slots grouped by directory.
+fn set_ranges(inodes: &mut [Inode], slots: &[Slot]) {
+    for inode in inodes.iter_mut().filter(|inode| inode.is_directory()) {
+        inode.data = 0;
+        inode.reference = 0;
+    }
+    let mut first = 0u32;
+    for group in slots.chunk_by(|a, b| a.parent == b.parent) {
+        let count = u32::try_from(group.len()).expect("MAX_ENTRIES fits 32 bits");
+        if let Some(inode) = group
+            .first()
+            .and_then(|slot| inodes.get_mut(slot.parent as usize))
+        {
+            inode.reference = first;
+            inode.data = u64::from(count);
+        }
+        first += count;
+    }
+}
+
+/// Walks in path order and returns the new number of each inode that is reached, and how many there are.
+fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, usize), Error> {
+    let mut numbers = vec![UNREACHED; inodes.len()];
+    let mut next = 0u32;
+    let mut assign = |old: u32| {
+        let number = numbers
+            .get_mut(old as usize)
+            .expect("slots name inodes of this tree");
+        if *number == UNREACHED {
+            *number = next;
+            next += 1;
+        }
+    };
+    let children = |inode: u32| {
+        let inode = inodes
+            .get(inode as usize)
+            .expect("slots name inodes of this tree");
+        let count = if inode.is_directory() {
+            inode.data as usize
+        } else {
+            0
+        };
+        let first = if inode.is_directory() {
+            inode.reference as usize
+        } else {
+            0
+        };
+        slots
+            .get(first..first + count)
+            .expect("ranges cover the slots")
+            .iter()
+    };
+    assign(0);
+    // One level of the path: the names still to visit, and the path's length up to there.
+    let mut levels = vec![(children(0), 0usize)];
+    let mut path = Vec::new();
+    while let Some((names, length)) = levels.last_mut() {
+        path.truncate(*length);
+        let Some(slot) = names.next() else {
+            levels.pop();
+            continue;
+        };
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(text.get(slot.name, usize::from(slot.name_length)));
+        if path.len() > MAX_PATH {
+            let length = path.len();
+            return Err(Error::entry(path, Fault::PathTooLong { length }));
+        }
+        if levels.len() > MAX_DEPTH {
+            return Err(Error::entry(path, Fault::TooDeep));
+        }
+        assign(slot.inode);
+        let below = children(slot.inode);
+        if below.len() > 0 {
+            levels.push((below, path.len()));
+        }
+    }
+    Ok((numbers, next as usize))
+}
+
+fn new_number(numbers: &[u32], old: u32) -> u32 {
+    *numbers
+        .get(old as usize)
+        .expect("slots name inodes of this tree")
+}
+
+/// Moves each inode to its new number; those without one end up behind the others. Uses up `numbers`.
+fn permute(inodes: &mut [Inode], numbers: &mut [u32]) {
+    for row in 0..inodes.len() {
+        // Each swap puts one inode where it belongs for good, so this is linear over all rows.
+        while let Some(&target) = numbers.get(row)
+            && target != UNREACHED
+            && target as usize != row
+        {
+            inodes.swap(row, target as usize);
+            numbers.swap(row, target as usize);
+        }
+    }
+}
+
+/// Counts names; a directory has two and one for each subdirectory.
+fn count_links(inodes: &mut [Inode], slots: &[Slot]) {
+    for inode in inodes.iter_mut() {
+        inode.nlink = if inode.is_directory() { 2 } else { 0 };
+    }
+    for slot in slots {
+        let directory = inodes
+            .get(slot.inode as usize)
+            .is_some_and(Inode::is_directory);
+        let counted = if directory { slot.parent } else { slot.inode };
+        if let Some(inode) = inodes.get_mut(counted as usize) {
+            inode.nlink += 1;
+        }
+    }
+}
