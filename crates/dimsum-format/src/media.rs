@@ -1,0 +1,45 @@
+//! Media types and annotation keys (`docs/format.md`, section 8).
+
+/// A pack. The prefix makes containerd count it as a layer.
+pub const PACK: &str = "application/vnd.oci.image.layer.dimsum.pack.v1+zstd";
+/// A meta.
+pub const META: &str = "application/vnd.oci.image.layer.dimsum.meta.v1+zstd";
+/// An OCI image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image config.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Docker's manifest, schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker's manifest list.
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// OCI layer: plain tar.
+pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+/// OCI layer: gzip.
+pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// OCI layer: zstd.
+pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Docker layer: gzip.
+pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// Docker layer: plain tar.
+pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+/// On every layer: digest of the meta blob. containerd hands annotations of this prefix to a snapshotter.
+pub const ANNOTATION_META: &str = "containerd.io/snapshot/dimsum.meta";
+/// On every layer: the meta root.
+pub const ANNOTATION_ROOT: &str = "containerd.io/snapshot/dimsum.root";
+/// On a pack: diff_id of the source layer.
+pub const ANNOTATION_SOURCE_DIFF_ID: &str = "io.dimsum.source.diff-id";
+/// On a pack: chain id of the source layer.
+pub const ANNOTATION_SOURCE_CHAIN_ID: &str = "io.dimsum.source.chain-id";
+/// On the manifest: format version.
+pub const ANNOTATION_FORMAT: &str = "io.dimsum.format";
+/// On the manifest: encoder id.
+pub const ANNOTATION_ENCODER: &str = "io.dimsum.encoder";
+/// On the manifest: canonical options.
+pub const ANNOTATION_OPTIONS: &str = "io.dimsum.options";
+/// On the manifest: digest of the manifest that was converted.
+pub const ANNOTATION_SOURCE_MANIFEST: &str = "io.dimsum.source.manifest";
+/// In an OCI layout's index: the tag.
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -1,0 +1,302 @@
+//! The frame of a pack: skippable frames and the footer, and the layer meta's own footer.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::digest::Blake3;
+use crate::error::FormatError;
+use crate::limits::{MAX_CHUNKS, MAX_META_BYTES};
+use crate::map::{DEVICE_ROW, FRAME_ROW};
+use crate::{BLOCK, BLOCK_U64};
+
+/// Format version of packs and metas.
+pub const VERSION: u32 = 1;
+/// Magic of the skippable frame that holds the layer meta.
+pub const SKIPPABLE_LAYER_META: u32 = 0x184D_2A5C;
+/// Magic of the skippable frame that holds the pack footer.
+pub const SKIPPABLE_FOOTER: u32 = 0x184D_2A5D;
+/// Bytes before the payload of a skippable frame.
+pub const SKIPPABLE_HEADER: usize = 8;
+/// Bytes of uncompressed layer meta or meta per zstd frame: what a piecewise fetch costs at least.
+pub const META_FRAME: usize = 128 << 10;
+/// Bytes of the pack footer with the header of its skippable frame.
+pub const FOOTER_BYTES: usize = SKIPPABLE_HEADER + size_of::<FooterBytes>();
+/// Bytes of the footer of a meta or layer meta.
+pub const META_FOOTER_BYTES: usize = 64;
+
+const PACK_MAGIC: [u8; 8] = *b"DIMSUMP1";
+const LAYER_META_MAGIC: [u8; 8] = *b"DIMSUML1";
+
+/// Returns the header of a skippable frame.
+///
+/// # Errors
+/// If the payload does not fit the 32-bit length.
+pub fn skippable_header(magic: u32, payload: u64) -> Result<[u8; SKIPPABLE_HEADER], FormatError> {
+    let length = u32::try_from(payload).map_err(|_| FormatError::Limit {
+        part: "skippable frame",
+        value: payload,
+        limit: u64::from(u32::MAX),
+    })?;
+    let mut header = [0; SKIPPABLE_HEADER];
+    let (first, second) = header.split_at_mut(4);
+    first.copy_from_slice(&magic.to_le_bytes());
+    second.copy_from_slice(&length.to_le_bytes());
+    Ok(header)
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct FooterBytes {
+    magic: [u8; 8],
+    version: U32,
+    flags: U32,
+    layer_meta_offset: U64,
+    layer_meta_length: U64,
+    layer_meta_compressed: U32,
+    reserved: U32,
+    layer_meta_digest: [u8; 32],
+}
+
+/// What the last bytes of a pack say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackFooter {
+    /// Offset of the skippable frame with the layer meta: the length of all chunk frames.
+    pub layer_meta_offset: u64,
+    /// Length of the uncompressed layer meta.
+    pub layer_meta_length: u64,
+    /// Length of the compressed layer meta.
+    pub layer_meta_compressed: u32,
+    /// BLAKE3 of the uncompressed layer meta.
+    pub layer_meta_digest: Blake3,
+}
+
+impl PackFooter {
+    /// Returns the skippable frame that ends a pack.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let payload = FooterBytes {
+            magic: PACK_MAGIC,
+            version: VERSION.into(),
+            flags: 0.into(),
+            layer_meta_offset: self.layer_meta_offset.into(),
+            layer_meta_length: self.layer_meta_length.into(),
+            layer_meta_compressed: self.layer_meta_compressed.into(),
+            reserved: 0.into(),
+            layer_meta_digest: *self.layer_meta_digest.as_bytes(),
+        };
+        let header = skippable_header(SKIPPABLE_FOOTER, size_of::<FooterBytes>() as u64).expect("72 bytes fit");
+        [header.as_slice(), payload.as_bytes()].concat()
+    }
+
+    /// Parses the last [`FOOTER_BYTES`] of a pack of `pack_length` bytes.
+    ///
+    /// # Errors
+    /// If they are not a footer, or what it says does not fit the pack.
+    pub fn parse(tail: &[u8], pack_length: u64) -> Result<Self, FormatError> {
+        let part = "pack footer";
+        let have = tail.len() as u64;
+        let (header, payload) = tail.split_first_chunk::<SKIPPABLE_HEADER>().ok_or(FormatError::Truncated {
+            part,
+            need: FOOTER_BYTES as u64,
+            have,
+        })?;
+        if *header != skippable_header(SKIPPABLE_FOOTER, size_of::<FooterBytes>() as u64)? {
+            return Err(FormatError::Magic { part });
+        }
+        let bytes = FooterBytes::ref_from_bytes(payload).map_err(|_| FormatError::Truncated {
+            part,
+            need: FOOTER_BYTES as u64,
+            have,
+        })?;
+        check_head(part, bytes.magic, PACK_MAGIC, bytes.version.get(), bytes.flags.get())?;
+        if bytes.reserved.get() != 0 {
+            return Err(FormatError::Value {
+                part: "reserved field of the pack footer",
+                value: u64::from(bytes.reserved.get()),
+            });
+        }
+        let footer = Self {
+            layer_meta_offset: bytes.layer_meta_offset.get(),
+            layer_meta_length: bytes.layer_meta_length.get(),
+            layer_meta_compressed: bytes.layer_meta_compressed.get(),
+            layer_meta_digest: Blake3::new(bytes.layer_meta_digest),
+        };
+        check_meta_length("layer meta", footer.layer_meta_length)?;
+        let end = (SKIPPABLE_HEADER as u64 + FOOTER_BYTES as u64)
+            .checked_add(u64::from(footer.layer_meta_compressed))
+            .and_then(|rest| rest.checked_add(footer.layer_meta_offset));
+        if end != Some(pack_length) {
+            return Err(FormatError::Mismatch {
+                part: "length of the pack",
+                said: end.unwrap_or(u64::MAX),
+                is: pack_length,
+            });
+        }
+        Ok(footer)
+    }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct LayerFooterBytes {
+    magic: [u8; 8],
+    version: U32,
+    flags: U32,
+    erofs_blocks: U32,
+    blocks: U32,
+    chunks: U32,
+    references: U32,
+    files: U32,
+    reserved: [u8; 28],
+}
+
+/// The counts of a layer meta; they give the place of each of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerMetaFooter {
+    /// Blocks of the layer's EROFS image.
+    pub erofs_blocks: u32,
+    /// Blocks of the pack's device.
+    pub blocks: u32,
+    /// Chunks of the pack.
+    pub chunks: u32,
+    /// Devices of other packs that the layer refers to.
+    pub references: u32,
+    /// Rows of the file table.
+    pub files: u32,
+}
+
+/// Bytes of a reference row.
+pub const REFERENCE_ROW: usize = 36;
+/// Bytes of a file table row.
+pub const FILE_ROW: usize = 40;
+
+impl LayerMetaFooter {
+    /// Length of the whole uncompressed layer meta in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        let rows = u64::from(self.chunks) * (DEVICE_ROW + FRAME_ROW) as u64
+            + u64::from(self.references) * REFERENCE_ROW as u64
+            + u64::from(self.files) * FILE_ROW as u64;
+        (u64::from(self.erofs_blocks) * BLOCK_U64 + rows + META_FOOTER_BYTES as u64).next_multiple_of(BLOCK_U64)
+    }
+
+    /// Returns the footer.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; META_FOOTER_BYTES] {
+        let bytes = LayerFooterBytes {
+            magic: LAYER_META_MAGIC,
+            version: VERSION.into(),
+            flags: 0.into(),
+            erofs_blocks: self.erofs_blocks.into(),
+            blocks: self.blocks.into(),
+            chunks: self.chunks.into(),
+            references: self.references.into(),
+            files: self.files.into(),
+            reserved: [0; 28],
+        };
+        zerocopy::transmute!(bytes)
+    }
+
+    /// Parses the footer of a layer meta of `length` bytes.
+    ///
+    /// # Errors
+    /// If it is none, or its counts are above the limits or do not give `length`.
+    pub fn parse(footer: &[u8], length: u64) -> Result<Self, FormatError> {
+        let part = "layer meta footer";
+        let bytes = LayerFooterBytes::ref_from_bytes(footer).map_err(|_| FormatError::Truncated {
+            part,
+            need: META_FOOTER_BYTES as u64,
+            have: footer.len() as u64,
+        })?;
+        check_head(part, bytes.magic, LAYER_META_MAGIC, bytes.version.get(), bytes.flags.get())?;
+        let parsed = Self {
+            erofs_blocks: bytes.erofs_blocks.get(),
+            blocks: bytes.blocks.get(),
+            chunks: bytes.chunks.get(),
+            references: bytes.references.get(),
+            files: bytes.files.get(),
+        };
+        if u64::from(parsed.chunks) > MAX_CHUNKS {
+            return Err(FormatError::Limit { part: "chunks", value: u64::from(parsed.chunks), limit: MAX_CHUNKS });
+        }
+        check_meta_length("layer meta", length)?;
+        if parsed.length() != length {
+            return Err(FormatError::Mismatch { part: "length of the layer meta", said: parsed.length(), is: length });
+        }
+        Ok(parsed)
+    }
+}
+
+/// Checks magic, version and flags, which all footers have first.
+pub(crate) fn check_head(
+    part: &'static str,
+    magic: [u8; 8],
+    must: [u8; 8],
+    version: u32,
+    flags: u32,
+) -> Result<(), FormatError> {
+    if magic != must {
+        return Err(FormatError::Magic { part });
+    }
+    if version != VERSION {
+        return Err(FormatError::Version { part, version });
+    }
+    if flags != 0 {
+        return Err(FormatError::Value { part: "flags", value: u64::from(flags) });
+    }
+    Ok(())
+}
+
+/// A meta is a whole number of blocks, at least one, and within the limit.
+pub(crate) fn check_meta_length(part: &'static str, length: u64) -> Result<(), FormatError> {
+    if length > MAX_META_BYTES {
+        return Err(FormatError::Limit { part, value: length, limit: MAX_META_BYTES });
+    }
+    if length == 0 || !length.is_multiple_of(BLOCK_U64) {
+        return Err(FormatError::Mismatch {
+            part,
+            said: length,
+            is: length.next_multiple_of(BLOCK_U64).max(BLOCK as u64),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn footers_have_the_sizes_of_the_document() {
+        assert_eq!(FOOTER_BYTES, 80);
+        assert_eq!(size_of::<LayerFooterBytes>(), META_FOOTER_BYTES);
+    }
+
+    #[test]
+    fn a_pack_footer_reads_back_and_must_fit_the_pack() {
+        let footer = PackFooter {
+            layer_meta_offset: 1000,
+            layer_meta_length: 8192,
+            layer_meta_compressed: 500,
+            layer_meta_digest: Blake3::of(b"x"),
+        };
+        let length = 1000 + 8 + 500 + 80;
+        assert_eq!(PackFooter::parse(&footer.to_bytes(), length).unwrap(), footer);
+        assert!(PackFooter::parse(&footer.to_bytes(), length + 1).is_err());
+        for at in 0..FOOTER_BYTES - 40 {
+            let mut bytes = footer.to_bytes();
+            bytes[at] ^= 0x80;
+            // The length of the uncompressed layer meta is proven by its digest only.
+            assert!(PackFooter::parse(&bytes, length).is_err() || (32..40).contains(&at), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_counts_of_a_layer_meta_give_its_length() {
+        let footer = LayerMetaFooter { erofs_blocks: 2, blocks: 9, chunks: 100, references: 1, files: 3 };
+        let length = footer.length();
+        assert_eq!(length, (2 * 4096 + 4000 + 36 + 120 + 64u64).next_multiple_of(4096));
+        assert_eq!(LayerMetaFooter::parse(&footer.to_bytes(), length).unwrap(), footer);
+        assert!(LayerMetaFooter::parse(&footer.to_bytes(), length + 4096).is_err());
+    }
+}
