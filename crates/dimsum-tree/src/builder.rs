@@ -8,10 +8,9 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use crate::error::{Error, Fault};
-use crate::freeze;
+use crate::freeze::Sorted;
 use crate::limits::{
-    MAX_DEVICE_MAJOR, MAX_DEVICE_MINOR, MAX_ENTRIES, MAX_FILE_SIZE, MAX_ID, MAX_INODES, MAX_NAME,
-    MAX_SYMLINK_TARGET,
+    MAX_DEVICE_MAJOR, MAX_DEVICE_MINOR, MAX_ENTRIES, MAX_FILE_SIZE, MAX_ID, MAX_INODES, MAX_NAME, MAX_SYMLINK_TARGET,
 };
 use crate::record::{Inode, Slot};
 use crate::text::Text;
@@ -69,18 +68,10 @@ impl TreeBuilder {
         let hasher = RandomState::new();
         let mut index = HashTable::with_capacity(slots.len());
         for (row, slot) in (0u32..).zip(&slots) {
-            index.insert_unique(slot_hash(&hasher, &text, slot), row, |&row| {
-                slot_hash(&hasher, &text, at(&slots, row))
-            });
+            index
+                .insert_unique(slot_hash(&hasher, &text, slot), row, |&row| slot_hash(&hasher, &text, at(&slots, row)));
         }
-        Self {
-            inodes,
-            slots,
-            text,
-            xattrs: XattrInterner::from_sets(xattrs),
-            index,
-            hasher,
-        }
+        Self { inodes, slots, text, xattrs: XattrInterner::from_sets(xattrs), index, hasher }
     }
 
     /// Adds a new inode under a name that is free.
@@ -117,16 +108,10 @@ impl TreeBuilder {
     /// Takes a name away, and with it all that is below it; returns what it stood for. Other names of a file stay.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let hash = self.hasher.hash_one((parent.0, name));
-        let Self {
-            slots, text, index, ..
-        } = self;
-        let found = index
-            .find_entry(hash, |&row| is_slot(text, at(slots, row), parent, name))
-            .ok()?;
+        let Self { slots, text, index, .. } = self;
+        let found = index.find_entry(hash, |&row| is_slot(text, at(slots, row), parent, name)).ok()?;
         let (row, _) = found.remove();
-        let slot = slots
-            .get_mut(row as usize)
-            .expect("rows come from the index");
+        let slot = slots.get_mut(row as usize).expect("rows come from the index");
         Some(NodeId(std::mem::replace(&mut slot.inode, REMOVED)))
     }
 
@@ -134,19 +119,14 @@ impl TreeBuilder {
     #[must_use]
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let hash = self.hasher.hash_one((parent.0, name));
-        let row = self.index.find(hash, |&row| {
-            is_slot(&self.text, at(&self.slots, row), parent, name)
-        })?;
+        let row = self.index.find(hash, |&row| is_slot(&self.text, at(&self.slots, row), parent, name))?;
         Some(NodeId(at(&self.slots, *row).inode))
     }
 
     /// Returns an inode as it stands; `nlink` is counted only when the tree is finished.
     #[must_use]
     pub fn inode(&self, node: NodeId) -> Inode {
-        *self
-            .inodes
-            .get(node.0 as usize)
-            .expect("nodes come from this builder")
+        *self.inodes.get(node.0 as usize).expect("nodes come from this builder")
     }
 
     /// Returns a symbolic link's target, nothing for other types.
@@ -193,34 +173,29 @@ impl TreeBuilder {
     ///
     /// A path that is too long or too deep.
     pub fn finish(self) -> Result<Tree, Error> {
-        let Self {
-            inodes,
-            slots,
-            text,
-            xattrs,
-            index,
-            hasher: _,
-        } = self;
+        self.sort().finish()
+    }
+
+    /// Puts the names in order, for a last look before they are numbered.
+    pub(crate) fn sort(self) -> Sorted {
+        let Self { inodes, slots, text, xattrs, index, hasher: _ } = self;
         // The table must be gone before the sort: both together would be the peak of a conversion.
         drop(index);
-        freeze::freeze(inodes, slots, text, xattrs.into_sets())
+        Sorted::new(inodes, slots, text, xattrs)
     }
 
     /// Adds an inode without a name yet.
-    pub(crate) fn add_inode(
-        &mut self,
-        kind: Kind<'_>,
-        metadata: &Metadata<'_>,
-    ) -> Result<NodeId, Fault> {
+    pub(crate) fn add_inode(&mut self, kind: Kind<'_>, metadata: &Metadata<'_>) -> Result<NodeId, Fault> {
         check_kind(kind)?;
         check_metadata(metadata)?;
         if self.inodes.len() >= MAX_INODES {
-            return Err(Fault::TreeTooLarge {
-                what: "inodes",
-                limit: MAX_INODES,
-            });
+            return Err(Fault::TreeTooLarge { what: "inodes", limit: MAX_INODES });
         }
-        let mut inode = record(kind, metadata, self.xattrs.intern(metadata.xattrs)?);
+        let xattrs = match kind {
+            Kind::Whiteout => 0,
+            _ => self.xattrs.intern(metadata.xattrs)?,
+        };
+        let mut inode = record(kind, metadata, xattrs);
         if let Kind::Symlink { target } = kind {
             inode.reference = self.text.push(target)?;
         }
@@ -232,31 +207,14 @@ impl TreeBuilder {
     /// Adds a name that has been checked.
     fn add_name(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), Fault> {
         if self.slots.len() >= MAX_ENTRIES {
-            return Err(Fault::TreeTooLarge {
-                what: "names",
-                limit: MAX_ENTRIES,
-            });
+            return Err(Fault::TreeTooLarge { what: "names", limit: MAX_ENTRIES });
         }
         let row = u32::try_from(self.slots.len()).expect("MAX_ENTRIES fits 32 bits");
-        let name_length =
-            u8::try_from(name.len()).map_err(|_| Fault::NameTooLong { length: name.len() })?;
+        let name_length = u8::try_from(name.len()).map_err(|_| Fault::NameTooLong { length: name.len() })?;
         let start = self.text.push(name)?;
-        self.slots.push(Slot {
-            parent: parent.0,
-            inode: node.0,
-            name: start,
-            name_length,
-        });
-        let Self {
-            slots,
-            text,
-            index,
-            hasher,
-            ..
-        } = self;
-        index.insert_unique(hasher.hash_one((parent.0, name)), row, |&row| {
-            slot_hash(hasher, text, at(slots, row))
-        });
+        self.slots.push(Slot { parent: parent.0, inode: node.0, name: start, name_length });
+        let Self { slots, text, index, hasher, .. } = self;
+        index.insert_unique(hasher.hash_one((parent.0, name)), row, |&row| slot_hash(hasher, text, at(slots, row)));
         Ok(())
     }
 
@@ -266,17 +224,11 @@ impl TreeBuilder {
         if !self.inode(parent).is_directory() {
             return Err(Fault::NotADirectory);
         }
-        if self.lookup(parent, name).is_some() {
-            Err(Fault::Exists)
-        } else {
-            Ok(())
-        }
+        if self.lookup(parent, name).is_some() { Err(Fault::Exists) } else { Ok(()) }
     }
 
     fn inode_mut(&mut self, node: NodeId) -> &mut Inode {
-        self.inodes
-            .get_mut(node.0 as usize)
-            .expect("nodes come from this builder")
+        self.inodes.get_mut(node.0 as usize).expect("nodes come from this builder")
     }
 }
 
@@ -301,12 +253,8 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), Fault> {
 fn check_kind(kind: Kind<'_>) -> Result<(), Fault> {
     match kind {
         Kind::Regular { size, .. } if size > MAX_FILE_SIZE => Err(Fault::FileTooLarge { size }),
-        Kind::Symlink { target }
-            if target.is_empty() || target.len() > MAX_SYMLINK_TARGET || target.contains(&0) =>
-        {
-            Err(Fault::SymlinkTarget {
-                length: target.len(),
-            })
+        Kind::Symlink { target } if target.is_empty() || target.len() > MAX_SYMLINK_TARGET || target.contains(&0) => {
+            Err(Fault::SymlinkTarget { length: target.len() })
         }
         Kind::CharDevice(Device { major: 0, minor: 0 }) => Err(Fault::DeviceZero),
         Kind::CharDevice(Device { major, minor }) | Kind::BlockDevice(Device { major, minor })
@@ -323,14 +271,10 @@ fn check_metadata(metadata: &Metadata<'_>) -> Result<(), Fault> {
         return Err(Fault::Id);
     }
     if metadata.permissions > 0o7777 {
-        return Err(Fault::Permissions {
-            mode: metadata.permissions,
-        });
+        return Err(Fault::Permissions { mode: metadata.permissions });
     }
     if metadata.mtime.nanoseconds >= 1_000_000_000 {
-        return Err(Fault::Time {
-            nanoseconds: metadata.mtime.nanoseconds,
-        });
+        return Err(Fault::Time { nanoseconds: metadata.mtime.nanoseconds });
     }
     Ok(())
 }
@@ -347,6 +291,13 @@ fn record(kind: Kind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
         Kind::Fifo => (FileType::Fifo, 0, 0, false),
         Kind::Socket => (FileType::Socket, 0, 0, false),
         Kind::Whiteout => (FileType::CharDevice, 0, 0, true),
+    };
+    let metadata = &match kind {
+        // A whiteout is only a name, whatever its source made it of.
+        Kind::Whiteout => Metadata { permissions: 0, ..Metadata::IMPLICIT_DIRECTORY },
+        // Linux shows no other mode, and sources differ in what they write.
+        Kind::Symlink { .. } => Metadata { permissions: 0o777, ..*metadata },
+        _ => *metadata,
     };
     Inode {
         mtime_seconds: metadata.mtime.seconds,
@@ -372,8 +323,5 @@ fn is_slot(text: &Text, slot: &Slot, parent: NodeId, name: &[u8]) -> bool {
 }
 
 fn slot_hash(hasher: &RandomState, text: &Text, slot: &Slot) -> u64 {
-    hasher.hash_one((
-        slot.parent,
-        text.get(slot.name, usize::from(slot.name_length)),
-    ))
+    hasher.hash_one((slot.parent, text.get(slot.name, usize::from(slot.name_length))))
 }

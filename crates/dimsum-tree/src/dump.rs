@@ -48,9 +48,7 @@ impl fmt::Display for DumpEntry<'_> {
             FileType::Directory if inode.is_opaque() => f.write_str(" opaque")?,
             FileType::Directory | FileType::Fifo | FileType::Socket => {}
         }
-        self.xattrs
-            .iter()
-            .try_for_each(|xattr| write!(f, " {xattr:?}"))
+        self.xattrs.iter().try_for_each(|xattr| write!(f, " {xattr:?}"))
     }
 }
 
@@ -69,13 +67,7 @@ impl Tree {
     /// Visits the root and then every name in path order, with its whole path and attributes.
     #[must_use]
     pub fn dump(&self) -> Dump<'_> {
-        Dump {
-            tree: self,
-            walk: self.walk(),
-            path: Vec::new(),
-            lengths: Vec::new(),
-            root_done: false,
-        }
+        Dump { tree: self, walk: self.walk(), path: Vec::new(), lengths: Vec::new(), root_done: false }
     }
 }
 
@@ -87,8 +79,7 @@ impl<'t> Iterator for Dump<'t> {
         let id = if self.root_done {
             let entry = self.walk.next()?;
             self.lengths.truncate(entry.depth - 1);
-            self.path
-                .truncate(self.lengths.last().copied().unwrap_or(0));
+            self.path.truncate(self.lengths.last().copied().unwrap_or(0));
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
@@ -100,12 +91,6 @@ impl<'t> Iterator for Dump<'t> {
             InodeId::ROOT
         };
         let inode = tree.inode(id);
-        Some(DumpEntry {
-            path: self.path.clone(),
-            id,
-            inode,
-            target: tree.symlink_target(id),
-            xattrs: tree.xattrs(id),
-        })
+        Some(DumpEntry { path: self.path.clone(), id, inode, target: tree.symlink_target(id), xattrs: tree.xattrs(id) })
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, and with which entry.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// A path inside a tree as an error shows it: any bytes, escaped where they are not printable.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -20,6 +20,12 @@ impl From<&[u8]> for PathName {
     }
 }
 
+impl From<u8> for PathName {
+    fn from(byte: u8) -> Self {
+        Self(Box::new([byte]))
+    }
+}
+
 impl From<Vec<u8>> for PathName {
     fn from(path: Vec<u8>) -> Self {
         Self(path.into())
@@ -28,11 +34,7 @@ impl From<Vec<u8>> for PathName {
 
 impl fmt::Display for PathName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            f.write_str("/")
-        } else {
-            write!(f, "{}", self.0.escape_ascii())
-        }
+        if self.0.is_empty() { f.write_str("/") } else { write!(f, "{}", self.0.escape_ascii()) }
     }
 }
 
@@ -55,19 +57,51 @@ pub enum Error {
         #[source]
         fault: Fault,
     },
+    /// The archive is broken, or says something that cannot be followed.
+    #[error("at byte {offset} of the archive: {fault}")]
+    Archive {
+        /// Where, in the uncompressed archive.
+        offset: u64,
+        /// What is wrong there.
+        #[source]
+        fault: Fault,
+    },
+    /// The source could not be read (or decompressed: see [`LayerDecoder`](crate::LayerDecoder)).
+    #[error("cannot read the archive after byte {offset}")]
+    Read {
+        /// Bytes that could be read.
+        offset: u64,
+        /// Why not more.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Error {
     /// Returns the refusal of one entry.
     pub(crate) fn entry(path: impl Into<PathName>, fault: impl Into<Fault>) -> Self {
-        Self::Entry {
-            path: path.into(),
-            fault: fault.into(),
-        }
+        Self::Entry { path: path.into(), fault: fault.into() }
     }
 }
 
-/// What is wrong with one entry.
+/// Why a source could not be read: its own fault, or the sink's.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError<E> {
+    /// The source.
+    #[error(transparent)]
+    Tree(#[from] Error),
+    /// The sink could not take the content of a file.
+    #[error("cannot store the content of {path}")]
+    Sink {
+        /// The file as the source names it.
+        path: PathName,
+        /// What the sink says.
+        #[source]
+        source: E,
+    },
+}
+
+/// What is wrong with one entry, or at one place of an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -108,10 +142,7 @@ pub enum Fault {
         length: usize,
     },
     /// A file beyond [`MAX_FILE_SIZE`](crate::limits::MAX_FILE_SIZE).
-    #[error(
-        "a size of {size} bytes; the limit is {}",
-        crate::limits::MAX_FILE_SIZE
-    )]
+    #[error("a size of {size} bytes; the limit is {}", crate::limits::MAX_FILE_SIZE)]
     FileTooLarge {
         /// The size it claims.
         size: u64,
@@ -142,20 +173,14 @@ pub enum Fault {
     /// The character device 0:0.
     #[error("a character device 0:0, which overlayfs takes for a deleted file")]
     DeviceZero,
-    /// An xattr name that is empty, holds NUL, or is beyond [`MAX_XATTR_NAME`](crate::limits::MAX_XATTR_NAME).
-    #[error(
-        "an extended attribute's name of {length} bytes, or with NUL in it; 1 to {} are possible",
-        crate::limits::MAX_XATTR_NAME
-    )]
+    /// An xattr name beyond [`MAX_XATTR_NAME`](crate::limits::MAX_XATTR_NAME), with NUL in it, or with a prefix that is not one of files.
+    #[error("{name} is not a name of an extended attribute that files can have")]
     XattrName {
-        /// Bytes of the name.
-        length: usize,
+        /// The attribute.
+        name: PathName,
     },
     /// An xattr value beyond [`MAX_XATTR_VALUE`](crate::limits::MAX_XATTR_VALUE).
-    #[error(
-        "the extended attribute {name} has {length} bytes; the limit is {}",
-        crate::limits::MAX_XATTR_VALUE
-    )]
+    #[error("the extended attribute {name} has {length} bytes; the limit is {}", crate::limits::MAX_XATTR_VALUE)]
     XattrValue {
         /// The attribute.
         name: PathName,
@@ -170,10 +195,7 @@ pub enum Fault {
     },
     /// All xattrs together are beyond [`MAX_XATTR_BYTES`](crate::limits::MAX_XATTR_BYTES) or
     /// [`MAX_XATTR_LIST`](crate::limits::MAX_XATTR_LIST).
-    #[error(
-        "{bytes} bytes of extended attributes; the limit is {}",
-        crate::limits::MAX_XATTR_BYTES
-    )]
+    #[error("{bytes} bytes of extended attributes; the limit is {}", crate::limits::MAX_XATTR_BYTES)]
     XattrBytes {
         /// Their sum.
         bytes: usize,
@@ -185,5 +207,80 @@ pub enum Fault {
         what: &'static str,
         /// The limit.
         limit: usize,
+    },
+    /// A header whose checksum is not that of its bytes.
+    #[error("not a tar header: the checksum is wrong")]
+    Checksum,
+    /// One block of zeros in the middle of an archive.
+    #[error("one block of zeros between entries; the end of an archive has two")]
+    LoneZeroBlock,
+    /// The archive ends before what it announced.
+    #[error("the archive ends too early")]
+    Truncated,
+    /// A field that should hold a number.
+    #[error("{field} is not a number in range")]
+    Number {
+        /// The field.
+        field: &'static str,
+    },
+    /// An extended header beyond [`MAX_EXTENDED_HEADER`](crate::limits::MAX_EXTENDED_HEADER).
+    #[error("extended headers of more than {} bytes", crate::limits::MAX_EXTENDED_HEADER)]
+    ExtendedTooLarge,
+    /// A record of an extended header that is not `LENGTH KEY=VALUE`.
+    #[error("a malformed record in an extended header")]
+    ExtendedRecord,
+    /// Two extended headers of one kind before one entry.
+    #[error("two extended headers of one kind for one entry")]
+    ExtendedTwice,
+    /// An extended header, and no entry behind it.
+    #[error("an extended header without an entry")]
+    ExtendedAlone,
+    /// A global header that gives all entries one path or length.
+    #[error("a global extended header sets {key}")]
+    GlobalRecord {
+        /// The record's key.
+        key: PathName,
+    },
+    /// An entry of a type that is no file.
+    #[error("entries of type {flag} are not known")]
+    UnknownType {
+        /// The type's letter.
+        flag: PathName,
+    },
+    /// A sparse file's map is malformed, or does not fit the file.
+    #[error("a malformed map of a sparse file")]
+    SparseMap,
+    /// A sparse file in too many pieces.
+    #[error("a sparse file of more than {limit} pieces")]
+    TooManySegments {
+        /// The limit.
+        limit: usize,
+    },
+    /// The name leads out of the root, or could.
+    #[error("a name with .. in it")]
+    DotDot,
+    /// Something but a directory in the root's place.
+    #[error("the root is not a directory")]
+    Root,
+    /// More symbolic links on the way to a parent than Linux follows.
+    #[error("more than {limit} symbolic links on the way")]
+    SymlinkLoop {
+        /// The limit.
+        limit: usize,
+    },
+    /// A hard link to a name that is neither in this layer so far nor below.
+    #[error("a hard link to {target}, which is not there")]
+    LinkTarget {
+        /// The target as the source names it.
+        target: PathName,
+    },
+    /// A whiteout that is a directory, or a name below one.
+    #[error("a directory with the name of a whiteout")]
+    WhiteoutDirectory,
+    /// An xattr that overlayfs takes for its own.
+    #[error("the extended attribute {name}, which overlayfs takes for its own")]
+    OverlayXattr {
+        /// The attribute.
+        name: PathName,
     },
 }

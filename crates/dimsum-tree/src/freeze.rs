@@ -3,44 +3,72 @@
 //! Nothing is copied to a second tree. Names are sorted where they lie; inodes are moved by swapping along the cycles of the
 //! permutation. The only extra memory is the map from old to new numbers, 4 bytes per inode.
 
+use std::ops::Range;
+
 use crate::builder::REMOVED;
 use crate::error::{Error, Fault};
 use crate::limits::{MAX_DEPTH, MAX_PATH};
 use crate::record::{Inode, Slot};
 use crate::text::Text;
 use crate::tree::Tree;
-use crate::xattrs::XattrSets;
+use crate::xattrs::XattrInterner;
 
 /// In the map from old to new numbers: not reached (yet).
 const UNREACHED: u32 = u32::MAX;
 
-/// Makes the tree of what can be reached from inode 0.
-pub(crate) fn freeze(
-    mut inodes: Vec<Inode>,
-    mut slots: Vec<Slot>,
-    mut text: Text,
-    xattrs: XattrSets,
-) -> Result<Tree, Error> {
-    slots.retain(|slot| slot.inode != REMOVED);
-    sort(&mut slots, &text);
-    set_ranges(&mut inodes, &slots);
-    let (mut numbers, live) = number(&inodes, &slots, &text)?;
+/// A builder's memory with the names in order: directories know their ranges, nothing is numbered yet.
+#[derive(Debug)]
+pub(crate) struct Sorted {
+    pub(crate) inodes: Vec<Inode>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) text: Text,
+    pub(crate) xattrs: XattrInterner,
+}
 
-    slots.retain(|slot| new_number(&numbers, slot.parent) != UNREACHED);
-    for slot in &mut slots {
-        slot.parent = new_number(&numbers, slot.parent);
-        slot.inode = new_number(&numbers, slot.inode);
+impl Sorted {
+    /// Puts the names in order.
+    pub(crate) fn new(mut inodes: Vec<Inode>, mut slots: Vec<Slot>, text: Text, xattrs: XattrInterner) -> Self {
+        slots.retain(|slot| slot.inode != REMOVED);
+        sort(&mut slots, &text);
+        set_ranges(&mut inodes, &slots);
+        Self { inodes, slots, text, xattrs }
     }
-    permute(&mut inodes, &mut numbers);
-    drop(numbers);
-    inodes.truncate(live);
-    set_ranges(&mut inodes, &slots);
-    count_links(&mut inodes, &slots);
 
-    inodes.shrink_to_fit();
-    slots.shrink_to_fit();
-    text.shrink();
-    Ok(Tree::from_parts(inodes, slots, text, xattrs))
+    /// Returns the rows of a directory's names.
+    pub(crate) fn range(&self, directory: u32) -> Range<usize> {
+        range(&self.inodes, directory)
+    }
+
+    /// Makes the tree of what can be reached from inode 0; names marked as removed are left out.
+    pub(crate) fn finish(self) -> Result<Tree, Error> {
+        let Self { mut inodes, mut slots, mut text, xattrs } = self;
+        let (mut numbers, live) = number(&inodes, &slots, &text)?;
+        slots.retain(|slot| slot.inode != REMOVED && new_number(&numbers, slot.parent) != UNREACHED);
+        for slot in &mut slots {
+            slot.parent = new_number(&numbers, slot.parent);
+            slot.inode = new_number(&numbers, slot.inode);
+        }
+        permute(&mut inodes, &mut numbers);
+        drop(numbers);
+        inodes.truncate(live);
+        set_ranges(&mut inodes, &slots);
+        count_links(&mut inodes, &slots);
+
+        inodes.shrink_to_fit();
+        slots.shrink_to_fit();
+        text.shrink();
+        Ok(Tree::from_parts(inodes, slots, text, xattrs.into_sets()))
+    }
+}
+
+/// Returns the rows of a directory's names; none for other types.
+fn range(inodes: &[Inode], directory: u32) -> Range<usize> {
+    let inode = inodes.get(directory as usize).expect("slots name inodes of this tree");
+    if !inode.is_directory() {
+        return 0..0;
+    }
+    let first = inode.reference as usize;
+    first..first + inode.data as usize
 }
 
 /// Sorts by directory, then bytewise by name.
@@ -58,10 +86,7 @@ fn set_ranges(inodes: &mut [Inode], slots: &[Slot]) {
     let mut first = 0u32;
     for group in slots.chunk_by(|a, b| a.parent == b.parent) {
         let count = u32::try_from(group.len()).expect("MAX_ENTRIES fits 32 bits");
-        if let Some(inode) = group
-            .first()
-            .and_then(|slot| inodes.get_mut(slot.parent as usize))
-        {
+        if let Some(inode) = group.first().and_then(|slot| inodes.get_mut(slot.parent as usize)) {
             inode.reference = first;
             inode.data = u64::from(count);
         }
@@ -74,33 +99,13 @@ fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, us
     let mut numbers = vec![UNREACHED; inodes.len()];
     let mut next = 0u32;
     let mut assign = |old: u32| {
-        let number = numbers
-            .get_mut(old as usize)
-            .expect("slots name inodes of this tree");
+        let number = numbers.get_mut(old as usize).expect("slots name inodes of this tree");
         if *number == UNREACHED {
             *number = next;
             next += 1;
         }
     };
-    let children = |inode: u32| {
-        let inode = inodes
-            .get(inode as usize)
-            .expect("slots name inodes of this tree");
-        let count = if inode.is_directory() {
-            inode.data as usize
-        } else {
-            0
-        };
-        let first = if inode.is_directory() {
-            inode.reference as usize
-        } else {
-            0
-        };
-        slots
-            .get(first..first + count)
-            .expect("ranges cover the slots")
-            .iter()
-    };
+    let children = |inode: u32| slots.get(range(inodes, inode)).expect("ranges cover the slots").iter();
     assign(0);
     // One level of the path: the names still to visit, and the path's length up to there.
     let mut levels = vec![(children(0), 0usize)];
@@ -111,6 +116,9 @@ fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, us
             levels.pop();
             continue;
         };
+        if slot.inode == REMOVED {
+            continue;
+        }
         if !path.is_empty() {
             path.push(b'/');
         }
@@ -132,9 +140,7 @@ fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, us
 }
 
 fn new_number(numbers: &[u32], old: u32) -> u32 {
-    *numbers
-        .get(old as usize)
-        .expect("slots name inodes of this tree")
+    *numbers.get(old as usize).expect("slots name inodes of this tree")
 }
 
 /// Moves each inode to its new number; those without one end up behind the others. Uses up `numbers`.
@@ -157,9 +163,7 @@ fn count_links(inodes: &mut [Inode], slots: &[Slot]) {
         inode.nlink = if inode.is_directory() { 2 } else { 0 };
     }
     for slot in slots {
-        let directory = inodes
-            .get(slot.inode as usize)
-            .is_some_and(Inode::is_directory);
+        let directory = inodes.get(slot.inode as usize).is_some_and(Inode::is_directory);
         let counted = if directory { slot.parent } else { slot.inode };
         if let Some(inode) = inodes.get_mut(counted as usize) {
             inode.nlink += 1;

@@ -15,11 +15,17 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod decode;
 mod dump;
 mod error;
 mod freeze;
+mod layer;
 pub mod limits;
+mod merge;
+mod policy;
 mod record;
+mod sink;
+mod tar;
 mod text;
 mod tree;
 mod types;
@@ -27,9 +33,14 @@ mod walk;
 mod xattrs;
 
 pub use builder::{NodeId, TreeBuilder};
+pub use decode::{Compression, LayerDecoder, LayerTooLarge};
 pub use dump::{Dump, DumpEntry};
-pub use error::{Error, Fault, PathName};
+pub use error::{Error, Fault, PathName, ReadError};
+pub use layer::{Layer, read_layer};
+pub use merge::merge;
+pub use policy::{Dropped, OverlayEntries, Policy, Report, What};
 pub use record::Inode;
+pub use sink::{ContentSink, NullSink};
 pub use tree::{Entries, Entry, Tree};
 pub use types::{ContentId, Device, FileType, InodeId, Kind, Metadata, Timestamp, Xattr};
 pub use walk::{Walk, WalkEntry};

@@ -53,3 +53,15 @@ pub const MAX_DEVICE_MAJOR: u32 = (1 << 12) - 1;
 
 /// Device numbers as Linux has them inside: 20 bits of minor.
 pub const MAX_DEVICE_MINOR: u32 = (1 << 20) - 1;
+
+/// Bytes of one extended header of a tar (long name, POSIX records): what Go's `archive/tar`, and so container runtimes, take.
+pub const MAX_EXTENDED_HEADER: usize = 1 << 20;
+
+/// Bytes of an uncompressed layer: 1 TiB, as much as a pack can hold. It ends decompression bombs.
+pub const MAX_LAYER_SIZE: u64 = 1 << 40;
+
+/// Things left out of a tree that are reported one by one; more are only counted, so that a source cannot fill memory with them.
+pub const MAX_REPORTED: usize = 100;
+
+/// Window of a zstd frame, as a power of two: 128 MiB, what the format's own tool takes without being asked to take more.
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;

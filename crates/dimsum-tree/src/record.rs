@@ -66,10 +66,7 @@ impl Inode {
     /// Returns the last change of the content.
     #[must_use]
     pub const fn mtime(&self) -> Timestamp {
-        Timestamp {
-            seconds: self.mtime_seconds,
-            nanoseconds: self.mtime_nanoseconds,
-        }
+        Timestamp { seconds: self.mtime_seconds, nanoseconds: self.mtime_nanoseconds }
     }
 
     /// Returns the number of names; for a directory 2 and one for each subdirectory.
@@ -91,10 +88,9 @@ impl Inode {
     #[must_use]
     pub const fn rdev(&self) -> Device {
         match self.file_type {
-            FileType::CharDevice | FileType::BlockDevice => Device {
-                major: (self.data >> 32) as u32,
-                minor: self.data as u32,
-            },
+            FileType::CharDevice | FileType::BlockDevice => {
+                Device { major: (self.data >> 32) as u32, minor: self.data as u32 }
+            }
             _ => Device { major: 0, minor: 0 },
         }
     }

@@ -14,10 +14,7 @@ impl Text {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<u32, Fault> {
         let start = self.bytes.len();
         if start.saturating_add(bytes.len()) > MAX_TEXT {
-            return Err(Fault::TreeTooLarge {
-                what: "bytes of names",
-                limit: MAX_TEXT,
-            });
+            return Err(Fault::TreeTooLarge { what: "bytes of names", limit: MAX_TEXT });
         }
         self.bytes.extend_from_slice(bytes);
         Ok(u32::try_from(start).expect("MAX_TEXT fits 32 bits"))
@@ -26,9 +23,7 @@ impl Text {
     /// Returns the `length` bytes from `start`, both given out by [`push`](Self::push).
     pub(crate) fn get(&self, start: u32, length: usize) -> &[u8] {
         let start = start as usize;
-        self.bytes
-            .get(start..start + length)
-            .expect("offsets come from push")
+        self.bytes.get(start..start + length).expect("offsets come from push")
     }
 
     /// Gives back what growing has reserved.

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use crate::builder::target;
 use crate::record::{Inode, Slot};
 use crate::text::Text;
-use crate::types::{InodeId, Xattr};
+use crate::types::{ContentId, FileType, InodeId, Kind, Metadata, Xattr};
 use crate::walk::Walk;
 use crate::xattrs::XattrSets;
 
@@ -33,36 +33,18 @@ pub struct Entry<'t> {
 
 impl Tree {
     /// Takes what [`freeze`](crate::freeze) has made.
-    pub(crate) fn from_parts(
-        inodes: Vec<Inode>,
-        slots: Vec<Slot>,
-        text: Text,
-        xattrs: XattrSets,
-    ) -> Self {
-        Self {
-            inodes,
-            slots,
-            text,
-            xattrs,
-        }
+    pub(crate) fn from_parts(inodes: Vec<Inode>, slots: Vec<Slot>, text: Text, xattrs: XattrSets) -> Self {
+        Self { inodes, slots, text, xattrs }
     }
 
     /// Gives the memory to a builder.
     pub(crate) fn into_parts(self) -> (Vec<Inode>, Vec<Slot>, Text, XattrSets) {
-        let Self {
-            inodes,
-            slots,
-            text,
-            xattrs,
-        } = self;
+        let Self { inodes, slots, text, xattrs } = self;
         (inodes, slots, text, xattrs)
     }
 
     /// Returns the number of inodes, the root included; never 0.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a tree has a root and is never empty"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a tree has a root and is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.inodes.len()
@@ -92,19 +74,14 @@ impl Tree {
     /// Returns a directory's names in bytewise order, without `.` and `..`; nothing for other types.
     #[must_use]
     pub fn entries(&self, directory: InodeId) -> Entries<'_> {
-        Entries {
-            text: &self.text,
-            slots: self.slots_of(directory).iter(),
-        }
+        Entries { text: &self.text, slots: self.slots_of(directory).iter() }
     }
 
     /// Returns what a name in a directory stands for.
     #[must_use]
     pub fn lookup(&self, directory: InodeId, name: &[u8]) -> Option<InodeId> {
         let slots = self.slots_of(directory);
-        let row = slots
-            .binary_search_by(|slot| slot_name(&self.text, slot).cmp(name))
-            .ok()?;
+        let row = slots.binary_search_by(|slot| slot_name(&self.text, slot).cmp(name)).ok()?;
         slots.get(row).map(|slot| InodeId(slot.inode))
     }
 
@@ -113,9 +90,7 @@ impl Tree {
     pub fn lookup_path(&self, path: &[u8]) -> Option<InodeId> {
         path.split(|&byte| byte == b'/')
             .filter(|component| !component.is_empty() && *component != b".")
-            .try_fold(InodeId::ROOT, |directory, component| {
-                self.lookup(directory, component)
-            })
+            .try_fold(InodeId::ROOT, |directory, component| self.lookup(directory, component))
     }
 
     /// Returns a symbolic link's target, nothing for other types.
@@ -128,6 +103,35 @@ impl Tree {
     #[must_use]
     pub fn xattrs(&self, id: InodeId) -> &[Xattr] {
         self.xattrs.get(self.inode(id).xattrs)
+    }
+
+    /// Returns what an inode is, as a builder takes it.
+    #[must_use]
+    pub fn kind(&self, id: InodeId) -> Kind<'_> {
+        let inode = self.inode(id);
+        match inode.file_type() {
+            FileType::Regular => Kind::Regular { size: inode.size(), content: ContentId::new(inode.reference) },
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink { target: self.symlink_target(id) },
+            FileType::CharDevice if inode.is_whiteout() => Kind::Whiteout,
+            FileType::CharDevice => Kind::CharDevice(inode.rdev()),
+            FileType::BlockDevice => Kind::BlockDevice(inode.rdev()),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+        }
+    }
+
+    /// Returns mode, owner, time and xattrs of an inode.
+    #[must_use]
+    pub fn metadata(&self, id: InodeId) -> Metadata<'_> {
+        let inode = self.inode(id);
+        Metadata {
+            permissions: inode.permissions(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            mtime: inode.mtime(),
+            xattrs: self.xattrs(id),
+        }
     }
 
     /// Visits every name in path order: a directory before what is in it, names bytewise.
@@ -148,9 +152,7 @@ impl Tree {
             return &[];
         }
         let first = inode.reference as usize;
-        self.slots
-            .get(first..first + inode.data as usize)
-            .expect("a directory's range lies in the slots")
+        self.slots.get(first..first + inode.data as usize).expect("a directory's range lies in the slots")
     }
 }
 
@@ -170,10 +172,7 @@ impl<'t> Iterator for Entries<'t> {
 
     fn next(&mut self) -> Option<Entry<'t>> {
         let slot = self.slots.next()?;
-        Some(Entry {
-            name: slot_name(self.text, slot),
-            inode: InodeId(slot.inode),
-        })
+        Some(Entry { name: slot_name(self.text, slot), inode: InodeId(slot.inode) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

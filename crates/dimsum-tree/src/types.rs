@@ -127,12 +127,7 @@ pub struct Xattr {
 
 impl fmt::Debug for Xattr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}={}",
-            self.name.escape_ascii(),
-            self.value.escape_ascii()
-        )
+        write!(f, "{}={}", self.name.escape_ascii(), self.value.escape_ascii())
     }
 }
 
@@ -153,16 +148,8 @@ pub struct Metadata<'a> {
 
 impl Metadata<'static> {
     /// What a directory has that no source says anything of: mode 0755, owner 0:0, 1970, no xattrs.
-    pub const IMPLICIT_DIRECTORY: Self = Self {
-        permissions: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp {
-            seconds: 0,
-            nanoseconds: 0,
-        },
-        xattrs: &[],
-    };
+    pub const IMPLICIT_DIRECTORY: Self =
+        Self { permissions: 0o755, uid: 0, gid: 0, mtime: Timestamp { seconds: 0, nanoseconds: 0 }, xattrs: &[] };
 }
 
 /// What a new inode is, with what its type alone has.

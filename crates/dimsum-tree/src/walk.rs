@@ -29,11 +29,7 @@ pub struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     pub(crate) fn new(tree: &'t Tree) -> Self {
-        Self {
-            tree,
-            levels: vec![(InodeId::ROOT, tree.entries(InodeId::ROOT))],
-            next_id: 1,
-        }
+        Self { tree, levels: vec![(InodeId::ROOT, tree.entries(InodeId::ROOT))], next_id: 1 }
     }
 }
 
@@ -57,13 +53,7 @@ impl<'t> Iterator for Walk<'t> {
             if below.len() > 0 {
                 self.levels.push((inode, below));
             }
-            return Some(WalkEntry {
-                parent,
-                name,
-                inode,
-                depth,
-                first,
-            });
+            return Some(WalkEntry { parent, name, inode, depth, first });
         }
     }
 }

@@ -5,9 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use crate::error::{Fault, PathName};
-use crate::limits::{
-    MAX_XATTR_BYTES, MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_SETS, MAX_XATTR_VALUE,
-};
+use crate::limits::{MAX_XATTR_BYTES, MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_SETS, MAX_XATTR_VALUE};
 use crate::types::Xattr;
 
 /// The sets of a finished tree; row 0 is the empty set.
@@ -19,9 +17,7 @@ pub(crate) struct XattrSets {
 impl XattrSets {
     /// Returns the set of a row given out by the interner.
     pub(crate) fn get(&self, row: u32) -> &[Xattr] {
-        self.rows
-            .get(row as usize)
-            .expect("rows come from the interner")
+        self.rows.get(row as usize).expect("rows come from the interner")
     }
 }
 
@@ -36,9 +32,7 @@ pub(crate) struct XattrInterner {
 impl XattrInterner {
     /// Starts with the empty set only.
     pub(crate) fn new() -> Self {
-        Self::from_sets(XattrSets {
-            rows: vec![Box::default()],
-        })
+        Self::from_sets(XattrSets { rows: vec![Box::default()] })
     }
 
     /// Goes on with the sets of a finished tree.
@@ -46,15 +40,9 @@ impl XattrInterner {
         let hasher = RandomState::new();
         let mut index = HashTable::new();
         for (row, set) in (0u32..).zip(&sets.rows) {
-            index.insert_unique(hasher.hash_one(set), row, |&row| {
-                hasher.hash_one(sets.get(row))
-            });
+            index.insert_unique(hasher.hash_one(set), row, |&row| hasher.hash_one(sets.get(row)));
         }
-        Self {
-            sets,
-            index,
-            hasher,
-        }
+        Self { sets, index, hasher }
     }
 
     /// Returns the row of this set, whatever its order. Refuses what is beyond the limits.
@@ -68,18 +56,11 @@ impl XattrInterner {
             return Ok(row);
         }
         if self.sets.rows.len() >= MAX_XATTR_SETS {
-            return Err(Fault::TreeTooLarge {
-                what: "sets of extended attributes",
-                limit: MAX_XATTR_SETS,
-            });
+            return Err(Fault::TreeTooLarge { what: "sets of extended attributes", limit: MAX_XATTR_SETS });
         }
         let row = u32::try_from(self.sets.rows.len()).expect("MAX_XATTR_SETS fits 32 bits");
         self.sets.rows.push(sorted);
-        let Self {
-            sets,
-            index,
-            hasher,
-        } = self;
+        let Self { sets, index, hasher } = self;
         index.insert_unique(hash, row, |&row| hasher.hash_one(sets.get(row)));
         Ok(row)
     }
@@ -95,19 +76,26 @@ impl XattrInterner {
     }
 }
 
+/// Returns whether Linux keeps an extended attribute of this name with a file: what file systems hold, and EROFS has prefixes for.
+pub(crate) fn is_file_xattr(name: &[u8]) -> bool {
+    let named = |prefix: &[u8]| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
+    named(b"user.")
+        || named(b"trusted.")
+        || named(b"security.")
+        || name == b"system.posix_acl_access"
+        || name == b"system.posix_acl_default"
+}
+
 /// Returns the set sorted by name, or what is wrong with it.
 fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, Fault> {
     let mut bytes = 0usize;
     let mut list = 0usize;
     for Xattr { name, value } in xattrs {
-        if name.is_empty() || name.len() > MAX_XATTR_NAME || name.contains(&0) {
-            return Err(Fault::XattrName { length: name.len() });
+        if !is_file_xattr(name) || name.len() > MAX_XATTR_NAME || name.contains(&0) {
+            return Err(Fault::XattrName { name: PathName::from(&**name) });
         }
         if value.len() > MAX_XATTR_VALUE {
-            return Err(Fault::XattrValue {
-                name: PathName::from(&**name),
-                length: value.len(),
-            });
+            return Err(Fault::XattrValue { name: PathName::from(&**name), length: value.len() });
         }
         bytes = bytes.saturating_add(4 + name.len() + value.len());
         list = list.saturating_add(name.len() + 1);
@@ -121,9 +109,7 @@ fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, Fault> {
         if let [first, second] = pair
             && first.name == second.name
         {
-            return Err(Fault::XattrTwice {
-                name: PathName::from(&*first.name),
-            });
+            return Err(Fault::XattrTwice { name: PathName::from(&*first.name) });
         }
     }
     Ok(sorted)

@@ -1,0 +1,66 @@
+//! From the tar of one OCI layer to a layer tree: the layer alone, with whiteouts for what it hides below.
+//!
+//! The rules are those of the OCI image specification, and where it is silent those of containerd:
+//!
+//! - Names are relative to the root; `.` and empty components are skipped, `..` is refused. A parent on the way is looked
+//!   up in this layer as read so far, then in the lower tree; symbolic links are followed, inside the root, at most 40.
+//! - A later entry of a name replaces an earlier one; a directory over a directory only sets attributes.
+//! - `.wh.NAME` hides NAME of the lower tree and `.wh..wh..opq` all of its directory there; neither touches entries of this
+//!   layer, wherever they stand. A directory beside a whiteout of its name is opaque. Other `.wh..wh.*` are ignored. What
+//!   hides nothing is left out.
+//! - A directory nobody names has the attributes of the lower one if that is visible, else mode 0755, owner 0:0, 1970.
+//! - A hard link to a file of the lower tree brings it here under both names, as overlayfs copies it up. A hard link's own
+//!   attributes are ignored; its target must stand before it.
+//!
+//! The result does not depend on the order of entries, but for what depends on it by nature: entries of one name, links
+//! and their targets, symbolic links and names that lead through them.
+
+mod apply;
+mod normalise;
+mod resolve;
+
+use std::io::Read;
+
+use crate::error::ReadError;
+use crate::policy::{Policy, Report};
+use crate::sink::ContentSink;
+use crate::tar::TarReader;
+use crate::tree::Tree;
+
+/// What one layer says.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The layer's own tree, with whiteouts and opaque directories.
+    pub tree: Tree,
+    /// What was met besides.
+    pub report: Report,
+}
+
+/// Reads the uncompressed tar of one layer to its end, over `lower` (the merged tree of the layers below, none for the first).
+///
+/// Content goes to `sink` as it streams by; files of the lower tree that the layer links to keep their handles.
+///
+/// # Errors
+///
+/// The archive is broken, an entry is refused (the error names it), or the sink fails.
+pub fn read_layer<R: Read, S: ContentSink>(
+    tar: R,
+    lower: Option<&Tree>,
+    sink: &mut S,
+    policy: Policy,
+) -> Result<Layer, ReadError<S::Error>> {
+    let mut reader = TarReader::new(tar);
+    let mut applier = apply::Applier::new(lower, policy);
+    while let Some(mut entry) = reader.next_entry()? {
+        if let Some(kind) = applier.prepare(&mut entry)? {
+            let content = match kind {
+                apply::Wanted::Content => Some(reader.content(&entry, sink)?),
+                apply::Wanted::Nothing => None,
+            };
+            applier.add(&entry, content)?;
+        }
+    }
+    reader.drain()?;
+    let (tree, report) = applier.finish()?;
+    Ok(Layer { tree, report })
+}
