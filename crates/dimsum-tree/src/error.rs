@@ -75,6 +75,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file on disk cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// The file, from the directory being read.
+        path: PathName,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Error {
@@ -283,4 +292,10 @@ pub enum Fault {
         /// The attribute.
         name: PathName,
     },
+    /// A file or directory that was written to while it was read.
+    #[error("it changed while it was read")]
+    Changed,
+    /// A file on disk of a type Linux does not have.
+    #[error("a file of unknown type")]
+    UnknownFileType,
 }

@@ -16,6 +16,7 @@
 
 mod builder;
 mod decode;
+mod directory;
 mod dump;
 mod error;
 mod freeze;
@@ -34,6 +35,7 @@ mod xattrs;
 
 pub use builder::{NodeId, TreeBuilder};
 pub use decode::{Compression, LayerDecoder, LayerTooLarge};
+pub use directory::read_directory;
 pub use dump::{Dump, DumpEntry};
 pub use error::{Error, Fault, PathName, ReadError};
 pub use layer::{Layer, read_layer};

@@ -197,7 +197,7 @@ mod tests {
             b"5 =b\n",
             b"5 ab\n",
             b"+6 a=b\n",
-            b"7 a=b\n\n",
+            b"6 a=b\n\n",
             b"\0",
         ] {
             assert!(matches!(Extended::default().add(bad), Err(Fault::ExtendedRecord)), "{}", bad.escape_ascii());
