@@ -1,0 +1,284 @@
+//! What the store cannot do, and why.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dimsum_format::{Blake3, DeviceId, Digest, FormatError, MetaRoot};
+use dimsum_registry::SourceError;
+
+/// A store, image or record that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system's word about a file of the store.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store was made by a program of another version.
+    #[error("{}: store version {found:?}; this program knows version {known:?}", path.display())]
+    Version {
+        /// The file that says so.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What this program knows.
+        known: &'static str,
+    },
+    /// No place has a right copy of a part of an image.
+    #[error("{object} {digest}: {}", Failures(failures))]
+    Unavailable {
+        /// Manifest or config.
+        object: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What each source said.
+        failures: Vec<SourceFailure>,
+    },
+    /// The meta, or a part of it, cannot be read.
+    #[error("meta of image {image}: {source}")]
+    Meta {
+        /// The image's manifest.
+        image: Digest,
+        /// Why.
+        source: ReadError,
+    },
+    /// Bytes that are proven and still do not have the form of an image.
+    #[error("image {image}: {source}")]
+    Format {
+        /// The image's manifest.
+        image: Digest,
+        /// Why.
+        source: FormatError,
+    },
+    /// Manifest and meta of an image do not fit each other.
+    #[error("image {image}: {what}: the manifest says {manifest}, the meta {meta}")]
+    Disagree {
+        /// The image's manifest.
+        image: Digest,
+        /// What they disagree on.
+        what: &'static str,
+        /// The manifest's value.
+        manifest: u64,
+        /// The meta's value.
+        meta: u64,
+    },
+    /// The node key is not one that only its owner can read.
+    #[error("{}: not usable as node key: {reason}", path.display())]
+    NodeKey {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The options text of a conversion is above its limit.
+    #[error("options of a conversion record: {length} bytes, the limit is {limit}")]
+    Options {
+        /// Its length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), source: source.into() }
+    }
+
+    /// Says whether bytes were found that do not match a digest (exit status 3), as opposed to bytes that were not found.
+    #[must_use]
+    pub fn is_integrity(&self) -> bool {
+        match self {
+            Self::Unavailable { failures, .. } => failures.iter().any(SourceFailure::is_integrity),
+            Self::Meta { source, .. } => source.is_integrity(),
+            _ => false,
+        }
+    }
+}
+
+/// What a read was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadObject {
+    /// A chunk of a device.
+    Chunk {
+        /// The device.
+        device: DeviceId,
+        /// Index of the chunk.
+        chunk: u32,
+    },
+    /// A frame of a meta.
+    MetaFrame {
+        /// Root of the meta.
+        root: MetaRoot,
+        /// Index of the frame.
+        frame: u32,
+    },
+    /// The index of a meta.
+    MetaIndex {
+        /// Root of the meta.
+        root: MetaRoot,
+    },
+}
+
+impl fmt::Display for ReadObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk { device, chunk } => write!(f, "chunk {chunk} of device {device}"),
+            Self::MetaFrame { root, frame } => write!(f, "frame {frame} of meta {root}"),
+            Self::MetaIndex { root } => write!(f, "index of meta {root}"),
+        }
+    }
+}
+
+/// A read that gets no bytes. Cloned to every reader that waited for the same chunk.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No source gave the right bytes.
+    #[error("{object}: {}", Failures(failures))]
+    Unavailable {
+        /// What was wanted.
+        object: ReadObject,
+        /// What each source said, in the order they were asked.
+        failures: Arc<[SourceFailure]>,
+    },
+    /// The sources did not answer in time.
+    #[error("{object}: {source_name} did not answer within {after:?}")]
+    Deadline {
+        /// What was wanted.
+        object: ReadObject,
+        /// The source that was asked last.
+        source_name: String,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The read is longer than [`crate::limits::MAX_READ`].
+    #[error("a read of {length} bytes; the limit is {limit}")]
+    TooLong {
+        /// Bytes asked for.
+        length: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The range is not in the image.
+    #[error("bytes {range:?} of an image of {length} bytes")]
+    OutOfRange {
+        /// What was asked for.
+        range: Range<u64>,
+        /// Length of the flat image or meta.
+        length: u64,
+    },
+    /// As many reads wait already as may.
+    #[error("{limit} reads of this image are waiting already")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
+    /// The store was closed while the read waited.
+    #[error("the store was closed")]
+    Closed,
+}
+
+impl ReadError {
+    /// Says whether a source gave bytes that do not match their digest (exit status 3).
+    #[must_use]
+    pub fn is_integrity(&self) -> bool {
+        matches!(self, Self::Unavailable { failures, .. } if failures.iter().any(SourceFailure::is_integrity))
+    }
+}
+
+/// What one source did wrong.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{source_name}: {reason}")]
+pub struct SourceFailure {
+    /// The source.
+    pub source_name: String,
+    /// What it did.
+    pub reason: FailureReason,
+}
+
+impl SourceFailure {
+    /// Says whether it gave wrong bytes.
+    #[must_use]
+    pub fn is_integrity(&self) -> bool {
+        match &self.reason {
+            FailureReason::Source(error) => matches!(**error, SourceError::Digest { .. }),
+            FailureReason::Deadline(_) => false,
+            FailureReason::Length { .. } | FailureReason::Frame(_) | FailureReason::Digest { .. } => true,
+        }
+    }
+}
+
+/// How a source failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailureReason {
+    /// It said so.
+    #[error("{0}")]
+    Source(Arc<SourceError>),
+    /// It did not answer in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// It gave more or fewer bytes than it was asked for.
+    #[error("{is} bytes instead of {must}")]
+    Length {
+        /// Bytes given.
+        is: u64,
+        /// Bytes asked for.
+        must: u64,
+    },
+    /// Its bytes are not in the format.
+    #[error("{0}")]
+    Frame(Arc<FormatError>),
+    /// Its bytes decode, but to others than the digest names.
+    #[error("digest is {is}, must be {must}")]
+    Digest {
+        /// Digest of the bytes.
+        is: Blake3,
+        /// Digest from the map.
+        must: Blake3,
+    },
+}
+
+/// A part of the meta that is not in memory or on disk in its right form.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// The group has to be fetched first; a flight for it is under way. See [`crate::Meta::when_ready`].
+    #[error("group {group} of the meta is being fetched")]
+    Pending {
+        /// The group.
+        group: u64,
+    },
+    /// The range is not in the meta.
+    #[error("bytes {range:?} of a meta of {length} bytes")]
+    OutOfRange {
+        /// What was asked for.
+        range: Range<u64>,
+        /// Length of the meta.
+        length: u64,
+    },
+}
+
+/// Prints failures in one line.
+struct Failures<'a>(&'a [SourceFailure]);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no source to get it from");
+        }
+        for (at, failure) in self.0.iter().enumerate() {
+            write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
