@@ -61,6 +61,22 @@ pub enum SourceError {
         /// What does not fit; names what there is instead.
         reason: String,
     },
+    /// A text that is no reference.
+    #[error("{text:?}: {reason}")]
+    Reference {
+        /// The text.
+        text: String,
+        /// Why it is none.
+        reason: &'static str,
+    },
+    /// A target that may not be written so.
+    #[error("{target_name}: {reason}")]
+    Target {
+        /// The target.
+        target_name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A document that is not in its form.
     #[error("{source_name}: {source}")]
     Format {

@@ -1,0 +1,101 @@
+//! An OCI image layout: a directory with `oci-layout`, `index.json` and `blobs/sha256/…`.
+//!
+//! Blobs are files named by their digest and never change, so reading needs no lock. Writing makes a blob visible only
+//! when it is whole and durable; `index.json` is replaced as a whole, under a lock.
+
+mod index;
+mod read;
+mod resolve;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use dimsum_format::Digest;
+use tokio::sync::Semaphore;
+
+pub use self::resolve::ResolvedImage;
+use crate::error::SourceError;
+use crate::reference::{ImageName, Reference};
+
+/// Reads under way at the same time: more than any disk's queue gains from, few enough that the runtime's threads for
+/// blocking work stay free for others.
+const MAX_READS: usize = 32;
+/// The marker file and what we write into a new one.
+const MARKER: &str = "oci-layout";
+const MARKER_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX: &str = "index.json";
+
+/// An OCI image layout on disk, opened for one of its images: both a [`Source`](crate::Source) and a
+/// [`Target`](crate::Target).
+#[derive(Debug)]
+pub struct OciLayout {
+    dir: PathBuf,
+    name: Option<ImageName>,
+    /// As the user wrote it.
+    text: String,
+    reads: Arc<Semaphore>,
+}
+
+impl OciLayout {
+    /// Opens an existing layout.
+    ///
+    /// # Errors
+    /// If there is none at `dir`.
+    pub fn open(dir: impl Into<PathBuf>, name: Option<ImageName>) -> Result<Self, SourceError> {
+        let layout = Self::new(dir.into(), name);
+        let marker = layout.dir.join(MARKER);
+        match fs::metadata(&marker) {
+            Ok(_) => Ok(layout),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceError::Name {
+                reason: format!("this is not an OCI image layout: there is no {}", marker.display()),
+                source_name: layout.text,
+            }),
+            Err(error) => Err(io_error(&marker, error)),
+        }
+    }
+
+    /// Opens a layout as a target, and makes it first if it is not there. Manifests are stored under the tag in `name`.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or holds something else, or `name` is a digest.
+    pub fn create(dir: impl Into<PathBuf>, name: Option<ImageName>) -> Result<Self, SourceError> {
+        let layout = Self::new(dir.into(), name);
+        if matches!(layout.name, Some(ImageName::Digest(_))) {
+            let reason = "a target has a tag, not a digest: the digest is known only afterwards";
+            return Err(SourceError::Target { target_name: layout.text, reason });
+        }
+        layout.make()?;
+        Ok(layout)
+    }
+
+    fn new(dir: PathBuf, name: Option<ImageName>) -> Self {
+        let text = Reference::OciLayout { dir: dir.clone(), name: name.clone() }.to_string();
+        Self { dir, name, text, reads: Arc::new(Semaphore::new(MAX_READS)) }
+    }
+
+    /// Returns the layout's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the image that the layout was opened for.
+    #[must_use]
+    pub fn image_name(&self) -> Option<&ImageName> {
+        self.name.as_ref()
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs/sha256")
+    }
+
+    fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> SourceError {
+    SourceError::Io { path: path.display().to_string(), source }
+}

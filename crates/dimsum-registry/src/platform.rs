@@ -1,0 +1,34 @@
+//! The platform of this machine, in the words of the OCI specification (which are Go's).
+
+use dimsum_format::manifest::Platform;
+
+/// Returns `linux` and the architecture that this program was compiled for.
+#[must_use]
+pub fn host_platform() -> Platform {
+    Platform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None, os_version: None }
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        same => same,
+    }
+}
+
+/// Says whether an image for `offered` runs on `wanted`. A variant counts only where one is wanted.
+pub(crate) fn fits(offered: &Platform, wanted: &Platform) -> bool {
+    offered.os == wanted.os
+        && offered.architecture == wanted.architecture
+        && (wanted.variant.is_none() || offered.variant == wanted.variant)
+}
+
+/// Returns a platform as `--platform` takes it.
+pub(crate) fn text(platform: &Platform) -> String {
+    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
