@@ -151,7 +151,7 @@ pub(crate) enum Negotiation {
 /// Chooses from what the kernel offers.
 pub(crate) fn negotiate(offer: &InitRequest, options: &SessionOptions) -> Negotiation {
     if offer.major > wire::MAJOR {
-        return Negotiation::AskAgain(reply(wire::MINOR, 0, 0));
+        return Negotiation::AskAgain(reply(wire::MINOR, 0));
     }
     if offer.major < wire::MAJOR || offer.minor < wire::MIN_MINOR {
         return Negotiation::Refused;
@@ -161,17 +161,18 @@ pub(crate) fn negotiate(offer: &InitRequest, options: &SessionOptions) -> Negoti
     if options.posix_acl {
         wanted |= flag::POSIX_ACL;
     }
-    Negotiation::Agreed(reply(offer.minor.min(wire::MINOR), offer.max_readahead.min(MAX_READ), wanted & offer.flags))
+    Negotiation::Agreed(reply(offer.minor.min(wire::MINOR), wanted & offer.flags))
 }
 
-fn reply(minor: u32, max_readahead: u32, flags: u64) -> InitReply {
+fn reply(minor: u32, flags: u64) -> InitReply {
     let [low, high] = [flags & u64::from(u32::MAX), flags >> 32]
         .map(|half| u32::try_from(half).expect("half of 64 bits fits into 32"));
     InitReply {
         raw: InitOut {
             major: wire::MAJOR,
             minor,
-            max_readahead,
+            // The kernel takes the smaller one of this and its own, which the mounter may raise at any time.
+            max_readahead: MAX_READ,
             flags: low,
             max_background: MAX_BACKGROUND,
             congestion_threshold: CONGESTION_THRESHOLD,

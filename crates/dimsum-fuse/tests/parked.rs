@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use dimsum_fuse::Pool;
-use support::{FIRST_FILE, Memory, PATIENCE, Parked, Reads, can_mount, content, serve};
+use support::{FIRST_FILE, Memory, PATIENCE, Parked, Reads, can_mount, content, read_all, reading, serve};
 
 /// Tests of this file count the threads of the process, so they run one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -42,7 +42,7 @@ fn privileged_64_parked_requests_hold_no_thread_and_no_other_session() {
     let readers: Vec<_> = (0..64)
         .map(|number| {
             let path = hung_mount.file(number);
-            thread::spawn(move || {
+            reading(move || {
                 let mut data = vec![0; 4096];
                 File::open(path).unwrap().read_exact_at(&mut data, 8192).unwrap();
                 data
@@ -72,7 +72,7 @@ fn privileged_64_parked_requests_hold_no_thread_and_no_other_session() {
         }
     });
     for (number, reader) in (0..).zip(readers) {
-        assert!(reader.join().unwrap() == content(FIRST_FILE + number, 8192, 4096));
+        assert!(reader.recv_timeout(PATIENCE).unwrap() == content(FIRST_FILE + number, 8192, 4096));
     }
     assert_eq!(pool_threads(), 2);
     drop(hung_mount);
@@ -92,10 +92,10 @@ fn privileged_a_request_without_a_whole_answer_fails_for_its_reader_only() {
         let (memory, _ended, _agreed) = Memory::new(2, reads);
         let pool = Pool::with_threads(1).unwrap();
         let (mounted, session) = serve(&pool, memory.clone());
-        let error = fs::read(mounted.file(0)).unwrap_err();
+        let error = read_all(mounted.file(0)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{:?}", memory.reads);
         *memory.reads.lock().unwrap_or_else(PoisonError::into_inner) = Reads::Answered;
-        assert!(fs::read(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+        assert!(read_all(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
         assert_eq!(session.counters().parked, 0);
     }
 }
@@ -127,7 +127,7 @@ fn privileged_an_interrupted_reader_does_not_disturb_parked_requests() {
             request.answer();
         }
     });
-    assert!(fs::read(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+    assert!(read_all(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
     drop(mounted);
     drop(pool);
     drop(session);

@@ -6,10 +6,12 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use dimsum_fuse::mount::MountOptions;
-use dimsum_fuse::{Pool, Session, SessionOptions};
+use dimsum_fuse::mount::{self, MountOptions};
+use dimsum_fuse::{Errno, Error, Pool, Session, SessionOptions};
 use rustix::fs::SeekFrom;
-use support::{FILE_SIZE, FIRST_FILE, HOLE, LINK, Memory, Mounted, PATIENCE, Reads, can_mount, content, serve};
+use support::{
+    FILE_SIZE, FIRST_FILE, HOLE, LINK, Memory, Mounted, PATIENCE, Reads, can_mount, content, read_all, serve,
+};
 
 #[test]
 fn privileged_a_tree_is_read_as_it_is() {
@@ -36,7 +38,7 @@ fn privileged_a_tree_is_read_as_it_is() {
     assert_eq!(fs::metadata(mounted.path().join("absent")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
 
     let whole = content(FIRST_FILE + 3, 0, FILE_SIZE as usize);
-    assert!(fs::read(mounted.file(3)).unwrap() == whole);
+    assert!(read_all(mounted.file(3)).unwrap() == whole);
     let statfs = rustix::fs::statfs(mounted.path()).unwrap();
     assert_eq!((statfs.f_blocks, statfs.f_bfree, statfs.f_files), (1000, 0, 300));
 
@@ -95,6 +97,35 @@ fn privileged_one_read_may_be_a_mebibyte() {
     // An unaligned user buffer needs one page more, which shortens the request by a page.
     let largest = memory.largest_read.load(std::sync::atomic::Ordering::Relaxed);
     assert!(largest <= expected && largest + 4096 >= expected, "{largest}");
+}
+
+#[test]
+fn privileged_raised_read_ahead_makes_cached_reads_longer() {
+    if !can_mount() {
+        return;
+    }
+    for (kibibytes, range) in [(128, 4..=128), (1024, 129..=1024)] {
+        let (memory, _ended, _agreed) = Memory::new(1, Reads::Answered);
+        let pool = Pool::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let made = mount::open_detached(&MountOptions::new("memory")).unwrap();
+        match mount::set_read_ahead(&made.mount, kibibytes) {
+            Ok(()) => {}
+            Err(Error::Mount { source: Errno::ROFS, .. }) => {
+                println!("skipped: /sys is read-only");
+                return;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        let session = Session::new(made.session, SessionOptions::default(), memory.clone());
+        pool.serve(&session).unwrap();
+        mount::attach(&made.mount, directory.path()).unwrap();
+        let data = read_all(directory.path().join("f0")).unwrap();
+        mount::detach(directory.path(), true).unwrap();
+        assert!(data == content(FIRST_FILE, 0, usize::MAX));
+        let largest = memory.largest_read.load(std::sync::atomic::Ordering::Relaxed) / 1024;
+        assert!(range.contains(&largest), "{largest} KiB");
+    }
 }
 
 #[test]

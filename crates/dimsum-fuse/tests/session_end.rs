@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dimsum_fuse::mount::{self, MountOptions};
 use dimsum_fuse::{Errno, Error, Pool, Session, SessionOptions};
-use support::{FIRST_FILE, Memory, PATIENCE, Reads, can_mount, content, serve};
+use support::{FIRST_FILE, Memory, PATIENCE, Reads, can_mount, content, read_all, serve};
 
 #[test]
 fn privileged_a_detached_mount_is_attached_and_detached() {
@@ -26,7 +26,7 @@ fn privileged_a_detached_mount_is_attached_and_detached() {
 
     mount::attach(&made.mount, directory.path()).unwrap();
     drop(made.mount);
-    assert!(fs::read(directory.path().join("f0")).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+    assert!(read_all(directory.path().join("f0")).unwrap() == content(FIRST_FILE, 0, usize::MAX));
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.contains(directory.path().to_str().unwrap())).unwrap();
     assert!(line.contains("ro,nosuid,nodev") && line.contains("fuse.dimsum an\\040image"), "{line}");
@@ -50,12 +50,12 @@ fn privileged_unmounting_ends_a_session_exactly_once() {
     let pool = Pool::with_threads(4).unwrap();
     let (first_mount, session) = serve(&pool, first);
     let (second_mount, _second) = serve(&pool, second);
-    fs::read(first_mount.file(0)).unwrap();
+    read_all(first_mount.file(0)).unwrap();
 
     // Held open, a lazy unmount does not end the session.
     let open = File::open(first_mount.file(0)).unwrap();
     mount::detach(first_mount.path(), true).unwrap();
-    fs::read(second_mount.file(0)).unwrap();
+    read_all(second_mount.file(0)).unwrap();
     assert!(!session.has_ended());
     let mut text = vec![0; 100];
     std::os::unix::fs::FileExt::read_exact_at(&open, &mut text, 50).unwrap();
@@ -64,7 +64,7 @@ fn privileged_unmounting_ends_a_session_exactly_once() {
     assert!(session.has_ended());
 
     // The other one goes on; the descriptor that the keeper still holds does not bring the first one back.
-    assert!(fs::read(second_mount.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+    assert!(read_all(second_mount.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
     assert_eq!(pool.sessions(), 1);
     drop(second_mount);
     second_ended.recv_timeout(PATIENCE).unwrap();

@@ -16,7 +16,7 @@ use std::thread;
 use dimsum_fuse::mount::MountOptions;
 use dimsum_fuse::{InitReply, Pool, Session, SessionOptions};
 use dimsum_sys::child::ChildSetup;
-use support::{FIRST_FILE, Memory, Mounted, PATIENCE, Reads, can_mount, content};
+use support::{FIRST_FILE, Memory, Mounted, PATIENCE, Reads, can_mount, content, read_all, reading};
 
 /// Number of the inherited descriptor; set for the child process only.
 const CHILD_FD: &str = "DIMSUM_FUSE_TEST_CHILD_FD";
@@ -112,7 +112,7 @@ fn privileged_reads_in_flight_survive_a_killed_server() {
     let readers: Vec<_> = (0..FILES)
         .map(|number| {
             let path = mounted.file(number);
-            thread::spawn(move || {
+            reading(move || {
                 let mut data = vec![0; 1 << 20];
                 File::open(path).unwrap().read_exact_at(&mut data, 0).unwrap();
                 data
@@ -124,17 +124,17 @@ fn privileged_reads_in_flight_survive_a_killed_server() {
         files.insert(server.next("parked"));
     }
     server.kill();
-    assert!(readers.iter().all(|reader| !reader.is_finished()));
+    assert!(readers.iter().all(|reader| reader.try_recv().is_err()));
 
     let (memory, ended, _agreed) = Memory::new(FILES, Reads::Answered);
     let pool = Pool::with_threads(2).unwrap();
     let session = Session::adopt(mounted.handed_out(), Some(agreed), SessionOptions::default(), memory).unwrap();
     pool.serve(&session).unwrap();
     for (number, reader) in (0..).zip(readers) {
-        assert!(reader.join().unwrap() == content(FIRST_FILE + number, 0, 1 << 20));
+        assert!(reader.recv_timeout(PATIENCE).unwrap() == content(FIRST_FILE + number, 0, 1 << 20));
     }
     assert!(session.counters().resent >= FILES, "{:?}", session.counters());
-    assert!(std::fs::read(mounted.file(1)).unwrap() == content(FIRST_FILE + 1, 0, usize::MAX));
+    assert!(read_all(mounted.file(1)).unwrap() == content(FIRST_FILE + 1, 0, usize::MAX));
     assert_eq!(session.negotiated(), Some(agreed));
     drop(mounted);
     ended.recv_timeout(PATIENCE).unwrap();
@@ -154,7 +154,7 @@ fn privileged_a_server_killed_before_it_answered_init_is_succeeded() {
     let pool = Pool::with_threads(2).unwrap();
     let session = Session::adopt(mounted.handed_out(), None, SessionOptions::default(), memory).unwrap();
     pool.serve(&session).unwrap();
-    assert!(std::fs::read(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+    assert!(read_all(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
     assert_eq!(session.negotiated(), Some(agreed.recv_timeout(PATIENCE).unwrap()));
     assert_eq!(session.counters().resent, 1);
 }
@@ -171,7 +171,7 @@ fn privileged_a_server_that_ends_in_good_order_leaves_parked_requests_to_its_suc
     let session = Session::new(mounted.handed_out(), SessionOptions::default(), memory);
     pool.serve(&session).unwrap();
     let path = mounted.file(0);
-    let reader = thread::spawn(move || std::fs::read(path).unwrap());
+    let reader = reading(move || std::fs::read(path).unwrap());
     let request = parked.recv_timeout(PATIENCE).unwrap();
     drop(pool);
     request.reply.abandon();
@@ -183,5 +183,5 @@ fn privileged_a_server_that_ends_in_good_order_leaves_parked_requests_to_its_suc
     let agreed = agreed.recv_timeout(PATIENCE).unwrap();
     let session = Session::adopt(mounted.handed_out(), Some(agreed), SessionOptions::default(), memory).unwrap();
     pool.serve(&session).unwrap();
-    assert!(reader.join().unwrap() == content(FIRST_FILE, 0, usize::MAX));
+    assert!(reader.recv_timeout(PATIENCE).unwrap() == content(FIRST_FILE, 0, usize::MAX));
 }

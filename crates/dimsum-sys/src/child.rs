@@ -107,9 +107,7 @@ mod tests {
         let mut setup = ChildSetup::new();
         let number = setup.inherit(writer);
         let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(format!("echo through >/proc/self/fd/{number}"));
+        command.arg("-c").arg(format!("echo through >/proc/self/fd/{number}"));
         setup.apply(&mut command);
         assert!(command.status().unwrap().success());
         drop(command);
@@ -124,9 +122,7 @@ mod tests {
         let out = std::thread::spawn(|| {
             let _signals = crate::signal::Signals::block(&[Signal::TERM, Signal::CHILD]).unwrap();
             let mut command = Command::new("sh");
-            command
-                .arg("-c")
-                .arg("cut -d' ' -f6 /proc/$$/stat; echo $$; grep SigBlk /proc/self/status");
+            command.arg("-c").arg("cut -d' ' -f6 /proc/$$/stat; echo $$; grep SigBlk /proc/self/status");
             ChildSetup::new().new_session().apply(&mut command);
             command.output().unwrap()
         })
@@ -134,10 +130,7 @@ mod tests {
         .unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        assert_eq!(
-            lines[0], lines[1],
-            "session id is not the child's pid: {text}"
-        );
+        assert_eq!(lines[0], lines[1], "session id is not the child's pid: {text}");
         assert!(lines[2].ends_with("0000000000000000"), "{text}");
     }
 
@@ -147,9 +140,7 @@ mod tests {
         let mut child = std::thread::spawn(|| {
             let mut command = Command::new("cat");
             command.stdin(Stdio::piped()).stdout(Stdio::null());
-            ChildSetup::new()
-                .parent_death_signal(Signal::KILL)
-                .apply(&mut command);
+            ChildSetup::new().parent_death_signal(Signal::KILL).apply(&mut command);
             command.spawn().unwrap()
         })
         .join()
@@ -157,10 +148,7 @@ mod tests {
         // Its standard input is still open, so only the signal can end it.
         let mut input = child.stdin.take().unwrap();
         let status = child.wait().unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(9)
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         assert!(input.write_all(b"x").is_err());
     }
 }

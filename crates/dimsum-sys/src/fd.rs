@@ -4,10 +4,7 @@
 //! close-on-exec flag: every descriptor that a process of ours opens itself has it set, so a descriptor
 //! without it can only have come over `exec`. Taking it sets the flag, so it can be taken only once.
 
-#![expect(
-    unsafe_code,
-    reason = "an inherited number becomes an owned descriptor"
-)]
+#![expect(unsafe_code, reason = "an inherited number becomes an owned descriptor")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -83,11 +80,7 @@ mod tests {
     fn standard_streams_and_closed_numbers_are_refused() {
         for number in [-1, 0, 1, 2, 1_000_000] {
             let error = take_inherited(number).unwrap_err();
-            assert_eq!(
-                error.raw_os_error(),
-                Some(Errno::BADF.raw_os_error()),
-                "{number}"
-            );
+            assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()), "{number}");
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Leaving the mount namespace, so that what is mounted afterwards stays private to one process tree.
 
-#![expect(
-    unsafe_code,
-    reason = "unshare is unsafe in general, not for mount namespaces"
-)]
+#![expect(unsafe_code, reason = "unshare is unsafe in general, not for mount namespaces")]
 
 use std::io;
 
@@ -30,10 +27,7 @@ mod tests {
     #[test]
     fn privileged_a_thread_leaves_its_mount_namespace_alone() {
         if !rustix::process::geteuid().is_root() {
-            assert!(
-                std::env::var_os("CI").is_none_or(|value| value != "true"),
-                "CI must run as root"
-            );
+            assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must run as root");
             println!("skipped: needs root");
             return;
         }
@@ -45,9 +39,6 @@ mod tests {
         .join()
         .unwrap();
         assert_ne!(before, inside);
-        assert_eq!(
-            before,
-            std::fs::read_link("/proc/thread-self/ns/mnt").unwrap()
-        );
+        assert_eq!(before, std::fs::read_link("/proc/thread-self/ns/mnt").unwrap());
     }
 }

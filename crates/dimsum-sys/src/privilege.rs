@@ -7,8 +7,8 @@ use std::io;
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
 };
 
 /// The kernel's capability sets are 64 bits wide; numbers it does not know answer `EINVAL`.
@@ -34,14 +34,7 @@ pub fn drop_all_capabilities() -> io::Result<()> {
     }
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )?;
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     Ok(())
 }
 
@@ -59,22 +52,12 @@ mod tests {
         })
         .join()
         .unwrap();
-        let sets: Vec<&str> = status
-            .lines()
-            .filter(|line| line.starts_with("Cap"))
-            .collect();
+        let sets: Vec<&str> = status.lines().filter(|line| line.starts_with("Cap")).collect();
         assert_eq!(sets.len(), 5);
-        let may_stay = if rustix::process::geteuid().is_root() {
-            ""
-        } else {
-            "CapBnd"
-        };
+        let may_stay = if rustix::process::geteuid().is_root() { "" } else { "CapBnd" };
         for set in sets {
             let empty = set.ends_with("\t0000000000000000");
-            assert!(
-                empty || (!may_stay.is_empty() && set.starts_with(may_stay)),
-                "{status}"
-            );
+            assert!(empty || (!may_stay.is_empty() && set.starts_with(may_stay)), "{status}");
         }
         assert!(status.contains("NoNewPrivs:\t1"));
     }

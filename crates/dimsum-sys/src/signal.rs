@@ -78,10 +78,7 @@ impl Signals {
             let Some(signal) = Signal::from_named_raw(number) else {
                 continue;
             };
-            return Ok(Received {
-                signal,
-                pid: info.ssi_pid,
-            });
+            return Ok(Received { signal, pid: info.ssi_pid });
         }
     }
 }
@@ -104,11 +101,7 @@ pub fn unblock_all() -> io::Result<()> {
 fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
     let error = unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) };
-    if error == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(error))
-    }
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 fn set_of(signals: &[Signal]) -> io::Result<libc::sigset_t> {
@@ -149,13 +142,7 @@ mod tests {
                     )
                 };
                 assert_eq!(sent, 0);
-                assert_eq!(
-                    signals.next().unwrap(),
-                    Received {
-                        signal,
-                        pid: std::process::id()
-                    }
-                );
+                assert_eq!(signals.next().unwrap(), Received { signal, pid: std::process::id() });
             }
         })
         .join()

@@ -287,5 +287,22 @@ pub(crate) fn can_mount() -> bool {
     }
 }
 
+/// Runs what may hang if the code is wrong, and fails the test then.
+pub(crate) fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    reading(work).recv_timeout(PATIENCE).unwrap()
+}
+
+/// Starts `work`, for example a reader; its result comes over the channel.
+pub(crate) fn reading<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (result, received) = channel();
+    std::thread::spawn(move || result.send(work()).ok());
+    received
+}
+
+/// Reads a whole file.
+pub(crate) fn read_all(path: PathBuf) -> std::io::Result<Vec<u8>> {
+    within(move || std::fs::read(path))
+}
+
 /// Longest wait for what must come; only a failing test waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
