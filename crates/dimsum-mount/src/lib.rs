@@ -1,3 +1,17 @@
-//! Drivers (FUSE) and the keeper that holds the mounts.
+//! Drivers, and the keeper that holds the mounts.
+//!
+//! - [`fuse_driver`]: an image's tree as a FUSE file system, every byte from the store's verified gate;
+//! - [`keeper`]: the process that makes and holds mounts so that the server can be replaced under them;
+//! - [`log`], [`passing`]: what keeper, server and client share.
+//!
+//! Knows images and mounts; does not know where blobs come from, nor the command line.
 
 #![forbid(unsafe_code)]
+
+mod error;
+pub mod fuse_driver;
+pub mod keeper;
+pub mod log;
+pub mod passing;
+
+pub use error::Error;

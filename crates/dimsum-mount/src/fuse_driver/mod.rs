@@ -1,0 +1,231 @@
+//! An image's tree as a FUSE file system.
+//!
+//! ```text
+//! kernel ─► Question ─► Tree (EROFS reader over the proven meta) ─► Answer ─► Reply
+//!                         │ Pending: parked at the meta's gate, asked again      ▲
+//!                         └ Data { extents } ─► store: Image::read ── verified ──┘
+//! ```
+//!
+//! It has no state: a node id is the nid of an inode, so there is no table of inodes to keep, to bound or to hand
+//! over, FORGET means nothing, and a successor of a killed server understands every number the kernel knows. The tree
+//! never changes, so everything is valid for ever: names, their absence, attributes, listings, pages, and files need no
+//! OPEN.
+//!
+//! The meta is *not* validated as a whole before it is mounted this way: the kernel sees no byte of it, only answers
+//! made of checked numbers, so a wrong image costs `EIO` where it is wrong. (The kernel's own EROFS does see it; that
+//! driver validates first.) What only overlayfs would misunderstand is refused where it is met, see [`tree`].
+//!
+//! No thread of the pool waits here. What is missing is parked in the store with its [`Reply`], and answered by the
+//! thread that completes it. Bytes that cannot be had are `EIO`, never zeros and never short.
+
+mod gate;
+mod tree;
+
+use std::borrow::Cow;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dimsum_fuse::{Errno, FOREVER, Filesystem, InitReply, Operation, Reply, Request, SessionOptions};
+use dimsum_store::{Extent, Image, ReadError};
+
+use gate::MetaGate;
+use tree::{Answer, Failure, Question, Tree};
+
+/// How often a request is asked again because another part of the meta was missing. The largest request (LSEEK in a
+/// block map of 64 MiB) touches 512 frames of the meta; twice that is more than any request needs, and an end.
+const MAX_ATTEMPTS: u32 = 1024;
+
+/// The session options that fit this driver: nids are stable, and ACLs are stored in the kernel's own form.
+pub const SESSION_OPTIONS: SessionOptions = SessionOptions { stable_nodes: true, posix_acl: true };
+
+/// Who hears of what happens to a mount.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes what is agreed with the kernel, before the kernel learns of it.
+    fn negotiated(&self, reply: &InitReply);
+
+    /// Takes note that the kernel released the mount. Called once, on a thread of the pool.
+    fn released(&self);
+
+    /// Takes note that a request got `EIO`: which node, and why. Called on any thread, which it must not block.
+    fn failed(&self, node: u64, reason: &str);
+}
+
+/// What the driver counted for one mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DriverStats {
+    /// READs that were answered with bytes.
+    pub reads: u64,
+    /// Bytes of these.
+    pub bytes_read: u64,
+    /// Requests that got `EIO`.
+    pub errors: u64,
+}
+
+/// The FUSE file system of one image.
+pub struct FuseDriver {
+    core: Arc<Core>,
+}
+
+struct Core {
+    image: Arc<Image>,
+    tree: Tree,
+    observer: Box<dyn Observer>,
+    reads: AtomicU64,
+    bytes_read: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// An image whose meta is no file system.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the file tree of image {image}")]
+pub struct NoTree {
+    /// The image's manifest.
+    pub image: dimsum_format::Digest,
+    /// Why.
+    pub source: dimsum_erofs::Error<dimsum_store::MetaError>,
+}
+
+impl FuseDriver {
+    /// Makes a file system of an image.
+    ///
+    /// # Errors
+    /// [`NoTree`] if its superblock cannot be read or is not one of ours.
+    pub fn new(image: Arc<Image>, observer: Box<dyn Observer>) -> Result<Self, NoTree> {
+        let gate = MetaGate::new(Arc::clone(&image));
+        let refused = |source| NoTree { image: image.digest(), source };
+        let erofs = dimsum_erofs::Image::open(gate).map_err(refused)?;
+        let tree = Tree::new(erofs, image.meta().length());
+        let core = Core {
+            image,
+            tree,
+            observer,
+            reads: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Returns the figures of now.
+    #[must_use]
+    pub fn stats(&self) -> DriverStats {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DriverStats {
+            reads: value(&self.core.reads),
+            bytes_read: value(&self.core.bytes_read),
+            errors: value(&self.core.errors),
+        }
+    }
+
+    /// Returns the image.
+    #[must_use]
+    pub fn image(&self) -> &Arc<Image> {
+        &self.core.image
+    }
+}
+
+impl Filesystem for FuseDriver {
+    fn handle(&self, request: &Request<'_>, reply: Reply) {
+        let question = match request.operation {
+            Operation::Lookup { name } => Question::Lookup { name: Cow::Borrowed(name) },
+            Operation::GetAttr { .. } => Question::GetAttr,
+            Operation::ReadLink => Question::ReadLink,
+            Operation::Read { offset, size, .. } => Question::Read { offset, size },
+            Operation::GetXattr { name, .. } => Question::GetXattr { name: Cow::Borrowed(name) },
+            Operation::ListXattr { .. } => Question::ListXattr,
+            Operation::ReadDir { offset, size, .. } => Question::ReadDir { offset, size },
+            Operation::ReadDirPlus { offset, size, .. } => Question::ReadDirPlus { offset, size },
+            Operation::StatFs => Question::StatFs,
+            Operation::Lseek { offset, whence, .. } => Question::Lseek { offset, whence },
+            // There are no handles to release; a kernel that was told so does not ask.
+            Operation::Release { .. } | Operation::ReleaseDir { .. } => return reply.done(),
+            // OPEN, OPENDIR: not needed. ACCESS: the kernel checks. STATX: there is no birth time.
+            _ => return reply.error(Errno::NOSYS),
+        };
+        serve(&self.core, request.header.node, question, reply, 0);
+    }
+
+    fn negotiated(&self, reply: &InitReply) {
+        self.core.observer.negotiated(reply);
+    }
+
+    fn destroyed(&self) {
+        self.core.observer.released();
+    }
+}
+
+impl std::fmt::Debug for FuseDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FuseDriver").field("image", &self.core.image.digest()).finish_non_exhaustive()
+    }
+}
+
+/// Answers a question now, or parks it until the part of the meta that it needs is here.
+fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, attempt: u32) {
+    match core.tree.answer(node, &question) {
+        Ok(Answer::Data { extents, length }) => core.read(node, &extents, length, question, reply),
+        Ok(answer) => send(answer, reply),
+        Err(Failure::Errno(errno)) => reply.error(errno),
+        Err(Failure::Pending { group }) if attempt < MAX_ATTEMPTS => {
+            let (again, question) = (Arc::clone(core), question.into_owned());
+            let ready = move |result: Result<(), ReadError>| match result {
+                Ok(()) => serve(&again, node, question, reply, attempt + 1),
+                Err(error) => again.fail(node, reply, &error.to_string()),
+            };
+            core.image.meta().when_ready(group, Box::new(ready));
+        }
+        Err(Failure::Pending { group }) => {
+            core.fail(node, reply, &format!("group {group} of the meta is still missing after {attempt} attempts"));
+        }
+        Err(Failure::Image(error)) => core.fail(node, reply, &crate::keeper::with_causes(&error)),
+        Err(Failure::Forbidden(what)) => core.fail(node, reply, &format!("the image holds {what}")),
+    }
+}
+
+fn send(answer: Answer, reply: Reply) {
+    match answer {
+        Answer::Entry(entry) => reply.entry(&entry),
+        Answer::NoEntry => reply.no_entry(FOREVER),
+        Answer::Attr(attr) => reply.attr(&attr, FOREVER),
+        Answer::Link(target) => reply.data(&target),
+        Answer::Xattr(value) => reply.xattr(&value),
+        Answer::Directory(entries) => reply.directory(&entries),
+        Answer::DirectoryPlus(entries) => reply.directory_plus(&entries),
+        Answer::StatFs(figures) => reply.statfs(&figures),
+        Answer::Offset(offset) => reply.lseek(offset),
+        // Handled where there is a store.
+        Answer::Data { .. } => reply.error(Errno::IO),
+    }
+}
+
+impl Core {
+    fn read(self: &Arc<Self>, node: u64, extents: &[Extent], length: usize, question: Question<'_>, reply: Reply) {
+        let Question::Read { size, .. } = question else {
+            return reply.error(Errno::IO);
+        };
+        if length == 0 {
+            return reply.data_to_eof(&[]);
+        }
+        let at_end = usize::try_from(size) != Ok(length);
+        let core = Arc::clone(self);
+        self.image.read(extents, move |result| match result {
+            Ok(bytes) if bytes.len() == length => {
+                core.reads.fetch_add(1, Ordering::Relaxed);
+                core.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+                let parts: Vec<IoSlice<'_>> = bytes.slices().map(IoSlice::new).collect();
+                if at_end { reply.data_to_eof_vectored(&parts) } else { reply.data_vectored(&parts) }
+            }
+            Ok(bytes) => core.fail(node, reply, &format!("{} bytes where {length} are wanted", bytes.len())),
+            Err(error) => core.fail(node, reply, &error.to_string()),
+        });
+    }
+
+    fn fail(&self, node: u64, reply: Reply, reason: &str) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        // Said first: whoever sees the error finds its reason in the log.
+        self.observer.failed(node, reason);
+        reply.error(Errno::IO);
+    }
+}

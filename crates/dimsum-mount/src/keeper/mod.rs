@@ -1,0 +1,269 @@
+//! The keeper: the tiny process that holds every mount, so that the server can be replaced under them.
+//!
+//! A FUSE session lives as long as somebody has its descriptor open. The server reads what others wrote, decompresses
+//! it and talks to networks: it may crash, be killed or be upgraded. The keeper does none of that, so it has no reason
+//! to. It is one thread in one loop:
+//!
+//! ```text
+//!  client ── starts ──► keeper ── starts, and starts again ──► server
+//!                        │ lock, listening socket                │ store, FUSE threads, clients
+//!                        │ session fds + INIT replies + records  │
+//!                        └────────── socket: open, list … ───────┘
+//! ```
+//!
+//! It has the privileges to mount; the server has none. It makes detached mounts on request and parses nothing but the
+//! packets of [`message`]. The listening socket is its own too: while a server is being started again, clients
+//! wait in the backlog instead of being refused.
+//!
+//! It ends when the server ended by itself (status 0: nobody needs it) and nothing is held.
+
+mod held;
+mod link;
+mod message;
+mod place;
+mod process;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use dimsum_sys::fd::take_inherited;
+use dimsum_sys::signal::Signals;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Resource, Signal, chdir, getrlimit, setrlimit};
+
+use crate::Error;
+use crate::log::Log;
+use held::{Sessions, Taken};
+use place::Place;
+use process::Process;
+
+pub use held::MAX_HELD;
+pub(crate) use held::with_causes;
+pub use link::{Held, Inherited, Link, OpenOptions, Opened};
+pub use message::MAX_RECORD;
+pub use place::connect_to;
+pub use process::Program;
+
+/// The argument behind which the server finds the numbers of its inherited descriptors, for [`Inherited::take`].
+pub const INHERITED_FLAG: &str = "--inherited";
+
+/// The argument behind which a client names the pipe that [`Config::ready`] is.
+pub const READY_FLAG: &str = "--ready-fd";
+
+/// What the keeper writes to [`Config::ready`] when the server answers clients; anything else is why it does not.
+pub const READY: &[u8] = b"ready";
+
+/// A server that never became ready is given up after this many starts, if nobody's mount depends on it.
+const MAX_FAILURES: u32 = 3;
+
+/// How to run a keeper.
+#[derive(Debug)]
+pub struct Config {
+    /// The store; must exist.
+    pub store: PathBuf,
+    /// The server. [`INHERITED_FLAG`] and its value are appended to the arguments.
+    pub server: Program,
+    /// Number of an inherited pipe on which a client waits for [`READY`].
+    pub ready: Option<RawFd>,
+    /// The keeper was started by a user who waits for it: it does not wait for another keeper to end.
+    pub foreground: bool,
+}
+
+/// Runs a keeper until it is not needed any more. Must be called before the process has other threads.
+///
+/// # Errors
+/// [`Error::Locked`] if the store has one, [`Error::GaveUp`] if the server cannot be started, or what the kernel says.
+/// The client that waits at [`Config::ready`] is told too.
+pub fn run(config: Config) -> Result<(), Error> {
+    let mut ready =
+        Ready { pipe: config.ready.map(take_inherited).transpose().map_err(Error::system("take the pipe"))? };
+    let result = run_with(config, &mut ready);
+    if let Err(error) = &result {
+        ready.say(with_causes(error).as_bytes());
+    }
+    result
+}
+
+fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
+    close_inherited();
+    let store = std::fs::canonicalize(&config.store).map_err(|source| Error::Store {
+        path: config.store.clone(),
+        action: "open",
+        source,
+    })?;
+    // A working directory would keep a mount busy, perhaps one of ours.
+    chdir("/").map_err(Error::system("change the directory"))?;
+    raise_descriptor_limit();
+    let place = Place::take(&store, !config.foreground)?;
+    let log = Log::open(&store, "keeper")?;
+    let signals = Signals::block(&[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
+        .map_err(Error::system("block signals"))?;
+    let listener = place.listen()?;
+    let mut keeper = Keeper {
+        process: Process::new(config.server),
+        sessions: Sessions::default(),
+        signals,
+        listener,
+        place,
+        log,
+        stopping: false,
+    };
+    let result = keeper.run(ready);
+    keeper.place.leave();
+    match &result {
+        Ok(()) => keeper.log.line("not needed any more"),
+        Err(error) => keeper.log.line(with_causes(error)),
+    }
+    result
+}
+
+struct Keeper {
+    process: Process,
+    sessions: Sessions,
+    signals: Signals,
+    listener: OwnedFd,
+    place: Place,
+    log: Log,
+    /// Asked to end; done when nothing is held.
+    stopping: bool,
+}
+
+impl Keeper {
+    fn run(&mut self, ready: &mut Ready) -> Result<(), Error> {
+        loop {
+            if self.process.pause() == Some(Duration::ZERO) {
+                self.process.start(self.listener.as_fd(), self.place.lock().as_fd(), &self.log)?;
+            }
+            let [signal, packet] = self.wait()?;
+            if packet {
+                self.take(ready);
+            }
+            if signal
+                && let Some(status) = self.signalled(ready)?
+                && self.is_over(status)?
+            {
+                return Ok(());
+            }
+            if self.stopping && self.sessions.is_empty() {
+                self.process.terminate();
+            }
+        }
+    }
+
+    /// Waits for a signal, a packet, or the time of the next start.
+    fn wait(&self) -> Result<[bool; 2], Error> {
+        let pause = self.process.pause().and_then(|pause| Timespec::try_from(pause).ok());
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let socket: Option<BorrowedFd<'_>> = self.process.socket();
+        fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        match poll(&mut fds, pause.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::system("wait")(error)),
+        }
+        let is = |index: usize, flags| fds.get(index).is_some_and(|fd| fd.revents().intersects(flags));
+        // A socket that is only hung up has nothing to take: the server is ending, its signal comes.
+        Ok([is(0, PollFlags::IN), is(1, PollFlags::IN)])
+    }
+
+    fn take(&mut self, ready: &mut Ready) {
+        let Some(socket) = self.process.socket() else {
+            return;
+        };
+        match self.sessions.take(socket, &self.log) {
+            Taken::Ready => {
+                self.process.ready();
+                ready.say(READY);
+            }
+            Taken::Packet | Taken::Nothing => {}
+            // The socket stays readable at its end: a server that closed it, or speaks another protocol, must go.
+            Taken::End => self.process.terminate(),
+        }
+    }
+
+    /// Takes the signals that came; returns how the server ended if it did.
+    fn signalled(&mut self, ready: &mut Ready) -> Result<Option<ExitStatus>, Error> {
+        let received = self.signals.next().map_err(Error::system("read a signal"))?;
+        if received.signal != Signal::CHILD {
+            self.stopping = true;
+            self.sessions.close("the server is being shut down");
+            if !self.sessions.is_empty() {
+                self.log.line(format_args!("asked to end: {} mounts are still in use", self.sessions.len()));
+            }
+            return Ok(None);
+        }
+        let Some((status, socket)) = self.process.ended()? else {
+            return Ok(None);
+        };
+        // What it sent before it ended counts: a release, or what was agreed with the kernel.
+        loop {
+            match self.sessions.take(socket.as_fd(), &self.log) {
+                Taken::Ready => {
+                    self.process.ready();
+                    ready.say(READY);
+                }
+                Taken::Packet => {}
+                Taken::Nothing | Taken::End => break,
+            }
+        }
+        self.log.line(format_args!("server ended: {}; {} mounts are held", ending(status), self.sessions.len()));
+        Ok(Some(status))
+    }
+
+    /// Tells whether there is nothing left to do.
+    fn is_over(&self, status: ExitStatus) -> Result<bool, Error> {
+        if !self.sessions.is_empty() {
+            return Ok(false);
+        }
+        if status.success() || self.stopping {
+            return Ok(true);
+        }
+        let starts = self.process.failures();
+        if starts >= MAX_FAILURES { Err(Error::GaveUp { status, starts }) } else { Ok(false) }
+    }
+}
+
+/// The client that waits.
+struct Ready {
+    pipe: Option<OwnedFd>,
+}
+
+impl Ready {
+    /// Says something, once; the pipe is closed then.
+    fn say(&mut self, text: &[u8]) {
+        if let Some(pipe) = self.pipe.take() {
+            // A client that did not wait does not want to know.
+            let _ = rustix::io::write(&pipe, text);
+        }
+    }
+}
+
+fn ending(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("signal {signal}"),
+        None => status.to_string(),
+    }
+}
+
+/// Closes what the starting process left open without wanting to (a shell's redirections): a keeper lives for days.
+fn close_inherited() {
+    let Ok(numbers) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    for number in numbers.flatten() {
+        let number = number.file_name().to_str().and_then(|name| name.parse().ok());
+        // Ours are close-on-exec, and refused here.
+        drop(number.map(take_inherited));
+    }
+}
+
+/// Allows as many descriptors as the hard limit does: one is needed for each mount.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the limit as it was, fewer images can be mounted; that is said when it happens.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
