@@ -1,0 +1,5 @@
+use std::path::Path;
+
+pub fn run(_directory: &Path, _out: &Path) -> anyhow::Result<()> {
+    anyhow::bail!("see the next commit")
+}
