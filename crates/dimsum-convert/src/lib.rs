@@ -1,3 +1,29 @@
 //! Tree and content to packs and meta: split, deduplicate, hash, compress, merge.
+//!
+//! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory. Layers are read once, from
+//! the lowest; what is known of the files stays small, their bytes go through temporary files:
+//!
+//! ```text
+//!   blob ─ SHA-256 ─ decode ─ SHA-256 ─ layer tree ┐
+//!                                                  ├ content sink ┬ small files → spool ───────────┐
+//!   directory ──────────────────────────────────── ┘              └ slices → workers: BLAKE3, zstd ┤
+//!                                                                                                  ▼
+//!   image tree ◂─ merge ◂─ layer tree, places of its content ◂─ device layout (canonical) ─▸ pack, layer meta
+//!        └─▸ EROFS image, maps ─▸ meta, config, manifest
+//! ```
+//!
+//! Nothing is visible in the target before every digest of the source has been checked and the whole image is written; the
+//! manifest comes last. The same source and [`Options`] give the same bytes, whatever the number of threads.
 
 #![forbid(unsafe_code)]
+
+mod convert;
+mod error;
+mod options;
+mod progress;
+
+pub use convert::{Converted, Input, LayerSummary, convert};
+pub use dimsum_tree::{OverlayEntries, Report};
+pub use error::Error;
+pub use options::Options;
+pub use progress::{Phase, Progress};

@@ -1,0 +1,139 @@
+//! Why a conversion fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use dimsum_erofs::PlanError;
+use dimsum_format::{Digest, FormatError};
+use dimsum_registry::SourceError;
+use dimsum_tree::PathName;
+
+/// Why there is no image. Nothing of it is visible in the target then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option outside of its limits.
+    #[error("{option} {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What it must be.
+        reason: &'static str,
+    },
+    /// A blob or manifest of the source or target could not be read or written.
+    #[error(transparent)]
+    Registry(#[from] SourceError),
+    /// A manifest or config of the source is not in its form.
+    #[error("{object} {digest}: {source}")]
+    Document {
+        /// What it is.
+        object: &'static str,
+        /// Which.
+        digest: Digest,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// The source is a Dimsum image.
+    #[error("{digest} is a Dimsum image already: copy it instead")]
+    AlreadyDimsum {
+        /// Its manifest.
+        digest: Digest,
+    },
+    /// The source is something else than a container image.
+    #[error("manifest {digest}: {object} has the media type {media_type:?}, which is not that of a container image")]
+    MediaType {
+        /// The manifest.
+        digest: Digest,
+        /// What in it.
+        object: String,
+        /// Its media type.
+        media_type: String,
+    },
+    /// Manifest and config do not have the same number of layers.
+    #[error("manifest {digest} has {layers} layers, but its config has {diff_ids} diff_ids")]
+    LayerCount {
+        /// The manifest.
+        digest: Digest,
+        /// Layers in the manifest.
+        layers: usize,
+        /// `diff_ids` in the config.
+        diff_ids: usize,
+    },
+    /// A layer's blob does not have the digest or the length that the manifest gives it.
+    #[error(
+        "layer {must}: the blob is {is_size} bytes with the digest {is}, must be {must_size} bytes; the source is damaged or lies"
+    )]
+    LayerDigest {
+        /// The layer's digest in the manifest.
+        must: Digest,
+        /// The blob's.
+        is: Digest,
+        /// The layer's length in the manifest.
+        must_size: u64,
+        /// Bytes read.
+        is_size: u64,
+    },
+    /// A layer's tar does not have the diff_id that the config gives it.
+    #[error("layer {layer}: the diff_id of its tar is {is}, the config says {must}")]
+    DiffId {
+        /// The layer.
+        layer: Digest,
+        /// The config's word.
+        must: Digest,
+        /// SHA-256 of the tar.
+        is: Digest,
+    },
+    /// The tree of a layer or directory could not be read, or is refused.
+    #[error("{origin}: {source}")]
+    Tree {
+        /// The layer or directory.
+        origin: String,
+        /// Why, with the entry.
+        source: dimsum_tree::Error,
+    },
+    /// The content of a file could not be stored.
+    #[error("{origin}: {path}: {source}")]
+    Content {
+        /// The layer or directory.
+        origin: String,
+        /// The file.
+        path: PathName,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// The tree does not fit an EROFS image.
+    #[error("{origin}: {source}")]
+    Layout {
+        /// The layer or directory, or the image.
+        origin: String,
+        /// Why.
+        source: PlanError,
+    },
+    /// What was made is beyond a limit of the format.
+    #[error("{origin}: {source}")]
+    Format {
+        /// The layer or directory, or the image.
+        origin: String,
+        /// Which limit.
+        source: FormatError,
+    },
+    /// A temporary file failed.
+    #[error("temporary file in {}: {source}", dir.display())]
+    Temporary {
+        /// Where temporary files go.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The target did not take bytes.
+    #[error("{target_name}: {source}")]
+    Write {
+        /// The target.
+        target_name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// [`Progress::cancelled`](crate::Progress::cancelled) said so.
+    #[error("cancelled")]
+    Cancelled,
+}

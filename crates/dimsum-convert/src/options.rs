@@ -1,0 +1,96 @@
+//! What a conversion is told.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+
+use dimsum_format::codec::{DEFAULT_LEVEL, LEVELS};
+use dimsum_format::limits::{BUNDLE_SIZES, SLICE_SIZES};
+use dimsum_format::{BLOCK, BLOCK_U64};
+use dimsum_tree::OverlayEntries;
+
+use crate::error::Error;
+
+/// Threads beyond this bring nothing: one thread reads, hashes and unpacks, which is what they would wait for.
+const MAX_JOBS: usize = 256;
+
+/// How to convert. The first three change bytes, the others do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of a slice of a large file: a power of two, 64 KiB to 4 MiB.
+    pub slice_size: u32,
+    /// Bytes of a bundle of small files on average: a power of two, 32 KiB to 1 MiB, at most the slice size.
+    pub bundle_size: u32,
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Threads that hash and compress, beside the one that reads.
+    pub jobs: NonZeroUsize,
+    /// What happens to things in the source that overlayfs gives a meaning.
+    pub overlay_entries: OverlayEntries,
+    /// Where temporary files go. They never have a name there. Their peak is reported by [`Converted`](crate::Converted) and
+    /// bounded by the largest layer: its small files as they are, its new slices compressed, 44 bytes for each small file of
+    /// the image, and the compressed tree.
+    pub temp_dir: PathBuf,
+}
+
+impl Default for Options {
+    /// 256 KiB slices, 128 KiB bundles, level 3, all processors, overlay entries refused, `/var/tmp` (which, unlike `/tmp`, is
+    /// seldom in memory).
+    fn default() -> Self {
+        Self {
+            slice_size: 256 << 10,
+            bundle_size: 128 << 10,
+            level: DEFAULT_LEVEL,
+            jobs: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            overlay_entries: OverlayEntries::Refuse,
+            temp_dir: PathBuf::from("/var/tmp"),
+        }
+    }
+}
+
+impl Options {
+    /// Returns the options that change the canonical bytes as the manifest records them.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        format!("slice={},bundle={}", self.slice_size, self.bundle_size)
+    }
+
+    /// Checks every value against its limits.
+    ///
+    /// # Errors
+    /// If one is outside of them.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |option, reason| Err(Error::Option { option, reason });
+        if !self.slice_size.is_power_of_two() || !SLICE_SIZES.contains(&self.slice_size) {
+            return refuse("slice size", "must be a power of two from 64 KiB to 4 MiB");
+        }
+        if !self.bundle_size.is_power_of_two() || !BUNDLE_SIZES.contains(&self.bundle_size) {
+            return refuse("bundle size", "must be a power of two from 32 KiB to 1 MiB");
+        }
+        if self.bundle_size > self.slice_size {
+            return refuse("bundle size", "must not be larger than the slice size");
+        }
+        if !LEVELS.contains(&self.level) {
+            return refuse("level", "must be from 1 to 19");
+        }
+        if self.jobs.get() > MAX_JOBS {
+            return refuse("jobs", "must not be more than 256");
+        }
+        Ok(())
+    }
+
+    /// Files of at most this many bytes are small: they go into bundles.
+    pub(crate) const fn small_limit(&self) -> u64 {
+        self.bundle_size as u64 / 2
+    }
+
+    /// log2 of the blocks of a slice.
+    pub(crate) const fn slice_blocks_log2(&self) -> u32 {
+        (self.slice_size / BLOCK as u32).trailing_zeros()
+    }
+
+    /// The `M` of the bundle rule: half the blocks of a bundle.
+    pub(crate) const fn bundle_half(&self) -> u64 {
+        self.bundle_size as u64 / (2 * BLOCK_U64)
+    }
+}
