@@ -18,6 +18,10 @@ pub mod limits;
 pub mod ondisk;
 mod prefix;
 mod read;
+mod validate;
+mod write;
 
 pub use error::{Error, Fault, PlanError, RunFault, SuperblockFault};
 pub use read::{Data, DirEntry, Extent, Image, Inode, MetaRead, OutOfRange, ReadDir, Result, ToTreeError, to_tree};
+pub use validate::{Bounds, Summary, validate};
+pub use write::{ImageKind, Layout, Options, Placements, Run, WriteParams};

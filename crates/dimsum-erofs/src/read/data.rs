@@ -121,7 +121,8 @@ impl<M: MetaRead> Image<M> {
         if offset >= inode.size() {
             return Ok(None);
         }
-        Ok(Some(self.seek(inode, offset, |extent| extent.flat.is_none())?.unwrap_or(inode.size())))
+        let hole = self.seek(inode, offset, |extent| extent.flat.is_none())?;
+        Ok(hole.or(Some(inode.size())))
     }
 
     /// Goes from piece to piece; each step passes at least one map entry, of which there are at most 2^24.

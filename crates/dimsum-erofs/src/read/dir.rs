@@ -136,6 +136,18 @@ impl<M: MetaRead> Image<M> {
         self.read(directory.nid(), start, bytes)?;
         DirBlock::parse(bytes).ok_or_else(|| Error::inode(directory.nid(), Fault::DirectoryBlock { block: index }))
     }
+
+    /// Returns the block that [`dir_block`](Self::dir_block) has put into the buffer.
+    pub(crate) fn loaded_dir_block<'b>(
+        &self,
+        directory: &Inode,
+        index: u64,
+        buf: &'b [u8; BLOCK_LEN],
+    ) -> Result<DirBlock<'b>, M> {
+        let (_, used) = self.stored_block(directory, index)?;
+        let block = buf.get(..used).and_then(DirBlock::parse);
+        block.ok_or_else(|| Error::inode(directory.nid(), Fault::DirectoryBlock { block: index }))
+    }
 }
 
 fn check_directory<E: std::error::Error + 'static>(inode: &Inode) -> std::result::Result<(), Error<E>> {

@@ -21,7 +21,7 @@ pub struct Inode {
     xattr_len: u32,
     mode: u16,
     file_type: FileType,
-    extended: bool,
+    format: u16,
     reserved_is_zero: bool,
     data: Data,
 }
@@ -76,7 +76,7 @@ impl Inode {
             xattr_len,
             mode,
             file_type,
-            extended: false,
+            format,
             reserved_is_zero: compact.reserved.get() == 0 && compact.reserved2.get() == 0,
             data: data(format, file_type, compact.u.get())?,
         };
@@ -95,7 +95,6 @@ impl Inode {
             nlink: extended.nlink.get(),
             uid: extended.uid.get(),
             gid: extended.gid.get(),
-            extended: true,
             reserved_is_zero: extended.reserved.get() == 0 && extended.reserved2 == [0; 16],
             data: data(format, file_type, extended.u.get())?,
             ..base
@@ -186,7 +185,7 @@ impl Inode {
     /// Returns whether it takes 64 bytes and has an mtime of its own.
     #[must_use]
     pub const fn is_extended(&self) -> bool {
-        self.extended
+        self.format & ondisk::FORMAT_EXTENDED != 0
     }
 
     /// Returns whether it has extended attributes.
@@ -200,6 +199,11 @@ impl Inode {
         self.reserved_is_zero
     }
 
+    /// Returns the data layout, which for what has no data means nothing.
+    pub(crate) const fn layout(&self) -> u16 {
+        self.format >> ondisk::FORMAT_LAYOUT_SHIFT
+    }
+
     /// Returns where it starts.
     pub(crate) const fn position(&self) -> u64 {
         self.position
@@ -207,7 +211,7 @@ impl Inode {
 
     /// Returns where its xattr body starts, and the length of that.
     pub(crate) const fn xattr_body(&self) -> (u64, u32) {
-        let header = if self.extended { 64 } else { 32 };
+        let header = if self.is_extended() { 64 } else { 32 };
         (self.position.saturating_add(header), self.xattr_len)
     }
 

@@ -21,7 +21,8 @@ pub use inode::{Data, Inode};
 pub use meta::{MetaRead, OutOfRange};
 pub use to_tree::{ToTreeError, to_tree};
 
-pub(crate) use dir::{DirBlock, RawEntry};
+pub(crate) use dir::RawEntry;
+pub(crate) use xattr::Found as FoundXattr;
 
 use crate::error::Error;
 

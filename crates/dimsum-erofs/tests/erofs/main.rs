@@ -1,0 +1,5 @@
+//! Scenarios of the whole crate: trees are written, read, validated, damaged, and shown to others that know EROFS.
+
+mod common;
+mod roundtrip;
+mod validator;
