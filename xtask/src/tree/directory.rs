@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, escape, finish, hex};
+use super::{Entry, escape, finish, hex, unescape};
 
 pub fn from_directory(root: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
@@ -77,6 +77,11 @@ fn xattrs(path: &Path) -> Result<BTreeMap<String, String>> {
         xattrs.insert(escape(name), hex(&value[..length]));
     }
     Ok(xattrs)
+}
+
+/// Hashes one file of a listing.
+pub fn sha256_of(root: &Path, escaped: &str) -> Result<String> {
+    sha256(&root.join(OsStr::from_bytes(&unescape(escaped))))
 }
 
 fn sha256(path: &Path) -> Result<String> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use directory::from_directory;
+pub use directory::{from_directory, sha256_of};
 pub use erofs::from_erofs;
 
 /// One path. Bytes that are not printable ASCII are written `%XX`.
@@ -110,6 +110,18 @@ pub fn escape(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The opposite of [`escape`].
+pub fn unescape(text: &str) -> Vec<u8> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at(2.min(part.len()));
+        bytes.push(u8::from_str_radix(code, 16).unwrap_or(b'%'));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    bytes
 }
 
 pub fn hex(bytes: &[u8]) -> String {
