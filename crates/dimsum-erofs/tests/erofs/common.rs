@@ -285,3 +285,42 @@ fn links(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     let link = tree.insert(dir, b"symlink", Kind::Symlink { target: b"x" }, &plain_metadata()).unwrap();
     tree.link(dir, b"symlink2", link).unwrap();
 }
+
+/// What a file holds at an offset, from its runs: at most `length` bytes, fewer at its end.
+pub(crate) fn content(runs: &[Run], size: u64, data_base: u64, offset: u64, length: u64) -> Vec<u8> {
+    let end = size.min(offset + length);
+    let mut bytes = Vec::new();
+    for block in offset / BLOCK..end.div_ceil(BLOCK) {
+        let mut first = 0;
+        let run = runs.iter().find(|run| {
+            let here = (first..first + run.blocks).contains(&block);
+            first += if here { 0 } else { run.blocks };
+            here
+        });
+        match run.unwrap().start {
+            Some(start) => bytes.extend(data_block(start + (block - first) + data_base)),
+            None => bytes.resize(bytes.len() + BLOCK as usize, 0),
+        }
+    }
+    let skip = (offset % BLOCK) as usize;
+    bytes.truncate(skip + (end.saturating_sub(offset)) as usize);
+    bytes.split_off(skip)
+}
+
+/// Offsets worth reading at: around the start, the end, and every border of runs.
+pub(crate) fn places(runs: &[Run], size: u64) -> Vec<u64> {
+    let mut border = 0;
+    let mut places = vec![0, size.saturating_sub(5000)];
+    for run in runs {
+        border += run.blocks * BLOCK;
+        places.extend([border.saturating_sub(100), border]);
+    }
+    places.retain(|&place| place < size);
+    places
+}
+
+/// Says that a test cannot run here, and fails where it has to.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "this test has to run under CI: {why}");
+    println!("skipped: {why}");
+}
