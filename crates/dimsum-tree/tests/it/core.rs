@@ -69,7 +69,7 @@ fn a_tree_thawed_and_finished_again_is_the_same() {
     let lines = |tree: &Tree| tree.dump().map(|entry| entry.to_string()).collect::<Vec<_>>();
     let first = lines(&tree);
     assert_eq!(first[1], r"/d #1 040644 1:2 links=2 mtime=-1+5 opaque user.a=\x00\xff user.b=");
-    assert_eq!(first[3], "/d/gone #3 020644 1:2 links=1 mtime=-1+5 whiteout");
+    assert_eq!(first[3], "/d/gone #3 020000 0:0 links=1 mtime=0+0 whiteout");
     let again = TreeBuilder::from_tree(tree).finish().unwrap();
     assert_eq!(lines(&again), first);
 }

@@ -1,0 +1,22 @@
+//! Library scenarios of the file tree, one file each.
+//!
+//! `cfg(test)` is always set here; it tells the lints that helpers are test code too.
+
+#[cfg(test)]
+mod core;
+#[cfg(test)]
+mod directory;
+#[cfg(test)]
+mod gnu_tar;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod memory_sink;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod need;
+#[cfg(test)]
+mod tar_writer;
