@@ -1,0 +1,59 @@
+//! What the fuzz targets do with bytes.
+//!
+//! A target in `fuzz/` is one call into this crate; `tests/replay.rs` calls the same functions with the seeds of
+//! `fuzz/corpus`, so a finding stays found without a fuzzer. Each function states its invariants and panics when one breaks.
+
+#![forbid(unsafe_code)]
+
+mod erofs;
+mod format;
+
+use dimsum_fuse::Request;
+use dimsum_tree::{LayerDecoder, NullSink, Policy, read_layer};
+
+pub use erofs::{erofs_reader, erofs_validator};
+pub use format::{manifest, meta, pack};
+
+/// A fuzz target: its name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets, by the name of their corpus.
+pub const TARGETS: &[Target] = &[
+    ("tar", tar),
+    ("layer_blob", layer_blob),
+    ("erofs_reader", erofs_reader),
+    ("erofs_validator", erofs_validator),
+    ("meta", meta),
+    ("pack", pack),
+    ("manifest", manifest),
+    ("fuse_request", fuse_request),
+];
+
+/// Output of a decoder that is read for fuzzing, so that a bomb ends.
+const MAX_DECODED: u64 = 4 << 20;
+
+/// A tar layer: no panic; an accepted layer has a consistent tree.
+pub fn tar(data: &[u8]) {
+    if let Ok(layer) = read_layer(data, None, &mut NullSink::default(), Policy::default()) {
+        let entries = layer.tree.walk().count();
+        assert!(entries >= layer.tree.len(), "every inode has a path");
+        // A second layer of the same bytes over the first gives the same names.
+        if let Ok(again) = read_layer(data, Some(&layer.tree), &mut NullSink::default(), Policy::default()) {
+            drop(dimsum_tree::merge(layer.tree, &again.tree));
+        }
+    }
+}
+
+/// A compressed layer: no panic, bounded output.
+pub fn layer_blob(data: &[u8]) {
+    if let Ok(decoder) = LayerDecoder::with_limit(data, None, MAX_DECODED) {
+        let _ = read_layer(decoder, None, &mut NullSink::default(), Policy::default()).is_ok();
+    }
+}
+
+/// A request from `/dev/fuse`: no panic.
+pub fn fuse_request(data: &[u8]) {
+    if let Ok(request) = Request::decode(data) {
+        drop(format!("{request:?}"));
+    }
+}
