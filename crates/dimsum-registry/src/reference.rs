@@ -8,8 +8,8 @@ use dimsum_format::Digest;
 
 use crate::SourceError;
 
-/// Longest tag: what the OCI distribution specification allows.
-const MAX_TAG: usize = 128;
+/// Longest name of an image in a layout; the annotation has no limit of its own, a repository name with a tag stays below.
+const MAX_NAME: usize = 512;
 
 /// A parsed source or target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub enum ImageName {
 }
 
 impl Reference {
-    /// Parses a reference. As with skopeo the last `:` behind the last `/` starts the tag, so a directory may have colons.
+    /// Parses a reference. As with skopeo the first `:` ends the directory, and the name behind it may have
+    /// colons and slashes (`oci:/images:library/redis:7`): a layout's reference names are not only tags.
     ///
     /// # Errors
     /// If the kind is unknown or not supported, or a part is empty or malformed.
@@ -68,9 +69,7 @@ fn oci(rest: &str) -> Result<Reference, &'static str> {
         }
         _ => (rest, None),
     };
-    let file_name = place.rfind('/').map_or(0, |slash| slash + 1);
-    let colon = place.get(file_name..).and_then(|last| last.rfind(':')).map(|colon| file_name + colon);
-    let (dir, tag) = match colon.and_then(|colon| Some((place.get(..colon)?, place.get(colon + 1..)?))) {
+    let (dir, tag) = match place.split_once(':') {
         Some((dir, tag)) => (dir, Some(tag)),
         None => (place, None),
     };
@@ -79,23 +78,23 @@ fn oci(rest: &str) -> Result<Reference, &'static str> {
     }
     let name = match (tag, digest) {
         (Some(_), Some(_)) => return Err("it has a tag and a digest; give one of them"),
-        (Some(tag), None) => Some(ImageName::Tag(check_tag(tag)?.to_owned())),
+        (Some(tag), None) => Some(ImageName::Tag(check_name(tag)?.to_owned())),
         (None, Some(digest)) => Some(ImageName::Digest(digest)),
         (None, None) => None,
     };
     Ok(Reference::OciLayout { dir: PathBuf::from(dir), name })
 }
 
-fn check_tag(tag: &str) -> Result<&str, &'static str> {
-    let first = tag.bytes().next().ok_or("the tag is empty")?;
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if tag.len() > MAX_TAG {
-        return Err("the tag has more than 128 characters");
+fn check_name(name: &str) -> Result<&str, &'static str> {
+    let first = name.bytes().next().ok_or("the name behind the directory is empty")?;
+    let separator = |byte: u8| matches!(byte, b'_' | b'.' | b'-' | b'+' | b':' | b'@' | b'/');
+    if name.len() > MAX_NAME {
+        return Err("the name behind the directory has more than 512 characters");
     }
-    if !word(first) || !tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-' | b'+')) {
-        return Err("a tag has letters, digits, _ . - + and starts with a letter, a digit or _");
+    if !first.is_ascii_alphanumeric() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || separator(byte)) {
+        return Err("a name in a layout has letters, digits, _ . - + : @ / and starts with a letter or a digit");
     }
-    Ok(tag)
+    Ok(name)
 }
 
 impl FromStr for Reference {
@@ -131,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_colon_behind_the_last_slash_starts_the_tag() {
+    fn the_first_colon_ends_the_directory() {
         let tag = |tag: &str| Some(ImageName::Tag(tag.into()));
         assert_eq!(Reference::parse("oci:/a/b").unwrap(), layout("/a/b", None));
         assert_eq!(Reference::parse("oci:b:v1").unwrap(), layout("b", tag("v1")));
-        assert_eq!(Reference::parse("oci:/a:b/c").unwrap(), layout("/a:b/c", None));
-        assert_eq!(Reference::parse("oci:/a:b/c:d:e").unwrap(), layout("/a:b/c:d", tag("e")));
+        assert_eq!(Reference::parse("oci:/a/c:redis:7").unwrap(), layout("/a/c", tag("redis:7")));
+        assert_eq!(Reference::parse("oci:/a:b/c:d").unwrap(), layout("/a", tag("b/c:d")));
         assert_eq!(Reference::parse("dir:/x:y").unwrap(), Reference::Directory { path: "/x:y".into() });
     }
 
@@ -165,11 +164,10 @@ mod tests {
             "oci:/a@sha256:12",
             "oci:a:/é",
             &format!("oci:/a:v1@{digest}"),
-            &format!("oci:a:{}", "x".repeat(129)),
+            &format!("oci:a:{}", "x".repeat(513)),
         ] {
             let parsed = Reference::parse(text);
-            // A colon before a slash belongs to the directory.
-            assert!(parsed.is_err() || text == "oci:a:/é", "{text}: {parsed:?}");
+            assert!(parsed.is_err(), "{text}: {parsed:?}");
         }
     }
 }
