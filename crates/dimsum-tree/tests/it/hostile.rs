@@ -1,6 +1,6 @@
 //! Tars that want to harm: each is refused with the entry's name, or means something harmless.
 
-use dimsum_tree::{NullSink, Policy, read_layer};
+use dimsum_tree::{ContentId, ContentSink, NullSink, Policy, read_layer};
 
 use crate::memory_sink::MemorySink;
 use crate::tar_writer::{Entry, char_device, dir, file, hard, header, of_type, padded, record, seal, symlink, tar};
@@ -163,4 +163,70 @@ fn the_stream_is_read_to_its_end() {
     let mut counted = Counted(&bytes, 0);
     read_layer(&mut counted, None, &mut NullSink::default(), Policy::default()).unwrap();
     assert_eq!(counted.1, bytes.len());
+}
+
+#[test]
+fn mutated_archives_never_panic() {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tar");
+    let mut seeds: Vec<Vec<u8>> =
+        std::fs::read_dir(seeds).unwrap().map(|seed| std::fs::read(seed.unwrap().path()).unwrap()).collect();
+    seeds.sort_unstable();
+    // A linear congruential generator: the same mutations at every run.
+    let mut state = 0x5eed_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut refused = 0;
+    for round in 0..6_000 {
+        let mut bytes = seeds[round % seeds.len()].clone();
+        let blocks = (bytes.len() / 512).min(12);
+        for _ in 0..=random(4) {
+            let at = random((blocks * 512).max(1));
+            bytes[at] = [0, 0x20, 0x2f, 0x2e, 0x30, 0x37, 0x80, 0xff, b'x', b'g', b'L', b'S'][random(12)];
+        }
+        // With right checksums mutations get past the first look; what is no header is not harmed by one more mutation.
+        for at in (0..blocks).map(|block| block * 512) {
+            let block: &mut [u8; 512] = (&mut bytes[at..at + 512]).try_into().unwrap();
+            if block[257..262] == *b"ustar" {
+                seal(block);
+            }
+        }
+        let mut sink = MemorySink::default();
+        match read_layer(&bytes[..], None, &mut LimitedSink(&mut sink), Policy::default()) {
+            Ok(layer) => drop(sink.lines(&layer.tree)),
+            Err(error) => refused += usize::from(!error.to_string().is_empty()),
+        }
+    }
+    assert!((600..5_400).contains(&refused), "mutations reach both ends: {refused}");
+}
+
+/// Refuses large files, which sparse maps can claim and [`MemorySink`] would store.
+struct LimitedSink<'s>(&'s mut MemorySink);
+
+impl ContentSink for LimitedSink<'_> {
+    type Error = &'static str;
+
+    fn begin(&mut self, size: u64) -> Result<(), Self::Error> {
+        if size > 1 << 20 {
+            return Err("too large for a test");
+        }
+        let Ok(()) = self.0.begin(size);
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        let Ok(()) = self.0.data(bytes);
+        Ok(())
+    }
+
+    fn hole(&mut self, length: u64) -> Result<(), Self::Error> {
+        let Ok(()) = self.0.hole(length);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<ContentId, Self::Error> {
+        let Ok(id) = self.0.end();
+        Ok(id)
+    }
 }
