@@ -31,7 +31,7 @@ pub enum Error {
         /// Which.
         digest: Digest,
         /// What is wrong with it.
-        source: FormatError,
+        source: Box<FormatError>,
     },
     /// The source is a Dimsum image.
     #[error("{digest} is a Dimsum image already: copy it instead")]
@@ -99,7 +99,7 @@ pub enum Error {
         /// The file.
         path: PathName,
         /// Why.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// The tree does not fit an EROFS image.
     #[error("{origin}: {source}")]
@@ -115,7 +115,7 @@ pub enum Error {
         /// The layer or directory, or the image.
         origin: String,
         /// Which limit.
-        source: FormatError,
+        source: Box<FormatError>,
     },
     /// A temporary file failed.
     #[error("temporary file in {}: {source}", dir.display())]
@@ -136,4 +136,11 @@ pub enum Error {
     /// [`Progress::cancelled`](crate::Progress::cancelled) said so.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl Error {
+    /// Wraps a breach of the format's limits.
+    pub(crate) fn format(origin: &str, source: FormatError) -> Self {
+        Self::Format { origin: origin.to_owned(), source: Box::new(source) }
+    }
 }

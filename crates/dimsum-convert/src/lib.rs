@@ -17,10 +17,20 @@
 
 #![forbid(unsafe_code)]
 
+mod blob;
+mod content;
 mod convert;
+mod erofs;
 mod error;
+mod image;
+mod layer;
+mod manifest;
 mod options;
+mod ordered;
 mod progress;
+mod source;
+mod stream;
+mod temporary;
 
 pub use convert::{Converted, Input, LayerSummary, convert};
 pub use dimsum_tree::{OverlayEntries, Report};

@@ -1,0 +1,60 @@
+//! A blob on its way into the target: hashed and counted while it is written, visible only later.
+
+use dimsum_format::Digest;
+use dimsum_format::manifest::Blob;
+use dimsum_registry::{BlobWriter, Target};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+use crate::progress::Progress;
+
+/// A blob that is being written.
+pub(crate) struct BlobOut<'t> {
+    writer: Box<dyn BlobWriter + 't>,
+    target: &'t dyn Target,
+    progress: &'t dyn Progress,
+    hasher: Sha256,
+    size: u64,
+}
+
+/// A blob that is whole but not visible yet. Dropped, it is as if it had never been.
+pub(crate) struct WholeBlob<'t> {
+    writer: Box<dyn BlobWriter + 't>,
+    pub(crate) blob: Blob,
+}
+
+impl<'t> BlobOut<'t> {
+    pub(crate) fn new(target: &'t dyn Target, progress: &'t dyn Progress) -> Result<Self, Error> {
+        Ok(Self { writer: target.start_blob()?, target, progress, hasher: Sha256::new(), size: 0 })
+    }
+
+    /// Writes the next bytes.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let failed = |source| Error::Write { target_name: self.target.name().to_owned(), source };
+        self.writer.write_all(bytes).map_err(failed)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.progress.bytes_out(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Returns the bytes written so far.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn finish(self) -> WholeBlob<'t> {
+        let digest = Digest::new(self.hasher.finalize().into());
+        WholeBlob { writer: self.writer, blob: Blob { digest, size: self.size } }
+    }
+}
+
+impl WholeBlob<'_> {
+    /// Makes the blob durable and visible.
+    pub(crate) fn commit(self) -> Result<(), Error> {
+        Ok(self.writer.commit(self.blob.digest, self.blob.size)?)
+    }
+}

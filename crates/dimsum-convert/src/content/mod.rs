@@ -1,0 +1,143 @@
+//! What is known of the content of files while an image is converted: where it lies, or will lie.
+//!
+//! A tree keeps 32 bits per file, and they say it all: a small file's number, a large file's number, all zeros, or
+//! nothing. Equal small files have one number, so deduplication costs no memory per name.
+
+mod large;
+mod place;
+mod sink;
+mod small;
+mod worker;
+
+use dimsum_erofs::Run;
+use dimsum_format::BLOCK_U64;
+use dimsum_tree::{ContentId, Inode};
+
+pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable};
+pub(crate) use self::place::Place;
+pub(crate) use self::sink::{ContentCounts, Splitter};
+pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord};
+pub(crate) use self::worker::{SliceTask, Workers};
+use crate::error::Error;
+use crate::temporary::{Gathering, Temporaries, Temporary};
+
+/// The content of all files of an image, as far as layers have been read.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) small: SmallFiles,
+    pub(crate) large: LargeFiles,
+    pub(crate) slices: SliceTable,
+}
+
+/// The bytes of one layer between reading and packing.
+#[derive(Debug)]
+pub(crate) struct Spools {
+    /// Compressed frames of new slices, in any order.
+    pub(crate) frames: Temporary,
+    /// New small files as they are.
+    pub(crate) small: Gathering,
+}
+
+impl Spools {
+    pub(crate) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
+        Ok(Self { frames: temporaries.create()?, small: Gathering::new(temporaries.create()?) })
+    }
+}
+
+/// The content of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// No bytes.
+    Empty,
+    /// Only zeros.
+    Null,
+    /// At most half a bundle.
+    Small(SmallId),
+    /// Slices.
+    Large(u32),
+}
+
+/// Numbers are below this: the two upper bits of a content id tell what it is.
+pub(crate) const MAX_CONTENTS: u32 = 1 << 30;
+const KIND_SHIFT: u32 = 30;
+
+impl Content {
+    pub(crate) const fn id(self) -> ContentId {
+        ContentId::new(match self {
+            Self::Small(SmallId(number)) => number,
+            Self::Large(number) => 1 << KIND_SHIFT | number,
+            Self::Null => 2 << KIND_SHIFT,
+            Self::Empty => 3 << KIND_SHIFT,
+        })
+    }
+
+    pub(crate) const fn of(id: ContentId) -> Self {
+        let number = id.get() & (MAX_CONTENTS - 1);
+        match id.get() >> KIND_SHIFT {
+            0 => Self::Small(SmallId(number)),
+            1 => Self::Large(number),
+            2 => Self::Null,
+            _ => Self::Empty,
+        }
+    }
+}
+
+impl Contents {
+    pub(crate) fn new(temporaries: &Temporaries, slice_size: u32) -> Result<Self, Error> {
+        Ok(Self {
+            small: SmallFiles::new(temporaries)?,
+            large: LargeFiles::new(slice_size),
+            slices: SliceTable::default(),
+        })
+    }
+
+    /// Says where each run of blocks of a regular file lies, from its start on.
+    pub(crate) fn for_each_run(&self, inode: &Inode, mut each: impl FnMut(u64, Option<Place>)) {
+        let blocks = inode.size().div_ceil(BLOCK_U64);
+        let Some(id) = inode.content() else { return };
+        match Content::of(id) {
+            Content::Empty => {}
+            Content::Null => each(blocks, None),
+            Content::Small(small) => each(blocks, Some(self.small.place(small))),
+            Content::Large(number) => {
+                for piece in self.large.pieces(number, inode.size(), &self.slices) {
+                    match piece {
+                        Piece::Null { blocks } => each(blocks, None),
+                        Piece::Slice { id, blocks } => each(blocks, Some(self.slices.place(id))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets what was read in a layer and did not get a place: files that later entries of the same tar replaced. Their
+    /// bytes go with the layer's spools.
+    pub(crate) fn forget_unplaced(&mut self) {
+        self.small.forget_unplaced();
+        self.slices.forget_unplaced();
+    }
+}
+
+/// Turns a run into one of the EROFS writer's, given the first block of each device in the data area.
+pub(crate) fn to_run(blocks: u64, place: Option<Place>, base: impl Fn(u16) -> u64) -> Run {
+    Run { blocks, start: place.map(|place| base(place.device) + u64::from(place.block)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_survives_its_32_bits() {
+        for content in [
+            Content::Empty,
+            Content::Null,
+            Content::Small(SmallId(0)),
+            Content::Small(SmallId(MAX_CONTENTS - 1)),
+            Content::Large(0),
+            Content::Large(MAX_CONTENTS - 1),
+        ] {
+            assert_eq!(Content::of(content.id()), content);
+        }
+    }
+}

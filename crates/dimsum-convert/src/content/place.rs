@@ -1,0 +1,20 @@
+//! A place in a device.
+
+/// Where content starts: the layer whose device it is, and the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Number of the source layer.
+    pub(crate) device: u16,
+    /// Block of that layer's device.
+    pub(crate) block: u32,
+}
+
+impl Place {
+    /// Content that was read and has no place yet. No device has so many blocks.
+    pub(crate) const NONE: Self = Self { device: u16::MAX, block: u32::MAX };
+
+    /// Says whether this is no place.
+    pub(crate) const fn is_none(self) -> bool {
+        self.block == u32::MAX
+    }
+}

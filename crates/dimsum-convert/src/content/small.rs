@@ -1,0 +1,158 @@
+//! Small files: each different content once, 17 bytes of memory (and those of the hash table's spare room) for each.
+//!
+//! Digests, which are most of what there is to know, lie in a temporary file; memory has four bytes of each, enough to
+//! look into the file only for what is really equal (one wrong look for four billion files).
+
+use dimsum_format::{Blake3, FormatError};
+use hashbrown::HashTable;
+
+use super::{MAX_CONTENTS, Place};
+use crate::error::Error;
+use crate::temporary::{Gathering, Temporaries};
+
+/// Bytes of a row in the file: digest, length, place in the spool.
+const ROW: usize = 44;
+
+/// A small content of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SmallId(pub(super) u32);
+
+/// What the temporary file has of a content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SmallRecord {
+    pub(crate) digest: Blake3,
+    pub(crate) length: u32,
+    /// Where the bytes are in the spool of the layer that brought them.
+    pub(crate) offset: u64,
+}
+
+/// All small contents of an image.
+#[derive(Debug)]
+pub(crate) struct SmallFiles {
+    rows: Gathering,
+    /// The first four bytes of each digest.
+    fragments: Vec<u32>,
+    places: Vec<Place>,
+    index: HashTable<u32>,
+    /// First number of the current layer.
+    layer_start: u32,
+}
+
+impl SmallFiles {
+    pub(super) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
+        Ok(Self {
+            rows: Gathering::new(temporaries.create()?),
+            fragments: Vec::new(),
+            places: Vec::new(),
+            index: HashTable::new(),
+            layer_start: 0,
+        })
+    }
+
+    /// Returns the number of a content that is known.
+    pub(super) fn find(&self, digest: Blake3) -> Result<Option<SmallId>, Error> {
+        let fragment = fragment(digest);
+        let mut failed = None;
+        let found = self.index.find(spread(fragment), |&number| {
+            self.fragment(SmallId(number)) == fragment
+                && match self.record(SmallId(number)) {
+                    Ok(record) => record.digest == digest,
+                    Err(error) => {
+                        failed = Some(error);
+                        true
+                    }
+                }
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(found.map(|&number| SmallId(number))),
+        }
+    }
+
+    /// Adds a content that is not known.
+    pub(super) fn add(&mut self, record: SmallRecord) -> Result<SmallId, Error> {
+        let number = u32::try_from(self.places.len()).ok().filter(|&number| number < MAX_CONTENTS);
+        let number = number.ok_or_else(|| {
+            let source = FormatError::Limit {
+                part: "different small files",
+                value: self.places.len() as u64,
+                limit: u64::from(MAX_CONTENTS),
+            };
+            Error::format("image", source)
+        })?;
+        let mut row = [0; ROW];
+        let (digest, rest) = row.split_at_mut(32);
+        let (length, offset) = rest.split_at_mut(4);
+        digest.copy_from_slice(record.digest.as_bytes());
+        length.copy_from_slice(&record.length.to_le_bytes());
+        offset.copy_from_slice(&record.offset.to_le_bytes());
+        self.rows.append(&row)?;
+        let fragment = fragment(record.digest);
+        self.fragments.push(fragment);
+        self.places.push(Place::NONE);
+        let fragments = &self.fragments;
+        self.index.insert_unique(spread(fragment), number, |&number| spread(at(fragments, number)));
+        Ok(SmallId(number))
+    }
+
+    /// Reads what the temporary file has.
+    pub(crate) fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
+        let mut row = [0; ROW];
+        self.rows.read(u64::from(id.0) * ROW as u64, &mut row)?;
+        let split = "a row has 32 + 4 + 8 bytes";
+        let (digest, rest) = row.split_first_chunk::<32>().expect(split);
+        let (length, rest) = rest.split_first_chunk::<4>().expect(split);
+        let (offset, _) = rest.split_first_chunk::<8>().expect(split);
+        Ok(SmallRecord {
+            digest: Blake3::new(*digest),
+            length: u32::from_le_bytes(*length),
+            offset: u64::from_le_bytes(*offset),
+        })
+    }
+
+    /// Returns the first four bytes of the digest, little-endian.
+    pub(crate) fn fragment(&self, id: SmallId) -> u32 {
+        at(&self.fragments, id.0)
+    }
+
+    pub(crate) fn place(&self, id: SmallId) -> Place {
+        at(&self.places, id.0)
+    }
+
+    pub(crate) fn set_place(&mut self, id: SmallId, place: Place) {
+        *self.places.get_mut(id.0 as usize).expect(OURS) = place;
+    }
+
+    pub(super) fn forget_unplaced(&mut self) {
+        let end = u32::try_from(self.places.len()).expect("numbers are below MAX_CONTENTS");
+        for number in self.layer_start..end {
+            if at(&self.places, number).is_none()
+                && let Ok(entry) = self.index.find_entry(spread(at(&self.fragments, number)), |&other| other == number)
+            {
+                entry.remove();
+            }
+        }
+        self.layer_start = end;
+    }
+
+    /// Gives back the memory that only a further layer would need.
+    pub(crate) fn end_lookups(&mut self) {
+        self.index = HashTable::new();
+    }
+}
+
+const OURS: &str = "numbers come from this table";
+
+fn at<T: Copy>(rows: &[T], number: u32) -> T {
+    *rows.get(number as usize).expect(OURS)
+}
+
+fn fragment(digest: Blake3) -> u32 {
+    u32::from_le_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+}
+
+/// The hash table wants 64 bits, the upper seven as good as the lower.
+fn spread(fragment: u32) -> u64 {
+    // 2^64 divided by the golden ratio: Fibonacci hashing.
+    u64::from(fragment).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}

@@ -1,0 +1,123 @@
+//! The device of a layer: what is new in it, in canonical order, and so the place of each content.
+
+use std::ops::Range;
+
+use dimsum_format::limits::MAX_FLAT_BLOCKS;
+use dimsum_format::{BLOCK_U64, FormatError};
+use dimsum_tree::Tree;
+
+use super::bundle::Cutter;
+use crate::content::{Content, Contents, Piece, Place, SliceId, SmallId};
+use crate::error::Error;
+
+/// What a device holds.
+#[derive(Debug, Default)]
+pub(crate) struct Device {
+    /// New slices in path order, each a chunk.
+    pub(super) slices: Vec<SliceId>,
+    /// New small files in path order.
+    pub(super) files: Vec<SmallId>,
+    /// Behind which file each bundle ends.
+    bundle_ends: Vec<usize>,
+    blocks: u64,
+}
+
+impl Device {
+    /// Gives everything in `tree` that has no place yet its place in the device of layer `number`.
+    pub(crate) fn lay_out(
+        tree: &Tree,
+        contents: &mut Contents,
+        number: u16,
+        bundle_half: u64,
+        origin: &str,
+    ) -> Result<Self, Error> {
+        let mut device = Self::default();
+        device.place_slices(tree, contents, number, origin)?;
+        device.place_files(tree, contents, number, bundle_half, origin)?;
+        Ok(device)
+    }
+
+    fn place_slices(&mut self, tree: &Tree, contents: &mut Contents, number: u16, origin: &str) -> Result<(), Error> {
+        for id in tree.ids() {
+            let inode = tree.inode(id);
+            let Some(Content::Large(file)) = inode.content().map(Content::of) else { continue };
+            let first = self.slices.len();
+            for piece in contents.large.pieces(file, inode.size(), &contents.slices) {
+                if let Piece::Slice { id, .. } = piece
+                    && contents.slices.place(id).is_none()
+                {
+                    self.slices.push(id);
+                }
+            }
+            // A slice may be twice in the list of one file.
+            let mut kept = first;
+            for row in first..self.slices.len() {
+                let Some(&id) = self.slices.get(row) else { break };
+                if contents.slices.place(id).is_none() {
+                    let place = self.next(number, u64::from(contents.slices.slice(id).blocks), origin)?;
+                    contents.slices.set_place(id, place);
+                    if let Some(slot) = self.slices.get_mut(kept) {
+                        *slot = id;
+                    }
+                    kept += 1;
+                }
+            }
+            self.slices.truncate(kept);
+        }
+        Ok(())
+    }
+
+    fn place_files(
+        &mut self,
+        tree: &Tree,
+        contents: &mut Contents,
+        number: u16,
+        bundle_half: u64,
+        origin: &str,
+    ) -> Result<(), Error> {
+        let mut cutter = Cutter::new(bundle_half);
+        for id in tree.ids() {
+            let inode = tree.inode(id);
+            let Some(Content::Small(small)) = inode.content().map(Content::of) else { continue };
+            if !contents.small.place(small).is_none() {
+                continue;
+            }
+            let blocks = inode.size().div_ceil(BLOCK_U64);
+            let cut = cutter.file(blocks, contents.small.fragment(small));
+            if cut.before {
+                self.bundle_ends.push(self.files.len());
+            }
+            contents.small.set_place(small, self.next(number, blocks, origin)?);
+            self.files.push(small);
+            if cut.after {
+                self.bundle_ends.push(self.files.len());
+            }
+        }
+        if self.bundle_ends.last().copied().unwrap_or(0) < self.files.len() {
+            self.bundle_ends.push(self.files.len());
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, device: u16, blocks: u64, origin: &str) -> Result<Place, Error> {
+        let end = self.blocks.saturating_add(blocks);
+        if end > MAX_FLAT_BLOCKS {
+            let source = FormatError::Limit { part: "blocks of a device", value: end, limit: MAX_FLAT_BLOCKS };
+            return Err(Error::format(origin, source));
+        }
+        let block = u32::try_from(self.blocks).expect("MAX_FLAT_BLOCKS has 32 bits");
+        self.blocks = end;
+        Ok(Place { device, block })
+    }
+
+    /// Says whether nothing is new.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks == 0
+    }
+
+    /// Returns the files of each bundle, as ranges of [`files`](Self::files).
+    pub(super) fn bundles(&self) -> impl Iterator<Item = Range<usize>> {
+        let starts = std::iter::once(0).chain(self.bundle_ends.iter().copied());
+        starts.zip(self.bundle_ends.iter().copied()).map(|(start, end)| start..end)
+    }
+}

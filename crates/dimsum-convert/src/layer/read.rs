@@ -1,0 +1,250 @@
+//! From the bytes of a layer to its tree, with its content split, deduplicated and spooled.
+//!
+//! ```text
+//!   thread "decode": blob → SHA-256 → gunzip → SHA-256 ─ buffers ─▸ this thread: tar → tree, sink ─ slices ─▸ workers
+//! ```
+//!
+//! Every byte of the blob is read and hashed, so its digest and the diff_id are known, and checked, before anything of the
+//! layer is used.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use dimsum_format::Digest;
+use dimsum_tree::{Layer, LayerDecoder, Policy, ReadError, Tree};
+use sha2::{Digest as _, Sha256};
+
+use crate::content::{ContentCounts, Contents, Splitter, Spools, Workers};
+use crate::error::Error;
+use crate::options::Options;
+use crate::progress::Progress;
+
+/// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one is held up.
+const BUFFER: usize = 256 << 10;
+const BUFFERS: usize = 4;
+
+/// A layer that has been read.
+pub(crate) struct ReadLayer {
+    pub(crate) layer: Layer,
+    pub(crate) counts: ContentCounts,
+    /// Length of the uncompressed tar; 0 for a directory.
+    pub(crate) tar_bytes: u64,
+}
+
+/// What reading needs besides the source.
+pub(crate) struct Reader<'a> {
+    pub(crate) contents: &'a mut Contents,
+    pub(crate) spools: &'a mut Spools,
+    pub(crate) options: &'a Options,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) origin: &'a str,
+}
+
+/// What a layer of an image must be.
+pub(crate) struct Expected {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) diff_id: Digest,
+}
+
+/// Reads the blob of a layer.
+pub(crate) fn read_image_layer(
+    reader: Reader<'_>,
+    blob: Box<dyn Read + Send>,
+    expected: &Expected,
+    lower: Option<&Tree>,
+) -> Result<ReadLayer, Error> {
+    let policy = policy(reader.options);
+    let (progress, origin) = (reader.progress, reader.origin);
+    thread::scope(|scope| {
+        let (full, inbox) = bounded(BUFFERS);
+        let (free, empty) = bounded(BUFFERS);
+        let decode = scope.spawn(move || decode(blob, expected.size, progress, &full, &empty));
+        let tar = Buffers { inbox, free, current: Vec::new(), position: 0 };
+        // Ending this call drops the receiver, which ends the thread if it has not come to the end.
+        let read = reader.run(false, |sink| dimsum_tree::read_layer(tar, lower, sink, policy));
+        let decoded = decode.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        // A wrong digest explains every other fault of the layer.
+        if let Some((is, is_size)) = decoded.blob
+            && (is, is_size) != (expected.digest, expected.size)
+        {
+            return Err(Error::LayerDigest { must: expected.digest, is, must_size: expected.size, is_size });
+        }
+        let (layer, counts) = read?;
+        let tar = decoded.tar.ok_or_else(|| Error::Tree {
+            origin: origin.to_owned(),
+            source: dimsum_tree::Error::Read { offset: 0, source: io::ErrorKind::UnexpectedEof.into() },
+        })?;
+        if tar.0 != expected.diff_id {
+            return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
+        }
+        Ok(ReadLayer { layer, counts, tar_bytes: tar.1 })
+    })
+}
+
+/// Reads a directory.
+pub(crate) fn read_directory(reader: Reader<'_>, path: &Path) -> Result<ReadLayer, Error> {
+    let policy = policy(reader.options);
+    let (layer, counts) = reader.run(true, |sink| dimsum_tree::read_directory(path, sink, policy))?;
+    Ok(ReadLayer { layer, counts, tar_bytes: 0 })
+}
+
+fn policy(options: &Options) -> Policy {
+    Policy { overlay_entries: options.overlay_entries }
+}
+
+impl Reader<'_> {
+    /// Runs `read` with a sink for content, and the threads behind it.
+    fn run(
+        self,
+        count_input: bool,
+        read: impl FnOnce(&mut Splitter<'_>) -> Result<Layer, ReadError<Box<Error>>>,
+    ) -> Result<(Layer, ContentCounts), Error> {
+        let Self { contents, spools, options, progress, origin } = self;
+        let shared_before = contents.slices.shared_bytes();
+        let table = Mutex::new(std::mem::take(&mut contents.slices));
+        let failed = Mutex::new(None);
+        let result = thread::scope(|scope| {
+            let workers = Workers::start(scope, options.jobs, options.level, &table, &spools.frames, &failed);
+            let mut sink = Splitter::new(
+                &mut contents.small,
+                &mut contents.large,
+                &mut spools.small,
+                workers,
+                progress,
+                options.small_limit(),
+                options.slice_size,
+                count_input,
+            );
+            let layer = read(&mut sink);
+            layer.map(|layer| (layer, sink.counts))
+        });
+        contents.slices = table.into_inner().expect("a panic of a worker does not come so far");
+        if let Some(error) = failed.into_inner().expect("a panic of a worker does not come so far") {
+            return Err(error);
+        }
+        spools.small.flush()?;
+        let (layer, mut counts) = result.map_err(|error| named(error, origin))?;
+        counts.shared += contents.slices.shared_bytes() - shared_before;
+        Ok((layer, counts))
+    }
+}
+
+fn named(error: ReadError<Box<Error>>, origin: &str) -> Error {
+    match error {
+        ReadError::Tree(source) => Error::Tree { origin: origin.to_owned(), source },
+        ReadError::Sink { source, .. } if matches!(*source, Error::Cancelled) => Error::Cancelled,
+        ReadError::Sink { path, source } => Error::Content { origin: origin.to_owned(), path, source },
+    }
+}
+
+/// What the decoding thread knows at its end.
+#[derive(Default)]
+struct Decoded {
+    /// Digest and length of the blob, if it was read to its end.
+    blob: Option<(Digest, u64)>,
+    /// Digest and length of the tar, if it was decoded to its end.
+    tar: Option<(Digest, u64)>,
+}
+
+/// Reads, hashes and decodes a blob, and hands the tar on.
+fn decode(
+    blob: Box<dyn Read + Send>,
+    size: u64,
+    progress: &dyn Progress,
+    full: &Sender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) -> Decoded {
+    let mut decoded = Decoded::default();
+    // One byte more tells a blob that is too long; an endless one is not read to its end.
+    let mut input = Hashing { inner: blob.take(size.saturating_add(1)), hasher: Sha256::new(), count: 0, progress };
+    match pump(&mut input, full, empty) {
+        Ok(Some(tar)) => decoded.tar = Some(tar),
+        // Nobody wants more: the tree was refused. The digest is still of interest, unless everything was cancelled.
+        Ok(None) => {}
+        Err(error) => {
+            let _nobody_may_wait = full.send(Err(error));
+        }
+    }
+    if !progress.cancelled() && io::copy(&mut input, &mut io::sink()).is_ok() {
+        decoded.blob = Some((Digest::new(input.hasher.finalize().into()), input.count));
+    }
+    decoded
+}
+
+/// Decodes until the end; returns digest and length of the tar, none if the receiver has gone.
+fn pump(
+    input: impl Read,
+    full: &Sender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) -> io::Result<Option<(Digest, u64)>> {
+    let mut decoder = LayerDecoder::new(input, None)?;
+    let (mut hasher, mut count) = (Sha256::new(), 0);
+    loop {
+        let mut buffer = empty.try_recv().unwrap_or_default();
+        buffer.clear();
+        (&mut decoder).take(BUFFER as u64).read_to_end(&mut buffer)?;
+        if buffer.is_empty() {
+            return Ok(Some((Digest::new(hasher.finalize().into()), count)));
+        }
+        hasher.update(&buffer);
+        count += buffer.len() as u64;
+        if full.send(Ok(buffer)).is_err() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Hashes and counts what is read.
+struct Hashing<'p, R> {
+    inner: R,
+    hasher: Sha256,
+    count: u64,
+    progress: &'p dyn Progress,
+}
+
+impl<R: Read> Read for Hashing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.progress.cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        self.count += count as u64;
+        self.progress.bytes_in(count as u64);
+        Ok(count)
+    }
+}
+
+/// The other end: the tar as a stream.
+struct Buffers {
+    inbox: Receiver<io::Result<Vec<u8>>>,
+    free: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+impl Read for Buffers {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.position == self.current.len() {
+            let Ok(next) = self.inbox.recv() else { return Ok(0) };
+            let used = std::mem::replace(&mut self.current, next?);
+            self.position = 0;
+            // If the other side has enough the buffer is not needed.
+            let _surplus = self.free.try_send(used);
+        }
+        let rest = self.current.get(self.position..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.position += count;
+        Ok(count)
+    }
+}

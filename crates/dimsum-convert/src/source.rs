@@ -1,0 +1,64 @@
+//! The source image: manifest and config, checked before anything is read.
+
+use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+use dimsum_format::manifest::{Config, Manifest};
+use dimsum_format::{Digest, media};
+use dimsum_registry::Source;
+
+use crate::error::Error;
+use crate::layer::Expected;
+
+/// A source image that can be converted.
+pub(crate) struct SourceImage {
+    pub(crate) config: Config,
+    pub(crate) layers: Vec<Expected>,
+}
+
+/// Reads manifest and config.
+pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, Error> {
+    let bytes = source.read_small("manifest", digest, MAX_MANIFEST_BYTES)?;
+    let document = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+    let manifest = Manifest::parse(&bytes).map_err(document("manifest", digest))?;
+    if manifest.is_dimsum() {
+        return Err(Error::AlreadyDimsum { digest });
+    }
+    let refuse =
+        |object: String, media_type: &str| Err(Error::MediaType { digest, object, media_type: media_type.to_owned() });
+    let config_type = &*manifest.config.media_type;
+    if !matches!(config_type, media::CONFIG | DOCKER_CONFIG) {
+        return refuse("config".to_owned(), config_type);
+    }
+    for layer in &manifest.layers {
+        if !LAYERS.contains(&&*layer.media_type) {
+            return refuse(format!("layer {}", layer.digest), &layer.media_type);
+        }
+    }
+    let config_digest = manifest.config.digest;
+    let bytes = source.read_small("config", config_digest, MAX_CONFIG_BYTES)?;
+    let config = Config::parse(&bytes).map_err(document("config", config_digest))?;
+    let diff_ids = config.diff_ids().map_err(document("config", config_digest))?;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
+    }
+    let layers = manifest.layers.iter().zip(diff_ids);
+    let layers = layers.map(|(layer, diff_id)| Expected { digest: layer.digest, size: layer.size, diff_id }).collect();
+    Ok(SourceImage { config, layers })
+}
+
+/// The config of a Docker image, which is an OCI config with more keys.
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// Layers that are tars. How they are compressed is seen by their first bytes, as some tools name it wrongly. The last five
+/// are for layers that may not be passed on; if they are there they can be read.
+const LAYERS: [&str; 10] = [
+    media::LAYER_TAR,
+    media::LAYER_GZIP,
+    media::LAYER_ZSTD,
+    media::DOCKER_LAYER_TAR,
+    media::DOCKER_LAYER_GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+];

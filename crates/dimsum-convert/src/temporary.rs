@@ -1,0 +1,131 @@
+//! Temporary files: without a name, counted.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Error;
+
+/// Bytes gathered before they are written: small files and table rows would each cost a system call.
+const WRITE_BUFFER: usize = 256 << 10;
+
+/// Makes temporary files and knows how much they hold together.
+#[derive(Clone, Debug)]
+pub(crate) struct Temporaries {
+    dir: Arc<PathBuf>,
+    usage: Arc<Usage>,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Temporaries {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir: Arc::new(dir), usage: Arc::default() }
+    }
+
+    /// Makes an empty file that vanishes with the value, or with the process.
+    pub(crate) fn create(&self) -> Result<Temporary, Error> {
+        let file = tempfile::tempfile_in(&*self.dir).map_err(|source| self.error(source))?;
+        Ok(Temporary { file, length: AtomicU64::new(0), owner: self.clone() })
+    }
+
+    /// Returns the most that all files held at one time.
+    pub(crate) fn peak(&self) -> u64 {
+        self.usage.peak.load(Ordering::Relaxed)
+    }
+
+    fn error(&self, source: io::Error) -> Error {
+        Error::Temporary { dir: self.dir.to_path_buf(), source }
+    }
+}
+
+/// A file that only grows; several threads may append and read.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    file: File,
+    length: AtomicU64,
+    owner: Temporaries,
+}
+
+impl Temporary {
+    /// Appends bytes and returns where they start.
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let count = bytes.len() as u64;
+        let offset = self.length.fetch_add(count, Ordering::Relaxed);
+        let usage = &self.owner.usage;
+        let now = usage.now.fetch_add(count, Ordering::Relaxed) + count;
+        usage.peak.fetch_max(now, Ordering::Relaxed);
+        self.file.write_all_at(bytes, offset).map_err(|source| self.owner.error(source))?;
+        Ok(offset)
+    }
+
+    /// Fills `bytes` from `offset` on.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.file.read_exact_at(bytes, offset).map_err(|source| self.owner.error(source))
+    }
+
+    /// Returns the number of bytes appended.
+    pub(crate) fn len(&self) -> u64 {
+        self.length.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.owner.usage.now.fetch_sub(self.len(), Ordering::Relaxed);
+    }
+}
+
+/// A temporary file with one writer that gathers small pieces; what is not written yet can be read all the same.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    file: Temporary,
+    buffer: Vec<u8>,
+}
+
+impl Gathering {
+    pub(crate) fn new(file: Temporary) -> Self {
+        Self { file, buffer: Vec::with_capacity(WRITE_BUFFER) }
+    }
+
+    /// Appends bytes and returns where they start.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        if self.buffer.len() + bytes.len() > WRITE_BUFFER {
+            self.flush()?;
+        }
+        let offset = self.file.len() + self.buffer.len() as u64;
+        if bytes.len() >= WRITE_BUFFER {
+            self.file.append(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(offset)
+    }
+
+    /// Writes what has been gathered.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        if !self.buffer.is_empty() {
+            self.file.append(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes` from `offset` on. The range is one that was appended as a whole.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let Some(inside) = offset.checked_sub(self.file.len()) else {
+            return self.file.read(offset, bytes);
+        };
+        let start = usize::try_from(inside).unwrap_or(usize::MAX);
+        let held = self.buffer.get(start..).and_then(|rest| rest.get(..bytes.len()));
+        bytes.copy_from_slice(held.expect("only ranges that were appended are read"));
+        Ok(())
+    }
+}
