@@ -122,7 +122,7 @@ impl<M: MetaRead> Image<M> {
             return Ok(None);
         }
         let hole = self.seek(inode, offset, |extent| extent.flat.is_none())?;
-        Ok(hole.or(Some(inode.size())))
+        Ok(Some(hole.unwrap_or_else(|| inode.size())))
     }
 
     /// Goes from piece to piece; each step passes at least one map entry, of which there are at most 2^24.

@@ -100,7 +100,7 @@ impl<'a, M: MetaRead> Walk<'a, M> {
         self.count(&inode)?;
         self.checker.check(&inode)?;
         // The root is its own parent.
-        let parent = self.levels.last().map_or(inode.nid(), |level| level.inode.nid());
+        let parent = self.levels.last().map_or_else(|| inode.nid(), |level| level.inode.nid());
         let last_name = Vec::new();
         let path_len = self.path.len();
         self.levels.push(Level { inode, parent, path_len, block: 0, row: 0, last_name, subdirectories: 0, dots: 0 });
