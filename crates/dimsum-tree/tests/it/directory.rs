@@ -8,6 +8,7 @@ use std::path::Path;
 use dimsum_tree::limits::MAX_DEPTH;
 use dimsum_tree::{ContentId, ContentSink, OverlayEntries, Policy, read_directory};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
+use rustix::process::{Resource, Rlimit};
 
 use crate::memory_sink::MemorySink;
 use crate::need;
@@ -57,6 +58,8 @@ fn depth_needs_no_more_open_files_and_is_limited() {
         let _there = rustix::fs::mkdirat(&directory, "z", Mode::RWXU);
     };
     make(MAX_DEPTH - 1);
+    let limits = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(512), ..limits }).unwrap();
     let tree = read_directory(place.path(), &mut MemorySink::default(), Policy::default()).unwrap().tree;
     assert_eq!(tree.len(), MAX_DEPTH + 1);
     make(MAX_DEPTH);

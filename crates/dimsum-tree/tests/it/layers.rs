@@ -159,6 +159,8 @@ fn parents_are_found_through_symbolic_links_inside_the_root() {
     );
     // A link that this layer hides is not followed.
     assert_eq!(apply(&[&lower, &[of_type(".wh.lib", b'0'), file("lib/a", "a")]]).0, "lib/ lib/a=a");
+    let lower = [dir("d"), symlink("d/s", "../e"), dir("e")];
+    assert_eq!(apply(&[&lower, &[of_type("d/.wh..wh..opq", b'0'), file("d/s/x", "x")]]).0, "d/* d/s/ d/s/x=x");
     assert!(error(&[&[symlink("a", "b"), symlink("b", "a"), file("a/x", "")]]).starts_with("a/x: more than 40"));
     assert!(error(&[&[file("f", ""), file("f/x", "")]]).starts_with("f/x: the parent is not a directory"));
 }
