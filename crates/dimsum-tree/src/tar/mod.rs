@@ -106,9 +106,6 @@ impl<R: Read> TarReader<R> {
                 b'g' => {
                     let records = self.extended_data(header.size().map_err(refuse)?)?;
                     self.global.add_global(&records).map_err(refuse)?;
-                    if self.global.xattr_bytes() > MAX_EXTENDED_HEADER {
-                        return Err(refuse(Fault::ExtendedTooLarge));
-                    }
                     continue;
                 }
                 _ => return self.entry(header, pending).map(Some),
@@ -223,7 +220,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Everything of an entry but its paths; its content is next in the stream then.
-    fn attributes(&mut self, header: Header<'_>, extended: Extended) -> Result<TarEntry, Failed> {
+    fn attributes(&mut self, header: Header<'_>, mut extended: Extended) -> Result<TarEntry, Failed> {
         let entry_type = match header.type_flag() {
             b'0' | 0 | b'7' | b'S' => EntryType::Regular,
             b'1' => EntryType::HardLink,
@@ -263,7 +260,7 @@ impl<R: Read> TarReader<R> {
             mtime,
             device,
             size: sparse.as_ref().map_or(self.content, |map| map.size),
-            xattrs: extended.xattrs,
+            xattrs: extended.take_xattrs(),
             sparse,
         })
     }

@@ -3,6 +3,9 @@
 use crate::error::Fault;
 use crate::types::{Timestamp, Xattr};
 
+/// Before the name of an xattr, its value as it is.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
 /// What extended headers say; what is not said is left to the plain header.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extended {
@@ -12,8 +15,8 @@ pub(crate) struct Extended {
     pub(crate) uid: Option<u64>,
     pub(crate) gid: Option<u64>,
     pub(crate) mtime: Option<Timestamp>,
-    /// In the order of the records, each name once: a later record replaces an earlier one.
-    pub(crate) xattrs: Vec<Xattr>,
+    /// In the order of the records.
+    xattrs: Vec<Xattr>,
     pub(crate) sparse: SparseRecords,
 }
 
@@ -37,24 +40,30 @@ impl Extended {
 
     /// Adds what the records of a global header say of all entries that follow.
     ///
-    /// POSIX, GNU tar and libarchive apply them, so owner, time and xattrs are taken. A path or a length for all entries
-    /// makes no sense and is refused: it could only serve to make two readers see two different archives.
+    /// POSIX, GNU tar and libarchive apply them, so owner and time are taken. A path, a length or xattrs for all entries make no
+    /// sense and are refused: they could only serve to make two readers see two different archives.
     pub(crate) fn add_global(&mut self, records: &[u8]) -> Result<(), Fault> {
         each_record(records, |key, value| match key {
             b"path" | b"linkpath" | b"size" => Err(Fault::GlobalRecord { key: key.into() }),
-            _ if key.starts_with(b"GNU.sparse.") => Err(Fault::GlobalRecord { key: key.into() }),
+            _ if key.starts_with(b"GNU.sparse.") || key.starts_with(XATTR) => {
+                Err(Fault::GlobalRecord { key: key.into() })
+            }
             _ => self.add_record(key, value),
         })
     }
 
-    /// Returns the bytes the records take that are kept.
-    pub(crate) fn xattr_bytes(&self) -> usize {
-        self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
+    /// Takes the xattrs out, each name once: a later record replaces an earlier one.
+    pub(crate) fn take_xattrs(&mut self) -> Vec<Xattr> {
+        let mut xattrs = std::mem::take(&mut self.xattrs);
+        // The last record comes first, stays first among equals, and is the one kept.
+        xattrs.reverse();
+        xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+        xattrs.dedup_by(|a, b| a.name == b.name);
+        xattrs
     }
 
     fn add_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.retain(|xattr| *xattr.name != *name);
+        if let Some(name) = key.strip_prefix(XATTR) {
             self.xattrs.push(Xattr { name: name.into(), value: value.into() });
             return Ok(());
         }
@@ -188,7 +197,8 @@ mod tests {
         let mut extended = Extended::default();
         extended.add(b"12 path=a=b\n30 SCHILY.xattr.user.n=x\ny\x00\xff=\n24 SCHILY.xattr.user.e=\n").unwrap();
         assert_eq!(extended.path.as_deref(), Some(&b"a=b"[..]));
-        assert_eq!(format!("{:?}", extended.xattrs), r"[user.n=x\ny\x00\xff=, user.e=]");
+        extended.add(b"25 SCHILY.xattr.user.e=2\n").unwrap();
+        assert_eq!(format!("{:?}", extended.take_xattrs()), r"[user.e=2, user.n=x\ny\x00\xff=]");
         for bad in [
             &b"12 path=a=b"[..],
             b"0 a=b\n",
