@@ -1,0 +1,42 @@
+//! The bytes of format version 1, for ever.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use dimsum_convert::{Input, Options, convert};
+use dimsum_registry::{OciLayout, Reference, host_platform};
+
+#[test]
+fn the_golden_source_gives_the_golden_bytes() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let scratch = tempfile::tempdir().unwrap();
+    let source = open(&format!("oci:{}:basic", golden.join("source").display()));
+    let Ok(Reference::OciLayout { dir, name }) = Reference::parse(&format!("oci:{}:basic", scratch.path().display()))
+    else {
+        panic!("a layout")
+    };
+    let target = OciLayout::create(dir, name).unwrap();
+    let manifest = source.resolve(&host_platform()).unwrap().digest;
+    convert(Input::Image { source: &source, manifest }, &target, &Options::default(), &()).unwrap();
+
+    let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join("basic")).unwrap());
+    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&made), names(&kept));
+    assert!(made == kept, "a blob has other bytes than its name says");
+}
+
+fn open(reference: &str) -> OciLayout {
+    let Ok(Reference::OciLayout { dir, name }) = Reference::parse(reference) else { panic!("{reference}") };
+    OciLayout::open(dir, name).unwrap()
+}
+
+fn blobs(layout: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let directory = layout.join("blobs/sha256");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        found.push((path.file_name().unwrap_or_default().into(), fs::read(&path)?));
+    }
+    found.sort();
+    Ok(found)
+}
