@@ -1,0 +1,143 @@
+//! The same trees give the same bytes.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use dimsum_convert::Options;
+use dimsum_format::media;
+
+use crate::reader::{Read, read};
+use crate::sources::{Case, Layer, noise, small_options};
+use crate::tar::{Entry, Packing, dir, file, hard_link, symlink, whiteout};
+
+fn lower() -> Vec<Entry> {
+    let mut entries = vec![dir("a"), dir("b"), dir("b/c")];
+    for i in 0..120usize {
+        entries.push(file(&format!("b/c/{i:03}"), noise(i * 211 % 16_000 + 1, i as u64 % 90)));
+    }
+    for i in 0..9 {
+        entries.push(file(&format!("a/big{i}"), noise(60_000 * i + 20_000, i as u64)));
+    }
+    entries.push(symlink("z", "a/big1"));
+    entries.push(file("a/zero", vec![0; 300_000]));
+    entries
+}
+
+fn upper() -> Vec<Entry> {
+    vec![
+        whiteout("a/big3"),
+        file("a/big4", noise(140_000, 77)),
+        file("b/c/new", noise(2_000, 5)),
+        hard_link("l", "b/c/new"),
+        file("copy", noise(260_000, 4)),
+    ]
+}
+
+fn convert(layers: &[(Vec<Entry>, Packing)], options: &Options) -> (Case, Read) {
+    let case = Case::of(layers.iter().map(|(entries, packing)| Layer::new(entries, *packing)).collect());
+    let converted = case.convert(options);
+    let read = read(&case.target(), converted.manifest);
+    (case, read)
+}
+
+fn blobs(layout: &Path) -> BTreeSet<String> {
+    let names = std::fs::read_dir(layout.join("blobs/sha256")).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn order_and_compression_of_the_tar_do_not_matter() {
+    let (_keep, plain) = convert(&[(lower(), Packing::Plain), (upper(), Packing::Plain)], &small_options());
+    let mut reordered = lower();
+    reordered.reverse();
+    // Files before the directories they are in, links last as their targets must come first.
+    let mut reordered_upper = upper();
+    reordered_upper.swap(0, 4);
+    let others = [
+        [(lower(), Packing::Gzip), (upper(), Packing::Gzip)],
+        [(lower(), Packing::Zstd), (upper(), Packing::Gzip)],
+        [(reordered, Packing::Gzip), (reordered_upper, Packing::Plain)],
+    ];
+    for layers in others {
+        let (_keep, other) = convert(&layers, &small_options());
+        assert_eq!(other.dimsum.packs, plain.dimsum.packs);
+        assert_eq!((other.dimsum.meta, other.dimsum.root), (plain.dimsum.meta, plain.dimsum.root));
+        assert_eq!(other.dimsum.config, plain.dimsum.config);
+        assert_eq!(without_source(other), without_source(plain_again(&plain)));
+    }
+}
+
+/// The manifest but for what it says of the source.
+fn without_source(read: Read) -> Vec<u8> {
+    let mut manifest = read.manifest;
+    manifest.annotations.remove(media::ANNOTATION_SOURCE_MANIFEST);
+    for layer in &mut manifest.layers {
+        layer.annotations.remove(media::ANNOTATION_SOURCE_DIFF_ID);
+        layer.annotations.remove(media::ANNOTATION_SOURCE_CHAIN_ID);
+    }
+    manifest.to_bytes()
+}
+
+fn plain_again(read: &Read) -> Read {
+    Read {
+        manifest: read.manifest.clone(),
+        dimsum: read.dimsum.clone(),
+        config: read.config.clone(),
+        meta: Vec::new(),
+        maps: read.maps.clone(),
+        devices: Vec::new(),
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let layers = [(lower(), Packing::Gzip), (upper(), Packing::Gzip)];
+    let (case, _) = convert(&layers, &Options { jobs: NonZeroUsize::MIN, ..small_options() });
+    let expected = blobs(&case.target());
+    for jobs in [2, 7] {
+        let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
+        for _ in 0..3 {
+            let (case, _) = convert(&layers, &options);
+            assert_eq!(blobs(&case.target()), expected);
+        }
+    }
+}
+
+#[test]
+fn the_encoder_changes_frames_only() {
+    let layers = [(lower(), Packing::Gzip), (upper(), Packing::Gzip)];
+    let (_keep, three) = convert(&layers, &small_options());
+    let (_keep, one) = convert(&layers, &Options { level: 1, ..small_options() });
+    assert_ne!(one.dimsum.packs, three.dimsum.packs);
+    assert_ne!(one.dimsum.root, three.dimsum.root);
+    assert_eq!(one.erofs(), three.erofs());
+    assert_eq!(one.devices, three.devices);
+    let ids = |read: &Read| read.maps.devices.iter().map(|device| device.id).collect::<Vec<_>>();
+    assert_eq!(ids(&one), ids(&three));
+    let diff_ids = one.config.diff_ids().unwrap();
+    assert_eq!(diff_ids.split_last().unwrap().1, three.config.diff_ids().unwrap().split_last().unwrap().1);
+}
+
+#[test]
+fn a_directory_gives_the_packs_of_the_tar_of_it() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let files = [("big", noise(200_000, 1)), ("empty", vec![]), ("s1", noise(9_000, 2)), ("s2", noise(3, 3))];
+    for (name, bytes) in &files {
+        std::fs::write(root.join(name), bytes).unwrap();
+    }
+    let target = dir.path().join("target");
+    let layout = dimsum_registry::OciLayout::create(&target, None).unwrap();
+    let options = small_options();
+    let input = dimsum_convert::Input::Directory { path: &root };
+    let first = dimsum_convert::convert(input, &layout, &options, &()).unwrap();
+    let again = dimsum_convert::convert(input, &layout, &options, &()).unwrap();
+    assert_eq!(first.manifest, again.manifest);
+    let from_dir = read(&target, first.manifest);
+    let entries = files.iter().map(|(name, bytes)| file(name, bytes.clone())).collect();
+    let (_keep, from_tar) = convert(&[(entries, Packing::Plain)], &options);
+    assert_eq!(from_dir.devices, from_tar.devices);
+    assert_eq!(from_dir.tree(), from_tar.tree());
+}

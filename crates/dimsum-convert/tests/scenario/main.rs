@@ -1,0 +1,17 @@
+//! Whole conversions, of images and directories made here, read back by the format's own parsers and by stock tools.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests panic and say what they skip"
+)]
+
+mod canonical;
+mod damage;
+mod model;
+mod packs;
+mod reader;
+mod share;
+mod sources;
+mod stock_tools;
+mod tar;
