@@ -213,5 +213,6 @@ def parse_layer_meta(data, what):
 
 def _map(file):
     """The contents of a temporary file as memory; an empty file cannot be mapped."""
-    size = os.fstat(file.fileno()).st_size
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")

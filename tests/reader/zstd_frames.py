@@ -78,9 +78,7 @@ def check_frames(data, what, total, piece):
 def decompress_file(path, what, offset=0, length=None):
     """An unnamed temporary file with what `zstd -dc` prints for this part of a file."""
     out = tempfile.TemporaryFile(prefix="dimsum-reader-")
-    with open(path, "rb") as source:
-        source.seek(offset)
-        data = source if offset == 0 and length is None else _part(source, length)
+    with open(path, "rb") as source, _part(source, offset, length) as data:
         if shutil.which("zstd"):
             run = subprocess.run(["zstd", "-dcq"], stdin=data, stdout=out, stderr=subprocess.PIPE)
             require(run.returncode == 0, what, f"zstd refuses it: {run.stderr.decode(errors='replace').strip()}")
@@ -100,9 +98,12 @@ def _decompress_with_module(data, out, what):
         raise ReaderError(what, f"zstd refuses it: {error}") from error
 
 
-def _part(source, length):
-    """A temporary file with the next `length` bytes of `source`: a child process needs a file of its own."""
+def _part(source, offset, length):
+    """`source` itself, or a temporary file with a part of it: a child process reads a file to its end."""
+    if offset == 0 and length is None:
+        return source
+    source.seek(offset)
     part = tempfile.TemporaryFile(prefix="dimsum-reader-")
-    part.write(source.read(-1 if length is None else length))
+    part.write(source.read(length))
     part.seek(0)
     return part
