@@ -8,8 +8,8 @@ use zerocopy::little_endian::{U16, U64};
 
 use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, Dirent};
 
-/// The names of a directory with `.` and `..`, sorted bytewise. These two are not always first: `-` and digits of
-/// escape sequences are smaller.
+/// The names of a directory with `.` and `..`, sorted bytewise. These two are not always first: `-` and a space are
+/// smaller than a dot.
 #[derive(Debug)]
 pub(super) struct Names<'t> {
     entries: Peekable<Entries<'t>>,

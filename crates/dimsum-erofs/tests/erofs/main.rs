@@ -4,6 +4,7 @@
 
 mod common;
 mod generate;
+mod golden;
 mod hostile;
 mod kernel;
 mod oracles;

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use dimsum_erofs::{Error, Image, ImageKind, MetaRead, OutOfRange};
-use dimsum_tree::FileType;
+use dimsum_tree::{FileType, Kind, TreeBuilder};
 
-use crate::common::{layout, write, zoo};
+use crate::common::{Files, layout, plain_metadata, write, zoo};
+use crate::validator::validated;
 
 /// Remembers what was asked for.
 struct Counted<'a> {
@@ -126,4 +127,23 @@ fn hot_operations_read_once_or_not_at_all() {
     assert_eq!(reads().len(), 1, "map of a file with a block map");
     assert_eq!(image.xattr(&plain, b"user.x").unwrap(), None);
     assert_eq!(reads(), [], "xattrs of an inode without");
+}
+
+#[test]
+fn a_name_among_100000_is_found_in_a_dozen_reads() {
+    let mut tree = TreeBuilder::new();
+    for n in 0..100_000 {
+        tree.insert(TreeBuilder::ROOT, format!("name-{n}").as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
+    }
+    let tree = tree.finish().unwrap();
+    let written = write(&tree, &Files::default(), ImageKind::Image);
+    assert_eq!(validated(&written, ImageKind::Image).unwrap().names, 100_000);
+    let image = Image::open(Counted { meta: &written.meta, reads: RefCell::default() }).unwrap();
+    let root = image.root().unwrap();
+    for name in ["name-0", "name-50000", "name-99999", "name-1234x", "a", "z"] {
+        image.meta().reads.borrow_mut().clear();
+        let nid = image.lookup(&root, name.as_bytes()).unwrap();
+        assert_eq!(nid.is_some(), tree.lookup(dimsum_tree::InodeId::ROOT, name.as_bytes()).is_some());
+        assert!(image.meta().reads.borrow().len() <= 12, "{name}");
+    }
 }
