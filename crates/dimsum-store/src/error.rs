@@ -106,7 +106,15 @@ impl StoreError {
 
 /// What a read was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReadObject {
+    /// A manifest or config.
+    Document {
+        /// Which.
+        object: &'static str,
+        /// Its digest.
+        digest: Digest,
+    },
     /// A chunk of a device.
     Chunk {
         /// The device.
@@ -131,6 +139,7 @@ pub enum ReadObject {
 impl fmt::Display for ReadObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Document { object, digest } => write!(f, "{object} {digest}"),
             Self::Chunk { device, chunk } => write!(f, "chunk {chunk} of device {device}"),
             Self::MetaFrame { root, frame } => write!(f, "frame {frame} of meta {root}"),
             Self::MetaIndex { root } => write!(f, "index of meta {root}"),
@@ -167,6 +176,14 @@ pub enum ReadError {
         length: u64,
         /// The limit.
         limit: u64,
+    },
+    /// The read has more extents than [`crate::limits::MAX_EXTENTS`].
+    #[error("a read of {extents} extents; the limit is {limit}")]
+    TooManyExtents {
+        /// Extents asked for.
+        extents: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The range is not in the image.
     #[error("bytes {range:?} of an image of {length} bytes")]
@@ -212,7 +229,10 @@ impl SourceFailure {
         match &self.reason {
             FailureReason::Source(error) => matches!(**error, SourceError::Digest { .. }),
             FailureReason::Deadline(_) => false,
-            FailureReason::Length { .. } | FailureReason::Frame(_) | FailureReason::Digest { .. } => true,
+            FailureReason::Length { .. }
+            | FailureReason::Frame(_)
+            | FailureReason::Digest { .. }
+            | FailureReason::Group { .. } => true,
         }
     }
 }
@@ -245,6 +265,12 @@ pub enum FailureReason {
         is: Blake3,
         /// Digest from the map.
         must: Blake3,
+    },
+    /// Its bytes decode, but to others than the meta root proves.
+    #[error("group {group} does not match the meta root")]
+    Group {
+        /// The group.
+        group: u64,
     },
 }
 

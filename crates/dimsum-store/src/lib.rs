@@ -15,12 +15,23 @@
 #![forbid(unsafe_code)]
 
 mod buf;
+mod cache;
 mod check;
+mod device;
 mod error;
+mod feed;
+mod fetch;
 mod image;
+mod index;
+mod layout;
 pub mod limits;
+mod load;
+mod local;
 mod meta;
+mod parked;
+mod pool;
 mod records;
+mod request;
 mod stats;
 mod store;
 mod target;

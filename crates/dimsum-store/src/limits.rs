@@ -26,6 +26,10 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Proven 16 KiB groups of a meta in memory (8 MiB per image); those not held are read from the page cache and proven again in
 /// microseconds.
 pub const META_CACHE_GROUPS: usize = 512;
+/// Bytes of device and frame maps of an image, which are held in memory: 3 TiB of 256 KiB slices.
+pub const MAX_MAPS_BYTES: u64 = 512 << 20;
+/// Frames of the meta that are asked for together when an image is opened for the first time (16 MiB decoded).
+pub const META_WINDOW: usize = 128;
 /// Chaining values per device in memory (8 MiB, for 4 GiB of the device); those not held are read and recombined again in a microsecond.
 pub const MAX_PROVEN_GROUPS: usize = 1 << 18;
 /// Frames of a source that are remembered as wrong, so that they are not asked for again first.

@@ -10,8 +10,10 @@ use crate::error::{ReadObject, SourceFailure};
 /// Counters of one image since it was opened. A copy; each is exact, together they are not one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Compressed bytes that sources gave.
+    /// Compressed bytes that sources gave, the store's own packs not counted.
     pub bytes_fetched: u64,
+    /// Compressed bytes from the store's own packs.
+    pub local_bytes: u64,
     /// Requests that were sent to sources other than the store's own packs.
     pub requests: u64,
     /// Requests that the store's own packs answered.
@@ -36,6 +38,7 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) bytes_fetched: AtomicU64,
+    pub(crate) local_bytes: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) local_requests: AtomicU64,
     pub(crate) chunks_verified: AtomicU64,
@@ -52,6 +55,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             bytes_fetched: get(&self.bytes_fetched),
+            local_bytes: get(&self.local_bytes),
             requests: get(&self.requests),
             local_requests: get(&self.local_requests),
             chunks_verified: get(&self.chunks_verified),

@@ -1,17 +1,31 @@
-//! Opening a store.
+//! A store: its threads, its caches, and the ways into it.
 
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
-use dimsum_format::Digest;
+use dimsum_format::meta::MetaMaps;
+use dimsum_format::{DeviceId, Digest};
 use dimsum_registry::Source;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
 
+use crate::device::Device;
 use crate::error::StoreError;
 use crate::image::Image;
-use crate::limits::REQUEST_DEADLINE;
+use crate::layout::{self, DEVICES, IMAGES, Layout, PACKS, RECORDS, VERSION};
+use crate::limits::{MAX_BLOCKING_THREADS, MAX_DECODE_THREADS, REQUEST_DEADLINE};
+use crate::load;
+use crate::local::LocalPacks;
+use crate::pool::Pool;
 use crate::stats::EventSink;
 use crate::target::StoreTarget;
+
+/// Bytes of the file `version` that are looked at; ours has some twenty.
+const MAX_VERSION_TEXT: u64 = 256;
 
 /// How a store works.
 #[derive(Debug, Clone)]
@@ -35,7 +49,9 @@ impl Default for Options {
 /// Several processes may have the same store open: files are named by their content and appear by rename, and what is filled in
 /// place is proven at each read.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
 
 impl Store {
     /// Opens the store in `dir`, making it if it is not there.
@@ -43,31 +59,125 @@ impl Store {
     /// # Errors
     /// If the directory cannot be made or read, or holds a store of another version.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
-        drop((dir.as_ref().to_owned(), options));
-        Ok(Self {})
+        let layout = Layout::new(dir.as_ref());
+        check_version(&layout)?;
+        for name in [PACKS, DEVICES, IMAGES, RECORDS] {
+            let path = layout.directory(name);
+            layout::make_directory(&path).map_err(|error| StoreError::io(&path, error))?;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.decode_threads.unwrap_or(cpus).clamp(1, MAX_DECODE_THREADS);
+        let failed = |error| StoreError::io(layout.root(), error);
+        let pool = Arc::new(Pool::new(threads).map_err(failed)?);
+        // One thread carries every request under way: they are futures that wait. Sources that block have a small pool besides.
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(MAX_BLOCKING_THREADS)
+            .thread_name("dimsum-fetch")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let packs = Arc::new(LocalPacks::new(&layout, &pool));
+        let inner = Inner {
+            packs,
+            layout,
+            pool,
+            runtime: Some(runtime),
+            deadline: options.request_deadline,
+            events: options.events,
+            devices: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Opens an image for reading, blocking.
     ///
     /// Manifest, config and meta are taken from the store, else from the store's packs, else from `origins` in order, and proven
-    /// from `manifest`. The meta is fetched whole; data is fetched when it is read.
+    /// from `manifest`; damaged ones are written again. The meta is fetched whole the first time; data is fetched when it is read.
     ///
     /// # Errors
     /// If no right copy of a part is found, or the parts are no image.
     pub fn image(&self, manifest: Digest, origins: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
-        drop(origins);
-        Err(StoreError::Unavailable { object: "manifest", digest: manifest, failures: Vec::new() })
+        load::open(&self.inner, manifest, origins)
     }
 
     /// Returns the target through which a conversion puts an image into this store.
     #[must_use]
     pub fn target(&self) -> StoreTarget {
-        StoreTarget {}
+        StoreTarget::new(&self.inner)
     }
 
-    /// Returns the store's own packs as a source, for copying and converting from the store.
+    /// Returns the store's own packs as a source, for copying from the store.
     #[must_use]
-    pub fn source(&self) -> Option<Arc<dyn Source>> {
-        None
+    pub fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.inner.packs) as Arc<dyn Source>
+    }
+}
+
+/// What all clones of a store share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) layout: Layout,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) packs: Arc<LocalPacks>,
+    pub(crate) deadline: Duration,
+    pub(crate) events: Option<Arc<dyn EventSink>>,
+    /// There until the end.
+    runtime: Option<Runtime>,
+    /// Devices of open images, so that images that share one share its files and its proven chaining values.
+    devices: Mutex<HashMap<DeviceId, Weak<Device>>>,
+}
+
+impl Inner {
+    /// Runs a future to its end in the background.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            drop(runtime.spawn(future));
+        }
+    }
+
+    /// Runs a future in the background and waits for it, from any thread that may block. `None` if it was cancelled.
+    pub(crate) fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (give, take) = mpsc::channel();
+        self.spawn(async move { drop(give.send(future.await)) });
+        take.recv().ok()
+    }
+
+    /// Returns device `index` of an image, the same one for all images of this process that have it.
+    pub(crate) fn device(&self, maps: &Arc<MetaMaps>, index: usize, id: DeviceId) -> Arc<Device> {
+        let mut devices = self.devices.lock();
+        if let Some(device) = devices.get(&id).and_then(Weak::upgrade) {
+            return device;
+        }
+        // Here, where it grows: entries of closed images go.
+        devices.retain(|_, device| device.strong_count() > 0);
+        let device = Arc::new(Device::new(id, Arc::clone(maps), index, self.layout.device(id)));
+        devices.insert(id, Arc::downgrade(&device));
+        device
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // The last user may be a callback on one of the runtime's own threads, which must not wait for itself.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn check_version(layout: &Layout) -> Result<(), StoreError> {
+    let path = layout.directory("version");
+    let io = |error| StoreError::io(&path, error);
+    match layout::read_small(&path, MAX_VERSION_TEXT).map_err(io)? {
+        Some(text) if text.trim_ascii_end() == VERSION.as_bytes() => Ok(()),
+        Some(text) => {
+            let found = String::from_utf8_lossy(text.trim_ascii_end()).into_owned();
+            Err(StoreError::Version { path, found, known: VERSION })
+        }
+        None => {
+            layout::make_directory(layout.root()).map_err(|error: io::Error| StoreError::io(layout.root(), error))?;
+            layout::put_file(&path, format!("{VERSION}\n").as_bytes(), true).map_err(io)
+        }
     }
 }

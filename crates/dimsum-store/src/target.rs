@@ -5,7 +5,11 @@ use dimsum_registry::{BlobWriter, SourceError, Target};
 
 /// A [`Target`] that writes blobs to `packs/` and manifest and config to `images/`.
 #[derive(Debug, Clone)]
-pub struct StoreTarget {}
+pub struct StoreTarget { inner: std::sync::Arc<crate::store::Inner> }
+
+impl StoreTarget {
+    pub(crate) fn new(inner: &std::sync::Arc<crate::store::Inner>) -> Self { Self { inner: inner.clone() } }
+}
 
 impl Target for StoreTarget {
     fn name(&self) -> &str {

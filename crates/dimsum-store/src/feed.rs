@@ -1,0 +1,108 @@
+//! What can be fetched for an image: the chunks of its devices and the frames of its meta.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use dimsum_format::manifest::Blob;
+use dimsum_format::map::FrameMap;
+use dimsum_format::meta::MetaMaps;
+
+use crate::device::{ChunkProof, Device, WriteFailure};
+use crate::error::{FailureReason, ReadObject};
+use crate::meta::MetaCore;
+
+/// Feed 0 of an image.
+pub(crate) const META: usize = 0;
+
+/// Units that lie as zstd frames in one blob, one after the other.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// Frames of the meta. Feed 0: data cannot be asked for before the tree was read.
+    Meta(Arc<MetaCore>),
+    /// Chunks of a device, from the pack that this image names.
+    Device(DeviceFeed),
+}
+
+/// A device as one image gets it. The device is shared between images; blob and frames are this image's word for where it is.
+#[derive(Debug)]
+pub(crate) struct DeviceFeed {
+    pub(crate) device: Arc<Device>,
+    pub(crate) blob: Blob,
+    pub(crate) maps: Arc<MetaMaps>,
+    pub(crate) index: usize,
+}
+
+impl DeviceFeed {
+    fn frames(&self) -> Option<&FrameMap> {
+        self.maps.devices.get(self.index).map(|device| &device.frames)
+    }
+}
+
+/// A unit whose bytes were proven.
+pub(crate) enum Proof {
+    /// Of the meta: its groups are in the cache already.
+    Meta,
+    /// Of a device.
+    Chunk(ChunkProof),
+}
+
+impl Feed {
+    /// The blob that holds the frames.
+    pub(crate) fn blob(&self) -> Blob {
+        match self {
+            Self::Meta(meta) => meta.blob(),
+            Self::Device(feed) => feed.blob,
+        }
+    }
+
+    /// Where the frame of a unit lies; an empty range if there is none.
+    pub(crate) fn frame(&self, unit: u32) -> Range<u64> {
+        match self {
+            Self::Meta(meta) => meta.frame(unit),
+            Self::Device(feed) => feed.frames().and_then(|frames| frames.frame(unit)),
+        }
+        .unwrap_or(0..0)
+    }
+
+    /// Length of the unit when decoded.
+    pub(crate) fn length(&self, unit: u32) -> usize {
+        let range = match self {
+            Self::Meta(meta) => meta.frame_content(unit),
+            Self::Device(feed) => feed.device.map().chunk_bytes(unit).unwrap_or(0..0),
+        };
+        usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)
+    }
+
+    /// Its name for messages.
+    pub(crate) fn object(&self, unit: u32) -> ReadObject {
+        match self {
+            Self::Meta(meta) => ReadObject::MetaFrame { root: meta.root(), frame: unit },
+            Self::Device(feed) => ReadObject::Chunk { device: feed.device.id(), chunk: unit },
+        }
+    }
+
+    /// Grows with each unit that becomes readable without a fetch.
+    pub(crate) fn fills(&self) -> u64 {
+        match self {
+            Self::Meta(meta) => meta.fills(),
+            Self::Device(feed) => feed.device.fills(),
+        }
+    }
+
+    /// Proves decoded bytes.
+    pub(crate) fn prove(&self, unit: u32, bytes: &[u8]) -> Result<Proof, FailureReason> {
+        match self {
+            Self::Meta(meta) => meta.accept(unit, bytes).map(|()| Proof::Meta),
+            Self::Device(feed) => feed.device.prove(unit, bytes).map(Proof::Chunk),
+        }
+    }
+
+    /// Writes proven bytes to the store.
+    pub(crate) fn keep(&self, unit: u32, bytes: &[u8], proof: &Proof) -> Result<(), WriteFailure> {
+        match (self, proof) {
+            (Self::Meta(meta), Proof::Meta) => meta.keep(unit, bytes),
+            (Self::Device(feed), Proof::Chunk(proof)) => feed.device.fill(unit, bytes, proof),
+            _ => Ok(()),
+        }
+    }
+}
