@@ -301,7 +301,7 @@ pub enum PlanError {
         #[source]
         fault: RunFault,
     },
-    /// An extended attribute has a name that EROFS has no number for.
+    /// An extended attribute has a name that EROFS has no number for. `dimsum-tree` refuses such names, for the same list.
     #[error("inode {} has the extended attribute {name}, which EROFS cannot hold", inode.index())]
     XattrName {
         /// The inode.

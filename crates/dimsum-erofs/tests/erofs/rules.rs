@@ -1,7 +1,7 @@
 //! Each rule of what a reader refuses (`docs/format.md`, section 6.7), broken once.
 
 use dimsum_erofs::ondisk::{BLOCK_LEN, Dirent, InodeCompact, InodeExtended, SUPERBLOCK_OFFSET, Superblock};
-use dimsum_erofs::{Error, Image, ImageKind, OutOfRange};
+use dimsum_erofs::{Error, Image, ImageKind, OutOfRange, PlanError};
 use dimsum_tree::{Kind, Metadata, TreeBuilder};
 use zerocopy::FromBytes;
 
@@ -232,10 +232,8 @@ fn overlay_attributes_are_refused_in_images_and_all_but_one_in_layers() {
 }
 
 #[test]
-fn trees_with_attributes_that_do_not_belong_are_not_written() {
-    for (name, expected) in
-        [("user.overlay.x", "Overlay"), ("trusted.overlay.opaque", "Overlay"), ("lustre.lov", "XattrName")]
-    {
+fn trees_with_attributes_of_overlayfs_are_not_written() {
+    for name in ["user.overlay.x", "trusted.overlay.opaque"] {
         let mut tree = TreeBuilder::new();
         let metadata = Metadata { xattrs: &[xattr(name, b"y")], ..plain_metadata() };
         tree.insert(TreeBuilder::ROOT, b"a", Kind::Fifo, &metadata).unwrap();
@@ -243,6 +241,6 @@ fn trees_with_attributes_that_do_not_belong_are_not_written() {
         let options = dimsum_erofs::Options { slice_blocks_log2: 6, kind: ImageKind::Layer };
         let error =
             dimsum_erofs::Layout::plan(&tree, &crate::common::Placed(&tree, &Files::default()), options).unwrap_err();
-        assert!(format!("{error:?}").starts_with(expected), "{error:?}");
+        assert!(matches!(error, PlanError::Overlay { .. }), "{error:?}");
     }
 }
