@@ -169,6 +169,14 @@ pub enum Fault {
         /// What it claims.
         nanoseconds: u32,
     },
+    /// A user or group id that means "none" to the kernel.
+    #[error("the owner {uid}:{gid} is not one")]
+    Owner {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// A size that the type cannot have.
     #[error("a size of {size} bytes")]
     Size {

@@ -24,4 +24,6 @@ pub const MAX_INLINE_ITEM: u64 = 3072;
 /// Nanoseconds of a second: no time has as many.
 pub const NANOSECONDS: u32 = 1_000_000_000;
 
-pub use dimsum_tree::limits::{MAX_DEPTH, MAX_FILE_SIZE, MAX_INODES, MAX_NAME, MAX_SYMLINK_TARGET, MAX_XATTR_NAME};
+pub use dimsum_tree::limits::{
+    MAX_DEPTH, MAX_FILE_SIZE, MAX_ID, MAX_INODES, MAX_NAME, MAX_SYMLINK_TARGET, MAX_XATTR_NAME,
+};

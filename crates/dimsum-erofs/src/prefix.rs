@@ -1,6 +1,6 @@
 //! The first part of an extended attribute's name is a number on disk.
 
-/// The parts that have a number. ACLs are whole names: nothing may follow.
+/// The parts that have a number. ACLs are whole names: nothing may follow. Behind the others something has to.
 const PREFIXES: [(u8, &[u8], bool); 5] = [
     (1, b"user.", false),
     (2, b"system.posix_acl_access", true),
@@ -13,7 +13,7 @@ const PREFIXES: [(u8, &[u8], bool); 5] = [
 pub(crate) fn split(name: &[u8]) -> Option<(u8, &[u8])> {
     PREFIXES.iter().find_map(|&(index, prefix, whole)| {
         let rest = name.strip_prefix(prefix)?;
-        (!whole || rest.is_empty()).then_some((index, rest))
+        (whole == rest.is_empty()).then_some((index, rest))
     })
 }
 
@@ -50,7 +50,7 @@ mod tests {
             assert_eq!([prefix, rest].concat(), name);
             assert!(!whole || rest.is_empty());
         }
-        for name in [&b"system.posix_acl_access2"[..], b"system.nfs4_acl", b"lustre.lov", b"user", b""] {
+        for name in [&b"system.posix_acl_access2"[..], b"system.nfs4_acl", b"lustre.lov", b"user", b"user.", b""] {
             assert_eq!(split(name), None);
         }
         assert_eq!(of(0), None);

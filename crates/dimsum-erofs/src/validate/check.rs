@@ -10,7 +10,7 @@ use super::bitmap::Bitmap;
 use super::cache::Cached;
 use super::devices::Devices;
 use crate::error::{Error, Fault, SuperblockFault};
-use crate::limits::{MAX_FILE_SIZE, MAX_SYMLINK_TARGET, MAX_XATTR_NAME};
+use crate::limits::{MAX_FILE_SIZE, MAX_ID, MAX_SYMLINK_TARGET, MAX_XATTR_NAME};
 use crate::ondisk::{self, BLOCK, BLOCK_LEN, INODE_AREA, MAP_ENTRY, NULL_ADDRESS};
 use crate::prefix::{self, OPAQUE_NAME, OPAQUE_VALUE};
 use crate::read::{Data, FoundXattr, Image, Inode, MetaRead, Result};
@@ -51,6 +51,10 @@ impl<'a, M: MetaRead> Checker<'a, M> {
         }
         if !inode.reserved_is_zero() {
             return refuse(Fault::Reserved);
+        }
+        let (uid, gid) = (inode.uid(), inode.gid());
+        if uid > MAX_ID || gid > MAX_ID {
+            return refuse(Fault::Owner { uid, gid });
         }
         let size = inode.size();
         let (size_fits, layout_fits) = match inode.file_type() {

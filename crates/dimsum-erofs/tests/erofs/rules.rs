@@ -166,6 +166,8 @@ const RULES: &[(&str, &str, Damage)] = &[
     }),
     ("too large a file", "Size", |t| t.extended("dir/plain").size.set((1 << 44) + 1)),
     ("a bad time", "Time", |t| t.extended("dir/plain").mtime_nsec.set(1_000_000_000)),
+    ("no owner", "Owner", |t| t.extended("dir/plain").uid.set(u32::MAX)),
+    ("an xattr of only a prefix", "Xattrs", |t| t.replace(b"\x03\x01\x01\0owno", b"\0\x01\x04")),
     ("a whiteout", "Whiteout", |t| t.compact("null").u.set(0)),
     ("a time offset", "Reserved", |t| t.compact("map").reserved.set(1)),
     ("a device with a size", "Size", |t| t.compact("null").size.set(1)),
