@@ -98,7 +98,7 @@ def _identities(erofs, inodes, stores):
         for length in lengths if inode.size else []:
             piece = content[at:at + length]
             at += length
-            zero = not any(piece)
+            zero = piece.count(0) == length
             pieces.append((length, None if zero else piece if small else piece + bytes(-length % BLOCK)))
         waiting.append((inode, pieces))
         size += len(content)

@@ -78,14 +78,22 @@ def check_frames(data, what, total, piece):
 def decompress_file(path, what, offset=0, length=None):
     """An unnamed temporary file with what `zstd -dc` prints for this part of a file."""
     out = tempfile.TemporaryFile(prefix="dimsum-reader-")
-    with open(path, "rb") as source, _part(source, offset, length) as data:
-        if shutil.which("zstd"):
-            run = subprocess.run(["zstd", "-dcq"], stdin=data, stdout=out, stderr=subprocess.PIPE)
-            require(run.returncode == 0, what, f"zstd refuses it: {run.stderr.decode(errors='replace').strip()}")
-        else:
-            _decompress_with_module(data, out, what)
+    try:
+        with open(path, "rb") as source, _part(source, offset, length) as data:
+            _decompress(data, out, what)
+    except ReaderError:
+        out.close()
+        raise
     out.seek(0)
     return out
+
+
+def _decompress(data, out, what):
+    if not shutil.which("zstd"):
+        _decompress_with_module(data, out, what)
+        return
+    run = subprocess.run(["zstd", "-dcq"], stdin=data, stdout=out, stderr=subprocess.PIPE)
+    require(run.returncode == 0, what, f"zstd refuses it: {run.stderr.decode(errors='replace').strip()}")
 
 
 def _decompress_with_module(data, out, what):
