@@ -1,3 +1,7 @@
-//! The command line of Dimsum.
+//! The command line of Dimsum; everything is in the library beside it, where tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dimsum::main()
+}

@@ -1,0 +1,147 @@
+//! Contents of an image straight from the packs of its layout, each chunk proven.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dimsum_format::codec::Decompressor;
+use dimsum_format::manifest::DimsumManifest;
+use dimsum_format::meta::MetaMaps;
+use dimsum_format::{BLOCK_U64, Blake3, FormatError};
+
+/// Decoded chunks that are kept: neighbouring files share a bundle, and a file's slices lie apart from it.
+/// 64 of the usual 256 KiB are 16 MiB.
+const KEPT: usize = 64;
+
+/// A chunk that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: chunk {chunk} at byte {offset}: {reason}", path = path.display())]
+pub struct ChunkError {
+    /// The pack.
+    pub path: PathBuf,
+    /// Index of the chunk.
+    pub chunk: u32,
+    /// Where its frame starts in the pack.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// Why a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The pack cannot be read there.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Its frame does not decode.
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    /// It decodes to other bytes.
+    #[error("digest is {is}, must be {must}")]
+    Digest {
+        /// Digest of the bytes.
+        is: Blake3,
+        /// Digest in the device map.
+        must: Blake3,
+    },
+    /// The address is not in the image.
+    #[error("there is no such chunk")]
+    Missing,
+}
+
+/// Reads chunks.
+#[derive(Debug)]
+pub struct Chunks<'i> {
+    maps: &'i MetaMaps,
+    /// Packs in the order of the devices, opened when first read.
+    packs: Vec<(PathBuf, Option<File>)>,
+    decompressor: Decompressor,
+    kept: VecDeque<(usize, u32, Arc<[u8]>)>,
+}
+
+impl<'i> Chunks<'i> {
+    /// Reads the packs of an image from `blobs`, the directory of a layout's SHA-256 blobs.
+    #[must_use]
+    pub fn new(manifest: &DimsumManifest, maps: &'i MetaMaps, blobs: &std::path::Path) -> Self {
+        let packs = manifest.packs.iter().map(|pack| (blobs.join(pack.digest.hex()), None)).collect();
+        Self { maps, packs, decompressor: Decompressor::default(), kept: VecDeque::new() }
+    }
+
+    /// Gives `length` bytes of the flat image from `flat` on to `take`.
+    ///
+    /// # Errors
+    /// If a chunk cannot be had.
+    pub fn read(&mut self, mut flat: u64, mut length: u64, mut take: impl FnMut(&[u8])) -> Result<(), Box<ChunkError>> {
+        while length > 0 {
+            let block = u32::try_from(flat / BLOCK_U64).ok();
+            let place = block.and_then(|block| self.maps.locate(block));
+            let place = place.and_then(|(device, block)| {
+                let map = &self.maps.devices.get(device)?.map;
+                let chunk = map.chunk_of_block(block)?;
+                let start = map.chunk_bytes(chunk)?.start;
+                Some((device, chunk, u64::from(block) * BLOCK_U64 + flat % BLOCK_U64 - start))
+            });
+            let Some((device, chunk, inside)) = place else {
+                return Err(Box::new(ChunkError {
+                    path: PathBuf::new(),
+                    chunk: 0,
+                    offset: flat,
+                    reason: Reason::Missing,
+                }));
+            };
+            let bytes = self.chunk(device, chunk)?;
+            let rest = usize::try_from(inside).ok().and_then(|inside| bytes.get(inside..)).unwrap_or_default();
+            let piece = usize::try_from(length).ok().and_then(|length| rest.get(..length)).unwrap_or(rest);
+            take(piece);
+            flat += piece.len() as u64;
+            length -= piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Returns a chunk, proven.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn chunk(&mut self, device: usize, chunk: u32) -> Result<Arc<[u8]>, Box<ChunkError>> {
+        if let Some((.., bytes)) = self.kept.iter().find(|kept| (kept.0, kept.1) == (device, chunk)) {
+            return Ok(Arc::clone(bytes));
+        }
+        let decoded = self.decode(device, chunk);
+        let bytes: Arc<[u8]> = decoded.map_err(|reason| self.error(device, chunk, reason))?.into();
+        if self.kept.len() >= KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((device, chunk, Arc::clone(&bytes)));
+        Ok(bytes)
+    }
+
+    fn decode(&mut self, device: usize, chunk: u32) -> Result<Vec<u8>, Reason> {
+        let maps = self.maps.devices.get(device).ok_or(Reason::Missing)?;
+        let frame = maps.frames.frame(chunk).ok_or(Reason::Missing)?;
+        let bytes = maps.map.chunk_bytes(chunk).ok_or(Reason::Missing)?;
+        let must = maps.map.digest(chunk).ok_or(Reason::Missing)?;
+        let (path, file) = self.packs.get_mut(device).ok_or(Reason::Missing)?;
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(File::open(&*path)?),
+        };
+        // Both lengths are within the limits of frames and chunks.
+        let length = |range: std::ops::Range<u64>| usize::try_from(range.end - range.start).unwrap_or(0);
+        let mut compressed = vec![0; length(frame.clone())];
+        file.read_exact_at(&mut compressed, frame.start)?;
+        let decoded = self.decompressor.decompress(&compressed, length(bytes))?;
+        let is = Blake3::of(&decoded);
+        if is == must { Ok(decoded) } else { Err(Reason::Digest { is, must }) }
+    }
+
+    fn error(&self, device: usize, chunk: u32, reason: Reason) -> Box<ChunkError> {
+        let path = self.packs.get(device).map(|(path, _)| path.clone()).unwrap_or_default();
+        let frame = self.maps.devices.get(device).and_then(|device| device.frames.frame(chunk));
+        Box::new(ChunkError { path, chunk, offset: frame.map_or(0, |frame| frame.start), reason })
+    }
+}

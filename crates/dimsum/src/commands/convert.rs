@@ -1,0 +1,268 @@
+//! `dimsum convert`.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use dimsum_convert::{Converted, Input, Options};
+use dimsum_format::{BLOCK_U64, Digest, MetaRoot};
+use dimsum_registry::{OciLayout, Reference, SourceError};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::convert_in::ConvertProgress;
+use crate::image::resolve;
+use crate::output::{Name, Report, Size};
+
+/// Make a Dimsum image of an ordinary image or a directory tree
+///
+/// Needs no privileges. The same source and options give the same bytes, whatever the number of jobs. Nothing is visible in
+/// the target before the whole source is verified.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The source: oci:DIR[:TAG] or dir:PATH
+    source: String,
+    /// The target: oci:DIR[:TAG], made if it is not there
+    target: String,
+    /// Bytes of a slice of a large file: a power of two, 64K to 4M
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
+    slice_size: u32,
+    /// Bytes of a bundle of small files on average: a power of two, 32K to 1M
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "128K")]
+    bundle_size: u32,
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
+    level: i32,
+    /// Threads that hash and compress [default: all processors]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// What to do with entries that overlayfs gives a meaning: trusted.overlay.* and user.overlay.* attributes and
+    /// character devices 0:0
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OverlayEntries::Refuse)]
+    overlay_entries: OverlayEntries,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OverlayEntries {
+    /// Refuse the source and name the entry.
+    Refuse,
+    /// Leave them out and report them.
+    Drop,
+}
+
+impl Convert {
+    /// Converts and prints a summary.
+    ///
+    /// # Errors
+    /// If the source cannot be read or is refused, or the target cannot be written.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let started = Instant::now();
+        let (context, _interrupts) = context.with_interrupts()?;
+        let source = reference(&self.source)?;
+        let target = self.target()?;
+        let options = Options {
+            slice_size: self.slice_size,
+            bundle_size: self.bundle_size,
+            level: self.level,
+            jobs: self.jobs.unwrap_or_else(|| Options::default().jobs),
+            overlay_entries: match self.overlay_entries {
+                OverlayEntries::Refuse => dimsum_convert::OverlayEntries::Refuse,
+                OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
+            },
+            temp_dir: context.temp_dir.clone(),
+        };
+        let shown = ConvertProgress::new(&context, &self.source);
+        let converted = match source {
+            Reference::Directory { path } => {
+                dimsum_convert::convert(Input::Directory { path: &path }, &target, &options, &shown)
+            }
+            Reference::OciLayout { dir, name } => {
+                let resolved = resolve(dir, name)?;
+                let input = Input::Image { source: &*resolved.layout, manifest: resolved.digest };
+                dimsum_convert::convert(input, &target, &options, &shown)
+            }
+            _ => return Err(unsupported(&self.source)),
+        };
+        let converted = converted.map_err(|error| shown.error(error))?;
+        let written = shown.written();
+        drop(shown);
+        context.output.write(&Summary::new(&self, &converted, written, started.elapsed().as_secs_f64()))
+    }
+
+    fn target(&self) -> Result<OciLayout, Error> {
+        match reference(&self.target)? {
+            Reference::OciLayout { dir, name } => OciLayout::create(dir, name)
+                .map_err(|source| Error::Target { object: self.target.clone(), source: Box::new(source) }),
+            _ => Err(Error::Usage {
+                object: self.target.clone(),
+                reason: "an image cannot be written there".to_owned(),
+                hint: "name an OCI image layout as the target: oci:DIR:TAG",
+            }),
+        }
+    }
+}
+
+fn reference(text: &str) -> Result<Reference, Error> {
+    Reference::parse(text).map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })
+}
+
+fn unsupported(text: &str) -> Error {
+    let reason = "this kind of source cannot be converted";
+    Error::Source { object: text.to_owned(), source: SourceError::Reference { text: text.to_owned(), reason } }
+}
+
+/// Parses `256K`, `1M` or plain bytes.
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (text.get(..text.len() - 1), 10),
+        Some(b'M' | b'm') => (text.get(..text.len() - 1), 20),
+        _ => (Some(text), 0),
+    };
+    let number: u32 = digits.unwrap_or_default().parse().map_err(|_| "a number of bytes, such as 256K".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+/// What came out.
+#[derive(Serialize)]
+struct Summary<'a> {
+    source: &'a str,
+    target: &'a str,
+    manifest: Digest,
+    root: MetaRoot,
+    layers: Vec<Layer>,
+    inodes: u64,
+    /// Bytes of the source's blobs, or of a directory's files.
+    bytes_in: u64,
+    /// Bytes of file contents in all layers.
+    content_bytes: u64,
+    /// Of these, stored already in a lower layer or elsewhere in the same one.
+    shared_bytes: u64,
+    /// Of these, only zeros.
+    null_bytes: u64,
+    /// Bytes of all blobs of the image.
+    stored_bytes: u64,
+    /// Of these, the compressed meta.
+    meta_stored_bytes: u64,
+    /// Bytes of the uncompressed meta.
+    meta_bytes: u64,
+    /// Bytes of the flat image.
+    flat_bytes: u64,
+    /// Bytes that had to be written: blobs that the target had are not.
+    written_bytes: u64,
+    /// Peak of temporary files.
+    temp_bytes: u64,
+    dropped_xattrs: u64,
+    dropped_overlay: u64,
+    /// The first things left out.
+    dropped: Vec<String>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    source: Option<Digest>,
+    diff_id: Option<Digest>,
+    blob_bytes: u64,
+    tar_bytes: u64,
+    content_bytes: u64,
+    shared_bytes: u64,
+    null_bytes: u64,
+    pack: Option<Digest>,
+    pack_bytes: u64,
+    layer_meta_bytes: u64,
+    device_bytes: u64,
+    chunks: u64,
+}
+
+impl<'a> Summary<'a> {
+    fn new(command: &'a Convert, converted: &Converted, written_bytes: u64, seconds: f64) -> Self {
+        let layers: Vec<Layer> = converted.layers.iter().map(Layer::new).collect();
+        let sum = |bytes: fn(&Layer) -> u64| layers.iter().map(bytes).sum();
+        let packs: u64 = sum(|layer| layer.pack_bytes);
+        let reports = || converted.layers.iter().map(|layer| &layer.report);
+        let dropped = reports().flat_map(|report| &report.dropped).map(|dropped| match &dropped.what {
+            dimsum_tree::What::Xattr { name } => format!("{}: {name}", dropped.path),
+            _ => format!("{}: character device 0:0", dropped.path),
+        });
+        Summary {
+            source: &command.source,
+            target: &command.target,
+            manifest: converted.manifest,
+            root: converted.root,
+            inodes: converted.inodes,
+            bytes_in: sum(|layer| if layer.source.is_some() { layer.blob_bytes } else { layer.tar_bytes }),
+            content_bytes: sum(|layer| layer.content_bytes),
+            shared_bytes: sum(|layer| layer.shared_bytes),
+            null_bytes: sum(|layer| layer.null_bytes),
+            stored_bytes: packs + converted.meta.size + converted.config.size,
+            meta_stored_bytes: converted.meta.size,
+            meta_bytes: converted.meta_bytes,
+            flat_bytes: u64::from(converted.flat_blocks) * BLOCK_U64,
+            written_bytes,
+            temp_bytes: converted.temp_bytes,
+            dropped_xattrs: reports().map(|report| report.dropped_xattrs).sum(),
+            dropped_overlay: reports().map(|report| report.dropped_overlay).sum(),
+            dropped: dropped.collect(),
+            layers,
+            seconds,
+        }
+    }
+}
+
+impl Layer {
+    fn new(layer: &dimsum_convert::LayerSummary) -> Self {
+        Self {
+            source: layer.source,
+            diff_id: layer.diff_id,
+            blob_bytes: layer.blob_bytes,
+            tar_bytes: layer.tar_bytes,
+            content_bytes: layer.content_bytes,
+            shared_bytes: layer.shared_bytes,
+            null_bytes: layer.null_bytes,
+            pack: layer.pack.map(|pack| pack.digest),
+            pack_bytes: layer.pack.map_or(0, |pack| pack.size),
+            layer_meta_bytes: layer.layer_meta_bytes,
+            device_bytes: layer.device_bytes,
+            chunks: layer.chunks,
+        }
+    }
+}
+
+impl Report for Summary<'_> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "manifest   {}", self.manifest)?;
+        writeln!(out, "root       {}", self.root)?;
+        let listed = self.layers.iter().filter(|layer| layer.pack.is_some()).count();
+        writeln!(out, "layers     {} ({listed} packs), {} inodes", self.layers.len(), self.inodes)?;
+        writeln!(out, "read       {}, contents {}", Size(self.bytes_in), Size(self.content_bytes))?;
+        writeln!(out, "shared     {}, zeros {}", Size(self.shared_bytes), Size(self.null_bytes))?;
+        let (meta, uncompressed) = (Size(self.meta_stored_bytes), Size(self.meta_bytes));
+        writeln!(out, "stored     {}, of this meta {meta} ({uncompressed} uncompressed)", Size(self.stored_bytes))?;
+        writeln!(out, "temporary  {}", Size(self.temp_bytes))?;
+        if self.dropped_xattrs + self.dropped_overlay > 0 {
+            let (xattrs, overlay) = (self.dropped_xattrs, self.dropped_overlay);
+            writeln!(out, "left out   {xattrs} extended attributes, {overlay} entries of overlayfs")?;
+            for dropped in &self.dropped {
+                writeln!(out, "           {}", Name(dropped.as_bytes()))?;
+            }
+        }
+        writeln!(out, "time       {:.2} s", self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_an_optional_unit() {
+        assert_eq!(size("256K"), Ok(256 << 10));
+        assert_eq!(size("1m"), Ok(1 << 20));
+        assert_eq!(size("65536"), Ok(65536));
+        for text in ["", "K", "-1", "4096M", "1G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `dimsum inspect`.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use dimsum_format::{BLOCK_U64, DeviceId, Digest, MetaRoot, media};
+use serde::Serialize;
+
+use super::image_arg::ImageArg;
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::{self, Opened};
+use crate::output::{Report, Size};
+
+/// Show what an image is made of: digests, packs, meta, file system, options
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    image: ImageArg,
+}
+
+impl Inspect {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// If the image cannot be read or is not valid.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let opened = image::open(context, &self.image.image)?;
+        context.output.write(&Inspection::new(&opened)?)
+    }
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    image: String,
+    manifest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    converted_from: Option<Digest>,
+    root: MetaRoot,
+    config: Digest,
+    options: Option<String>,
+    encoder: Option<String>,
+    source_manifest: Option<String>,
+    packs: Vec<Pack>,
+    meta: Meta,
+    inodes: Inodes,
+    /// Bytes of the uncompressed files, holes included.
+    file_bytes: u64,
+    /// Bytes of the flat image.
+    flat_bytes: u64,
+    /// Bytes of all layers as stored.
+    stored_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Pack {
+    digest: Digest,
+    bytes: u64,
+    device: DeviceId,
+    chunks: u64,
+    blocks: u32,
+    source_diff_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Meta {
+    digest: Digest,
+    bytes: u64,
+    uncompressed_bytes: u64,
+    erofs_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Inodes {
+    all: u64,
+    directories: u64,
+    files: u64,
+    symlinks: u64,
+    specials: u64,
+    names: u64,
+}
+
+impl Inspection {
+    fn new(opened: &Opened) -> Result<Self, Error> {
+        let Opened { located, image } = opened;
+        let (parsed, maps) = (image.manifest(), image.maps());
+        let document = located.document.as_ref();
+        let annotation = |key: &str| document.and_then(|document| document.annotations.get(key).cloned());
+        let layer = |index: usize| document.and_then(|document| document.layers.get(index));
+        let packs = parsed.packs.iter().zip(&maps.devices).enumerate();
+        let packs: Vec<Pack> = packs
+            .map(|(index, (pack, device))| Pack {
+                digest: pack.digest,
+                bytes: pack.size,
+                device: device.id,
+                chunks: device.map.chunks(),
+                blocks: device.map.blocks(),
+                source_diff_id: layer(index)
+                    .and_then(|layer| layer.annotations.get(media::ANNOTATION_SOURCE_DIFF_ID).cloned()),
+            })
+            .collect();
+        let erofs = image::validate(opened)?;
+        let stored: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        Ok(Self {
+            image: located.name(),
+            manifest: located.digest,
+            converted_from: located.converted_from,
+            root: parsed.root,
+            config: parsed.config.digest,
+            options: annotation(media::ANNOTATION_OPTIONS),
+            encoder: annotation(media::ANNOTATION_ENCODER),
+            source_manifest: annotation(media::ANNOTATION_SOURCE_MANIFEST),
+            meta: Meta {
+                digest: parsed.meta.digest,
+                bytes: parsed.meta.size,
+                uncompressed_bytes: u64::from(maps.meta_blocks) * BLOCK_U64,
+                erofs_bytes: u64::from(maps.erofs_blocks) * BLOCK_U64,
+            },
+            inodes: Inodes {
+                all: erofs.inodes,
+                directories: erofs.directories,
+                files: erofs.files,
+                symlinks: erofs.symlinks,
+                specials: erofs.specials,
+                names: erofs.names,
+            },
+            file_bytes: erofs.bytes,
+            flat_bytes: u64::from(maps.flat_blocks()) * BLOCK_U64,
+            stored_bytes: stored + parsed.meta.size,
+            packs,
+        })
+    }
+}
+
+impl Report for Inspection {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        writeln!(out, "image      {}", self.image)?;
+        writeln!(out, "manifest   {}", self.manifest)?;
+        writeln!(out, "root       {}", self.root)?;
+        writeln!(out, "config     {}", self.config)?;
+        let from = self.converted_from.map(|digest| digest.to_string()).or_else(|| self.source_manifest.clone());
+        writeln!(out, "source     {}", or_none(&from))?;
+        writeln!(out, "options    {}, encoder {}", or_none(&self.options), or_none(&self.encoder))?;
+        let Inodes { all, directories, files, symlinks, specials, names } = &self.inodes;
+        writeln!(
+            out,
+            "inodes     {all}: {files} files, {directories} directories, {symlinks} symlinks, {specials} special; {names} names"
+        )?;
+        let (files, flat, stored) = (Size(self.file_bytes), Size(self.flat_bytes), Size(self.stored_bytes));
+        writeln!(out, "bytes      files {files}, flat image {flat}, stored {stored}")?;
+        let Meta { digest, bytes, uncompressed_bytes, erofs_bytes } = &self.meta;
+        let (uncompressed, erofs) = (Size(*uncompressed_bytes), Size(*erofs_bytes));
+        writeln!(out, "meta       {digest} {}, uncompressed {uncompressed}, EROFS {erofs}", Size(*bytes))?;
+        for (index, pack) in self.packs.iter().enumerate() {
+            let Pack { digest, bytes, device, chunks, blocks, source_diff_id } = pack;
+            writeln!(out, "pack {index:<5} {digest} {}, {chunks} chunks, {blocks} blocks", Size(*bytes))?;
+            writeln!(out, "           device {device}, layer {}", or_none(source_diff_id))?;
+        }
+        Ok(())
+    }
+}

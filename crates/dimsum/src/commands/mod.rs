@@ -1,0 +1,16 @@
+//! One file per command: its flags, and what it does.
+
+pub mod cat;
+pub mod check;
+pub mod completions;
+pub mod convert;
+pub mod image_arg;
+//~pub mod info;
+pub mod inspect;
+pub mod keeper;
+pub mod ls;
+pub mod man;
+pub mod mount;
+//~pub mod run;
+pub mod serve;
+pub mod umount;

@@ -1,0 +1,55 @@
+//! `dimsum serve`.
+
+use std::time::Duration;
+
+use clap::Args;
+use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
+use dimsum_node::{open_origin, server};
+use dimsum_store::Options;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::make_store_directory;
+use crate::node::program;
+
+/// Serve this node's store in the foreground
+///
+/// Commands start a server by themselves where none runs, and it ends when nothing is mounted; this is the same server,
+/// for service managers and for looking on. A keeper holds its mounts and starts it again if it dies.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// End when nothing has been mounted or asked for so long [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
+    /// Descriptors from the keeper that started this process
+    #[arg(long, hide = true)]
+    inherited: Option<String>,
+}
+
+impl Serve {
+    /// Serves until nobody needs it.
+    ///
+    /// # Errors
+    /// If the store cannot be used or is served by another process.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let failed = |source| Error::Node { object: context.store.display().to_string(), source: Box::new(source) };
+        match self.inherited {
+            Some(inherited) => server::run(server::Config {
+                store: context.store.clone(),
+                inherited,
+                idle: self.idle.map(Duration::from_secs),
+                open_origin,
+                store_options: Options::default(),
+            })
+            .map_err(failed),
+            None => {
+                make_store_directory(context)?;
+                let idle = self.idle.map(|seconds| seconds.to_string());
+                let arguments: Vec<&str> = idle.iter().flat_map(|seconds| ["--idle", seconds]).collect();
+                let server = program(context, "serve", &arguments);
+                let config = KeeperConfig { store: context.store.clone(), server, ready: None, foreground: true };
+                run_keeper(config).map_err(|source| failed(source.into()))
+            }
+        }
+    }
+}

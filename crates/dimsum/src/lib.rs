@@ -1,0 +1,46 @@
+//! The command line of Dimsum, as a library so that tests reach its parts.
+//!
+//! ```text
+//! arguments → cli (one table) → commands/* → other crates → output (stdout: data) / progress, error (stderr)
+//! ```
+//!
+//! Here errors get their words, hints and exit status, and only here ([`error`]). Only here the environment is read
+//! ([`context`]). What a command does is in the file of its name below [`commands`]; what starts a container in [`run`].
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod cli;
+pub mod commands;
+pub mod context;
+pub mod error;
+pub mod image;
+pub mod node;
+pub mod output;
+pub mod progress;
+pub mod run;
+pub mod signals;
+pub mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::context::Context;
+
+/// Runs the program with its arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with status 0, usage errors to standard error with status 2.
+            let _unread = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let format = cli.common.format;
+    let done = Context::new(&cli.common).and_then(|context| cli.command.run(&context));
+    done.unwrap_or_else(|error| error.render(format))
+}

@@ -1,0 +1,166 @@
+//! What goes to standard output: data and nothing else.
+//!
+//! A result is one value that can be shown in two ways ([`Report`]). Names come from images, so they may hold anything:
+//! on a terminal they are escaped ([`Name`]), into a pipe they go as they are.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::error::Error;
+
+/// A result of a command.
+pub trait Report: Serialize {
+    /// Writes it for people.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn text(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    format: Format,
+    terminal: bool,
+}
+
+impl Output {
+    /// Looks at standard output.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, terminal: io::stdout().is_terminal() }
+    }
+
+    /// Whether results are JSON.
+    #[must_use]
+    pub const fn is_json(self) -> bool {
+        matches!(self.format, Format::Json)
+    }
+
+    /// Whether a person may be looking at the bytes.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        self.terminal
+    }
+
+    /// Writes one result.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to.
+    pub fn write(self, report: &impl Report) -> Result<(), Error> {
+        self.with(|out| self.write_to(report, out))
+    }
+
+    /// Writes one result of many to a writer from [`with`](Self::with).
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_to(self, report: &impl Report, out: &mut dyn Write) -> io::Result<()> {
+        if self.is_json() {
+            serde_json::to_writer(&mut *out, report)?;
+            out.write_all(b"\n")
+        } else {
+            report.text(out)
+        }
+    }
+
+    /// Gives standard output, buffered, to a function.
+    ///
+    /// # Errors
+    /// If it cannot be written to. A reader that went away is no error of ours: what it did not want is not written.
+    pub fn with(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let written = write(&mut out).and_then(|()| out.flush());
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output { source: error }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A name from an image, as it is shown to a person: printable UTF-8 as it is, all else escaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Name<'a>(pub &'a [u8]);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if is_plain(character) {
+                    write!(f, "{character}")?;
+                } else {
+                    write!(f, "{}", character.escape_default())?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character shows as itself and cannot steer a terminal or turn text around.
+fn is_plain(character: char) -> bool {
+    let invisible =
+        matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    character != '\\' && !character.is_control() && !invisible
+}
+
+/// Writes a name: escaped for a terminal, as it is for a pipe.
+///
+/// # Errors
+/// What the writer says.
+pub fn write_name(out: &mut dyn Write, name: &[u8], terminal: bool) -> io::Result<()> {
+    if terminal { write!(out, "{}", Name(name)) } else { out.write_all(name) }
+}
+
+/// A number of bytes for people: `1.5 MiB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        let mut value = self.0 as f64;
+        let mut unit = "B";
+        for next in UNITS {
+            if value < 1024.0 {
+                break;
+            }
+            value /= 1024.0;
+            unit = next;
+        }
+        if unit == "B" { write!(f, "{} B", self.0) } else { write!(f, "{value:.1} {unit}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        let show = |name: &[u8]| Name(name).to_string();
+        assert_eq!(show("grüße".as_bytes()), "grüße");
+        assert_eq!(show(b"a\x1b[31mb\nc\xff\\"), "a\\u{1b}[31mb\\nc\\xff\\\\");
+        assert_eq!(show("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+        assert_eq!(show("\u{9b}".as_bytes()), "\\u{9b}");
+    }
+
+    #[test]
+    fn a_pipe_gets_names_as_they_are() {
+        let mut out = Vec::new();
+        write_name(&mut out, b"a\nb\xff", false).unwrap();
+        assert_eq!(out, b"a\nb\xff");
+    }
+
+    #[test]
+    fn sizes_have_one_unit() {
+        let shown: Vec<String> = [0, 1023, 1024, 1536, 5 << 30].map(|size| Size(size).to_string()).into();
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"]);
+    }
+}

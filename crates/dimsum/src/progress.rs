@@ -1,0 +1,87 @@
+//! Progress on standard error: bars on a terminal, else one line per phase, nothing beside JSON.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Format;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Not at all.
+    Silent,
+    /// One line per phase.
+    Lines,
+    /// Bars.
+    Bars,
+}
+
+impl Progress {
+    /// Looks at standard error.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        match (format, io::stderr().is_terminal()) {
+            (_, true) => Self::Bars,
+            (Format::Text, false) => Self::Lines,
+            (Format::Json, false) => Self::Silent,
+        }
+    }
+
+    /// Starts a phase of `total` bytes, if that is known.
+    #[must_use]
+    pub fn phase(self, what: &str, total: Option<u64>) -> Phase {
+        match self {
+            Self::Silent => Phase { bar: None },
+            Self::Lines => {
+                note(what);
+                Phase { bar: None }
+            }
+            Self::Bars => Phase { bar: Some(bar(what, total)) },
+        }
+    }
+}
+
+/// Writes one line to standard error. That nobody reads it is no reason to fail.
+pub fn note(line: &str) {
+    let _unread = writeln!(io::stderr(), "dimsum: {line}");
+}
+
+fn bar(what: &str, total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => {
+            (ProgressBar::new(total), "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}")
+        }
+        None => (ProgressBar::new_spinner(), "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}"),
+    };
+    // A template of ours parses; if not, the default bar will do.
+    let bar = match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
+    bar.set_message(what.to_owned());
+    bar
+}
+
+/// A phase under way. It vanishes when dropped.
+#[derive(Debug)]
+pub struct Phase {
+    bar: Option<ProgressBar>,
+}
+
+impl Phase {
+    /// Says how many bytes are done.
+    pub fn set(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What keeps a container from starting.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A container that could not be started or waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Neither the image nor the user names a command.
+    #[error("the image names no command and none was given")]
+    NoCommand,
+    /// A name that the image's account files do not have.
+    #[error("the image has no {what} {name:?} in {file}")]
+    NoAccount {
+        /// User or group.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it should be.
+        file: &'static str,
+    },
+    /// The image's config does not describe a process.
+    #[error("the image's config is not one of the OCI image specification")]
+    Config {
+        /// The parser's word.
+        source: serde_json::Error,
+    },
+    /// A text that cannot stand in the runtime's configuration.
+    #[error("{what} is not UTF-8: {text:?}")]
+    NotUtf8 {
+        /// Which.
+        what: &'static str,
+        /// The text.
+        text: std::ffi::OsString,
+    },
+    /// An account file above the limit.
+    #[error("{file} of the image is larger than {limit} bytes")]
+    AccountFile {
+        /// The file.
+        file: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not enough rights to start a container.
+    #[error("a container needs mounts, and this process may not make any")]
+    Privileges {
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A mount that the kernel refuses.
+    #[error("cannot mount {what} on {path}")]
+    Mount {
+        /// What was to be mounted.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The runtime is not there.
+    #[error("cannot start the container runtime {program:?}")]
+    Runtime {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system's word.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+}
