@@ -1,3 +1,33 @@
-//! The server process: requests from the command line, mounts, statistics.
+//! The server process, and the client that finds or starts it.
+//!
+//! ```text
+//! command ─ Client ──► <store>/socket ──► server: store, images, FUSE pool ◄── Link ──► keeper
+//!    │   mount fd ◄───────────────────────┘                                             holds the sessions
+//!    └ attaches it in its own mount namespace
+//! ```
+//!
+//! - [`server`] is what `dimsum serve` runs as the keeper's child;
+//! - [`Client`] is what every command uses: it starts a keeper where none is;
+//! - [`umount`] takes a mount away, or says who uses it.
+//!
+//! Knows stores, images and mounts; does not know the command line: programs and paths are given.
 
 #![forbid(unsafe_code)]
+
+mod attach;
+mod busy;
+mod client;
+mod error;
+mod mountinfo;
+mod origin;
+mod protocol;
+pub mod server;
+
+pub use attach::MountHandle;
+pub use busy::{Holder, Use, umount};
+pub use client::Client;
+pub use dimsum_mount::keeper::{self, Program};
+pub use dimsum_mount::log;
+pub use error::Error;
+pub use origin::{OriginOpener, open_origin};
+pub use protocol::{Failure, FailureKind, MountInfo, MountRequest, MountStats, ServerInfo};

@@ -41,8 +41,10 @@ pub(super) enum Taken {
     Ready,
     /// There is nothing now.
     Nothing,
-    /// The server's end is closed, or what came is not of our protocol.
+    /// The server's end is closed: it is ending.
     End,
+    /// What came is not of our protocol, or cannot be answered.
+    Wrong,
 }
 
 impl Sessions {
@@ -69,7 +71,7 @@ impl Sessions {
             Err(rustix::io::Errno::CONNRESET) => return Taken::End,
             Err(error) => {
                 log.line(format_args!("cannot receive from the server: {error}"));
-                return Taken::End;
+                return Taken::Wrong;
             }
         };
         let packet = Packet::decode(buffer.get(..received.length).unwrap_or_default());
@@ -77,7 +79,7 @@ impl Sessions {
             Ok(taken) => taken,
             Err(error) => {
                 log.line(format_args!("the server's packet: {error}"));
-                Taken::End
+                Taken::Wrong
             }
         }
     }

@@ -23,7 +23,7 @@ mod message;
 mod place;
 mod process;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -100,7 +100,7 @@ fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     raise_descriptor_limit();
     let place = Place::take(&store, !config.foreground)?;
     let log = Log::open(&store, "keeper")?;
-    let signals = Signals::block(&[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
+    let signals = Signals::block(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
         .map_err(Error::system("block signals"))?;
     let listener = place.listen()?;
     let mut keeper = Keeper {
@@ -121,6 +121,13 @@ fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     result
 }
 
+/// What a keeper was woken for.
+struct Happened {
+    signal: bool,
+    end: bool,
+    packet: bool,
+}
+
 struct Keeper {
     process: Process,
     sessions: Sessions,
@@ -138,12 +145,15 @@ impl Keeper {
             if self.process.pause() == Some(Duration::ZERO) {
                 self.process.start(self.listener.as_fd(), self.place.lock().as_fd(), &self.log)?;
             }
-            let [signal, packet] = self.wait()?;
-            if packet {
+            let happened = self.wait()?;
+            if happened.packet {
                 self.take(ready);
             }
-            if signal
-                && let Some(status) = self.signalled(ready)?
+            if happened.signal {
+                self.stop()?;
+            }
+            if happened.end
+                && let Some(status) = self.ended(ready)?
                 && self.is_over(status)?
             {
                 return Ok(());
@@ -154,19 +164,20 @@ impl Keeper {
         }
     }
 
-    /// Waits for a signal, a packet, or the time of the next start.
-    fn wait(&self) -> Result<[bool; 2], Error> {
+    /// Waits for a signal, a packet, the server's end, or the time of its next start.
+    fn wait(&self) -> Result<Happened, Error> {
         let pause = self.process.pause().and_then(|pause| Timespec::try_from(pause).ok());
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        let socket: Option<BorrowedFd<'_>> = self.process.socket();
+        let (end, socket) = (self.process.end(), self.process.socket());
+        fds.extend(end.map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)));
         fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
         match poll(&mut fds, pause.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::system("wait")(error)),
         }
-        let is = |index: usize, flags| fds.get(index).is_some_and(|fd| fd.revents().intersects(flags));
-        // A socket that is only hung up has nothing to take: the server is ending, its signal comes.
-        Ok([is(0, PollFlags::IN), is(1, PollFlags::IN)])
+        // A socket is watched only beside the process at its other end.
+        let is = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok(Happened { signal: is(0), end: is(1), packet: is(2) })
     }
 
     fn take(&mut self, ready: &mut Ready) {
@@ -179,22 +190,28 @@ impl Keeper {
                 ready.say(READY);
             }
             Taken::Packet | Taken::Nothing => {}
-            // The socket stays readable at its end: a server that closed it, or speaks another protocol, must go.
-            Taken::End => self.process.terminate(),
+            // It would stay readable at its end. What a server does that is ending is its own affair.
+            Taken::End => self.process.hang_up(),
+            Taken::Wrong => {
+                self.process.hang_up();
+                self.process.terminate();
+            }
         }
     }
 
-    /// Takes the signals that came; returns how the server ended if it did.
-    fn signalled(&mut self, ready: &mut Ready) -> Result<Option<ExitStatus>, Error> {
-        let received = self.signals.next().map_err(Error::system("read a signal"))?;
-        if received.signal != Signal::CHILD {
-            self.stopping = true;
-            self.sessions.close("the server is being shut down");
-            if !self.sessions.is_empty() {
-                self.log.line(format_args!("asked to end: {} mounts are still in use", self.sessions.len()));
-            }
-            return Ok(None);
+    /// Takes the signal that asks to end.
+    fn stop(&mut self) -> Result<(), Error> {
+        self.signals.next().map_err(Error::system("read a signal"))?;
+        self.stopping = true;
+        self.sessions.close("the server is being shut down");
+        if !self.sessions.is_empty() {
+            self.log.line(format_args!("asked to end: {} mounts are still in use", self.sessions.len()));
         }
+        Ok(())
+    }
+
+    /// Returns how the server ended, if it did.
+    fn ended(&mut self, ready: &mut Ready) -> Result<Option<ExitStatus>, Error> {
         let Some((status, socket)) = self.process.ended()? else {
             return Ok(None);
         };
@@ -206,11 +223,17 @@ impl Keeper {
                     ready.say(READY);
                 }
                 Taken::Packet => {}
-                Taken::Nothing | Taken::End => break,
+                Taken::Nothing | Taken::End | Taken::Wrong => break,
             }
         }
         self.log.line(format_args!("server ended: {}; {} mounts are held", ending(status), self.sessions.len()));
         Ok(Some(status))
+    }
+
+    /// Tells whether a client came while the server was ending.
+    fn is_asked(&self) -> bool {
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Tells whether there is nothing left to do.
@@ -218,7 +241,7 @@ impl Keeper {
         if !self.sessions.is_empty() {
             return Ok(false);
         }
-        if status.success() || self.stopping {
+        if self.stopping || (status.success() && !self.is_asked()) {
             return Ok(true);
         }
         let starts = self.process.failures();
@@ -226,7 +249,7 @@ impl Keeper {
     }
 }
 
-/// The client that waits.
+/// The client that waits at the start.
 struct Ready {
     pipe: Option<OwnedFd>,
 }

@@ -1,13 +1,15 @@
 //! The server as a child process: started, watched, started again.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use dimsum_sys::child::ChildSetup;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::INHERITED_FLAG;
 use crate::Error;
@@ -46,7 +48,11 @@ pub(super) struct Process {
 #[derive(Debug)]
 struct Running {
     child: Child,
+    /// Readable when the child has ended. A signal would tell it too, but to any thread of the process.
+    end: OwnedFd,
     socket: OwnedFd,
+    /// Nothing comes from it any more.
+    silent: bool,
 }
 
 impl Process {
@@ -54,9 +60,21 @@ impl Process {
         Self { program, running: None, starts: Vec::new(), failures: 0, not_before: None }
     }
 
-    /// Returns the socket to the running server.
+    /// Returns the socket to the running server, as long as something may come from it.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.running.as_ref().map(|running| running.socket.as_fd())
+        self.running.as_ref().filter(|running| !running.silent).map(|running| running.socket.as_fd())
+    }
+
+    /// Returns what is readable when the running server has ended.
+    pub(super) fn end(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref().map(|running| running.end.as_fd())
+    }
+
+    /// Listens to the server no more.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.silent = true;
+        }
     }
 
     /// Returns how often in a row it ended before it was ready.
@@ -96,13 +114,16 @@ impl Process {
             .stderr(stream()?);
         setup.apply(&mut command);
         let child = command.spawn().map_err(|source| Error::Start { program: self.program.path.clone(), source })?;
+        let end = pid_of(&child)
+            .ok_or(Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(Error::system("watch the server"))?;
         log.line(format_args!("server {} started", child.id()));
         let now = Instant::now();
         self.starts.retain(|&start| now.duration_since(start) < WINDOW);
         self.starts.push(now);
         self.failures += 1;
-        debug_assert!(here.as_raw_fd() >= 0);
-        self.running = Some(Running { child, socket: here });
+        self.running = Some(Running { child, end, socket: here, silent: false });
         Ok(())
     }
 
@@ -133,11 +154,13 @@ impl Process {
 
     /// Asks the server to end.
     pub(super) fn terminate(&self) {
-        if let Some(running) = &self.running
-            && let Some(pid) = i32::try_from(running.child.id()).ok().and_then(rustix::process::Pid::from_raw)
-        {
-            // Not reaped yet, so the number is still its own; a server that ended already needs no signal.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if let Some(running) = &self.running {
+            // A server that ended already needs no signal.
+            drop(pidfd_send_signal(&running.end, Signal::TERM).map_err(std::io::Error::from));
         }
     }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }

@@ -1,0 +1,79 @@
+//! What a mount may hold on to: ways to tell the keeper, the log and the main thread.
+//!
+//! Kept apart from the server, because callbacks of a mount come on threads of the FUSE pool and of the store, which
+//! the server owns: the last one to hold the server must not be one of its own threads.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use dimsum_fuse::InitReply;
+use dimsum_mount::fuse_driver::Observer;
+use dimsum_mount::keeper::Link;
+use dimsum_mount::log::Log;
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::Error;
+use crate::error::with_causes;
+
+pub(super) struct Hub {
+    pub(super) link: Link,
+    pub(super) log: Arc<Log>,
+    /// Mounts that the kernel released and the main thread has not seen yet.
+    released: Mutex<Vec<u64>>,
+    wake: OwnedFd,
+}
+
+impl Hub {
+    pub(super) fn new(link: Link, log: Arc<Log>) -> Result<Self, Error> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = wake.map_err(Error::system("make an event descriptor"))?;
+        Ok(Self { link, log, released: Mutex::new(Vec::new()), wake })
+    }
+
+    pub(super) fn take_released(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.released.lock())
+    }
+
+    /// Makes the main thread look at the tables.
+    pub(super) fn wake(&self) {
+        // It can only fail if the counter is full: then it is awake.
+        drop(rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).map_err(std::io::Error::from));
+    }
+
+    /// Takes note that the main thread is awake.
+    pub(super) fn silence(&self) {
+        drop(rustix::io::read(&self.wake, &mut [0; 8]).map_err(std::io::Error::from));
+    }
+}
+
+/// Readable when the main thread is to look at the tables.
+impl AsFd for Hub {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// Tells what happens to one mount.
+#[derive(Clone)]
+pub(super) struct MountObserver {
+    pub(super) hub: Arc<Hub>,
+    pub(super) id: u64,
+}
+
+impl Observer for MountObserver {
+    fn negotiated(&self, reply: &InitReply) {
+        if let Err(error) = self.hub.link.negotiated(self.id, reply) {
+            self.hub.log.line(format_args!("mount {}: {}", self.id, with_causes(&error)));
+        }
+    }
+
+    fn released(&self) {
+        self.hub.released.lock().push(self.id);
+        self.hub.wake();
+    }
+
+    fn failed(&self, node: u64, reason: &str) {
+        self.hub.log.line(format_args!("mount {}: EIO for inode {node}: {reason}", self.id));
+    }
+}

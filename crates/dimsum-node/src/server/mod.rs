@@ -1,0 +1,224 @@
+//! The server: the one process per store that fetches, verifies and answers reads.
+//!
+//! ```text
+//! main thread      poll: listener ─► a thread per client (bounded)      opens images, asks the keeper for mounts
+//!                  poll: mounts that ended ─► forget them, tell the keeper
+//!                  poll: the keeper's end ─► mount nothing more
+//! FUSE pool        fixed; never waits
+//! store threads    fixed; fetch, decode, verify, complete parked requests
+//! ```
+//!
+//! It has no capabilities: mounts are made by the keeper, attached by clients, and the store is its own. It ends when
+//! nothing is mounted and nobody asked for a while. If it is killed, the keeper starts another, which takes over every
+//! session with the requests in flight ([`takeover`]).
+
+mod clients;
+mod hub;
+mod mounts;
+mod takeover;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dimsum_fuse::Pool;
+use dimsum_mount::keeper::{Inherited, Link};
+use dimsum_mount::log::Log;
+use dimsum_store::{Event, EventSink, Options, Store};
+use dimsum_sys::privilege::drop_all_capabilities;
+use dimsum_sys::signal::Signals;
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::error::with_causes;
+use crate::{Error, OriginOpener, mountinfo};
+use hub::Hub;
+use mounts::Mounts;
+
+/// Clients that are served at the same time; more wait in the socket's backlog.
+const MAX_CLIENTS: usize = 64;
+
+/// How long a server without mounts waits for somebody to ask, unless told otherwise.
+pub const DEFAULT_IDLE: Duration = Duration::from_secs(30);
+
+/// How to run a server.
+#[derive(Debug)]
+pub struct Config {
+    /// The store.
+    pub store: PathBuf,
+    /// The value of [`dimsum_mount::keeper::INHERITED_FLAG`].
+    pub inherited: String,
+    /// How long to stay when nothing is mounted and nobody asks; `None` for ever.
+    pub idle: Option<Duration>,
+    /// How origins of images are opened.
+    pub open_origin: OriginOpener,
+    /// How the store works; the log gets its events.
+    pub store_options: Options,
+}
+
+/// Runs the server until nobody needs it. Must be called before the process has other threads.
+///
+/// # Errors
+/// If the store cannot be used or what the keeper gave is not there. Nothing that a client says ends it.
+pub fn run(config: Config) -> Result<(), Error> {
+    // Taken first: if anything below fails, the keeper sees the socket's end.
+    let inherited = Inherited::take(&config.inherited)?;
+    let log = Arc::new(Log::open(&config.store, "server")?);
+    let result = Server::start(config, inherited.link, Arc::clone(&log)).and_then(|server| {
+        takeover::adopt_held(&server)?;
+        server.hub.link.ready()?;
+        server.run(&inherited.listener)
+    });
+    if let Err(error) = &result {
+        log.line(with_causes(error));
+    }
+    // Held up to here: while this process serves, no other server may.
+    drop(inherited.lock);
+    result
+}
+
+/// What all threads of the server share.
+struct Server {
+    store: Store,
+    store_path: PathBuf,
+    pool: Pool,
+    /// What mounts may hold on to.
+    hub: Arc<Hub>,
+    mounts: Mounts,
+    open_origin: OriginOpener,
+    idle: Option<Duration>,
+    started: Instant,
+    /// Mount nothing more, end when nothing is mounted.
+    closing: AtomicBool,
+    clients: AtomicUsize,
+    last_asked: Mutex<Instant>,
+}
+
+impl Server {
+    fn start(config: Config, link: Link, log: Arc<Log>) -> Result<Arc<Self>, Error> {
+        // Before the first thread: masks and capabilities are inherited by threads. Signals of a terminal are for
+        // whoever started us in its foreground; they stay blocked.
+        let terminal = [Signal::INT, Signal::HUP, Signal::QUIT, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+        drop(Signals::block(&terminal).map_err(Error::system("block signals"))?);
+        refuse_own_mounts(&config.store)?;
+        drop_all_capabilities().map_err(Error::system("give up capabilities"))?;
+        let mut options = config.store_options;
+        options.events.get_or_insert_with(|| Arc::new(LogEvents { log: Arc::clone(&log) }));
+        let store =
+            Store::open(&config.store, options).map_err(|source| Error::Store { source, skipped: Vec::new() })?;
+        Ok(Arc::new(Self {
+            store,
+            store_path: config.store,
+            pool: Pool::new()?,
+            hub: Arc::new(Hub::new(link, log)?),
+            mounts: Mounts::default(),
+            open_origin: config.open_origin,
+            idle: config.idle,
+            started: Instant::now(),
+            closing: AtomicBool::new(false),
+            clients: AtomicUsize::new(0),
+            last_asked: Mutex::new(Instant::now()),
+        }))
+    }
+
+    fn run(self: &Arc<Self>, listener: &OwnedFd) -> Result<(), Error> {
+        loop {
+            self.forget_ended();
+            if self.is_over() {
+                self.hub.log.line("nothing is mounted and nobody asks");
+                return Ok(());
+            }
+            let [keeper_gone, woken, client] = self.wait(listener)?;
+            if keeper_gone && !self.closing.swap(true, Ordering::AcqRel) {
+                self.hub.log.line("the keeper has ended: what is mounted is served on, nothing more is mounted");
+            }
+            if woken {
+                self.hub.silence();
+            }
+            if client {
+                clients::accept(self, listener);
+            }
+        }
+    }
+
+    fn wait(&self, listener: &OwnedFd) -> Result<[bool; 3], Error> {
+        let full = self.clients.load(Ordering::Acquire) >= MAX_CLIENTS;
+        let closing = self.closing.load(Ordering::Acquire);
+        let listening = if full { PollFlags::empty() } else { PollFlags::IN };
+        // What is hung up stays so: it is looked at until it is known.
+        let mut fds = vec![PollFd::new(&*self.hub, PollFlags::IN), PollFd::new(listener, listening)];
+        if !closing {
+            fds.push(PollFd::new(&self.hub.link, PollFlags::empty()));
+        }
+        let timeout = self.left().and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::system("wait")(error)),
+        }
+        let is = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok([is(2), is(0), is(1)])
+    }
+
+    /// Returns how long to wait for somebody to ask; `None` while there is something to do.
+    fn left(&self) -> Option<Duration> {
+        if self.mounts.len() > 0 || self.clients.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        if self.closing.load(Ordering::Acquire) {
+            return Some(Duration::ZERO);
+        }
+        self.idle.map(|idle| idle.saturating_sub(self.last_asked.lock().elapsed()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+
+    /// Forgets mounts that the kernel released.
+    fn forget_ended(&self) {
+        for mount in self.hub.take_released().into_iter().filter_map(|id| self.mounts.remove(id)) {
+            self.hub.log.line(format_args!("mount {} of {} was released", mount.id(), mount.request().image));
+            if let Err(error) = self.hub.link.closed(mount.id()) {
+                self.hub.log.line(with_causes(&error));
+            }
+            *self.last_asked.lock() = Instant::now();
+        }
+    }
+}
+
+/// Refuses a store or program that could only be read through the server itself.
+fn refuse_own_mounts(store: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt;
+    let ours: Vec<(u32, u32)> =
+        mountinfo::mounts().into_iter().filter(mountinfo::MountPoint::is_ours).map(|mount| mount.device).collect();
+    for path in [store, Path::new("/proc/self/exe")] {
+        let device = std::fs::metadata(path).map_err(Error::system("look at the store"))?.dev();
+        if ours.contains(&(rustix::fs::major(device), rustix::fs::minor(device))) {
+            return Err(Error::OnOwnMount { path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Writes the store's events to the log.
+#[derive(Debug)]
+struct LogEvents {
+    log: Arc<Log>,
+}
+
+impl EventSink for LogEvents {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Damaged { image, object } => self.log.line(format_args!("damaged: {object} (image {image})")),
+            Event::Repaired { image, object } => self.log.line(format_args!("repaired: {object} (image {image})")),
+            Event::SourceFailed { object, failure, .. } => self.log.line(format_args!("{object}: {failure}")),
+            Event::WriteFailed { path, kind } => self.log.line(format_args!("cannot write {}: {kind}", path.display())),
+            Event::RecordRefused { path } => self.log.line(format_args!("record refused: {}", path.display())),
+            other => self.log.line(format_args!("{other:?}")),
+        }
+    }
+}
