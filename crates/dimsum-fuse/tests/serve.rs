@@ -33,6 +33,9 @@ fn privileged_a_tree_is_read_as_it_is() {
     assert_eq!((meta.ino(), meta.size(), meta.mode()), (FIRST_FILE + 7, FILE_SIZE, 0o100_644));
     assert_eq!((meta.uid(), meta.gid(), meta.nlink()), (1234, 70_000, 1));
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (-5, 250_000_000));
+    // The standard library asks by STATX; this comes from LOOKUP.
+    let plain = rustix::fs::stat(mounted.file(8)).unwrap();
+    assert_eq!((plain.st_mtime, plain.st_mtime_nsec), (-5, 250_000_000));
     assert_eq!(fs::symlink_metadata(mounted.path().join("link")).unwrap().ino(), LINK);
     assert_eq!(fs::read_link(mounted.path().join("link")).unwrap().to_str(), Some("f0"));
     assert_eq!(fs::metadata(mounted.path().join("absent")).unwrap_err().kind(), std::io::ErrorKind::NotFound);

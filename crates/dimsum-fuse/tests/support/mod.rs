@@ -14,6 +14,7 @@ use dimsum_fuse::{
     Attr, DirBuffer, DirEntry, DirPlusBuffer, Entry, Errno, FOREVER, Filesystem, InitReply, Operation, Pool, ROOT_NODE,
     Reply, Request, Session, SessionOptions, StatFs, Timestamp, Whence,
 };
+use rustix::mount::{UnmountFlags, unmount};
 
 /// Files are named `f0`, `f1`, … and have the node ids from here on.
 pub(crate) const FIRST_FILE: u64 = 100;
@@ -261,8 +262,9 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // By force: readers that still wait in a failed test could not be killed, and so the test would not end.
         // The test may have taken the mount away itself.
-        drop(mount::detach(self.directory.path(), true));
+        unmount(self.directory.path(), UnmountFlags::FORCE | UnmountFlags::DETACH).ok();
     }
 }
 
