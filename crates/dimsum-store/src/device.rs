@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -267,6 +267,11 @@ impl Device {
         }
         let open = |name| layout::open_regular(&self.directory.join(name), true).ok().flatten();
         let files = Files { data: open(DATA)?, state: open(STATE)? };
+        let header = state_header(self.id);
+        if layout::read_at(&files.state, header.len(), 0).is_ok_and(|found| found != header) {
+            // Damaged or cut off. Nothing depends on it; if it cannot be written `check` goes on to say so.
+            drop(files.state.write_all_at(&header, 0));
+        }
         Some(self.files.get_or_init(|| files))
     }
 
@@ -334,11 +339,6 @@ pub(crate) fn stored_values(state: &File, map: &DeviceMap, chunk: u32) -> Known 
         Some(groups) => Known::Proven(Arc::new(groups)),
         None => Known::Damaged,
     }
-}
-
-/// Path of the data file in a device's directory.
-pub(crate) fn data_path(directory: &Path) -> PathBuf {
-    directory.join(DATA)
 }
 
 #[cfg(test)]

@@ -207,7 +207,8 @@ impl Image {
         let mut at = range.start;
         while at < range.end {
             let block = u32::try_from(at / BLOCK_U64).unwrap_or(u32::MAX);
-            let end = match self.maps.locate(block).and_then(|(index, _)| Some((index, self.maps.devices.get(index)?))) {
+            let end = match self.maps.locate(block).and_then(|(index, _)| Some((index, self.maps.devices.get(index)?)))
+            {
                 None => {
                     let end = range.end.min(u64::from(self.maps.meta_blocks) * BLOCK_U64);
                     self.look_meta(at..end, look);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
+use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_META_INDEX_BYTES};
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
@@ -37,11 +37,7 @@ struct Loader<'a> {
 }
 
 /// Opens an image.
-pub(crate) fn open(
-    inner: &Arc<Inner>,
-    image: Digest,
-    origins: Vec<Arc<dyn Source>>,
-) -> Result<Arc<Image>, StoreError> {
+pub(crate) fn open(inner: &Arc<Inner>, image: Digest, origins: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
     let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&inner.packs) as Arc<dyn Source>];
     sources.extend(origins);
     let loader = Loader { inner, image, sources, counters: Arc::default() };
@@ -114,7 +110,8 @@ impl Loader<'_> {
             self.damaged(object);
         }
         let fetch = index::fetch(self.sources.clone(), self.inner.deadline, manifest.meta, manifest.root);
-        let fetched = self.inner.wait(fetch).ok_or(StoreError::Meta { image: self.image, source: ReadError::Closed })?;
+        let fetched =
+            self.inner.wait(fetch).ok_or(StoreError::Meta { image: self.image, source: ReadError::Closed })?;
         let (index, bytes) = fetched.map_err(|failures| {
             let source = ReadError::Unavailable { object, failures: failures.into() };
             StoreError::Meta { image: self.image, source }
@@ -182,12 +179,6 @@ impl Loader<'_> {
             sink.event(event);
         }
     }
-}
-
-/// Parses the length of the uncompressed meta from a stored index, for what needs no more.
-pub(crate) fn indexed_length(index: &[u8]) -> Option<u64> {
-    let tail = index.len().checked_sub(TAIL_BYTES)?;
-    IndexTail::parse(index.get(tail..)?).ok().map(|tail| tail.length)
 }
 
 /// Device k of the meta is pack k of the manifest, and its frames must lie in that blob.

@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use bytes::Bytes;
+use dimsum_format::MetaRoot;
 use dimsum_format::group::{GROUP_U64, Groups};
 use dimsum_format::index::MetaIndex;
 use dimsum_format::manifest::Blob;
 use dimsum_format::map::FrameMap;
 use dimsum_format::pack::META_FRAME;
-use dimsum_format::MetaRoot;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cache::GroupCache;
@@ -77,7 +77,9 @@ impl Meta {
             let inside = usize::try_from(at % GROUP_U64).unwrap_or(0);
             let found = bytes.get(inside..).unwrap_or_default();
             let length = found.len().min(rest.len());
-            let (Some(from), Some((to, behind))) = (found.get(..length), rest.split_at_mut_checked(length)) else { break };
+            let (Some(from), Some((to, behind))) = (found.get(..length), rest.split_at_mut_checked(length)) else {
+                break;
+            };
             to.copy_from_slice(from);
             at = at.saturating_add(length as u64);
             rest = behind;
@@ -232,10 +234,6 @@ impl MetaCore {
 
     pub(crate) fn fills(&self) -> u64 {
         self.fills.load(Ordering::Acquire)
-    }
-
-    pub(crate) const fn groups(&self) -> &Groups {
-        &self.groups
     }
 
     /// Length of the file, 0 if it is not there; what is in it is proven when it is read.

@@ -1,30 +1,93 @@
 //! Putting a converted image into the store.
 
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
 use dimsum_format::Digest;
-use dimsum_registry::{BlobWriter, SourceError, Target};
+use dimsum_format::limits::MAX_CONFIG_BYTES;
+use dimsum_format::manifest::Manifest;
+use dimsum_registry::{BlobWriter, Source as _, SourceError, Target};
+
+use crate::layout::{self, PACKS, Temporary};
+use crate::load::{CONFIG_FILE, MANIFEST_FILE};
+use crate::local::io_error;
+use crate::store::Inner;
 
 /// A [`Target`] that writes blobs to `packs/` and manifest and config to `images/`.
+///
+/// Everything is synced before it is visible: of a local conversion there is no other copy. The meta stays in `packs/` as a blob
+/// like any other, so an opened meta heals from it, as device files heal from the packs.
 #[derive(Debug, Clone)]
-pub struct StoreTarget { inner: std::sync::Arc<crate::store::Inner> }
+pub struct StoreTarget {
+    inner: Arc<Inner>,
+}
 
 impl StoreTarget {
-    pub(crate) fn new(inner: &std::sync::Arc<crate::store::Inner>) -> Self { Self { inner: inner.clone() } }
+    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::clone(inner) }
+    }
 }
 
 impl Target for StoreTarget {
     fn name(&self) -> &str {
-        ""
+        self.inner.packs.name()
     }
 
-    fn has(&self, _blob: Digest, _size: u64) -> Result<bool, SourceError> {
-        Ok(false)
+    fn has(&self, blob: Digest, size: u64) -> Result<bool, SourceError> {
+        Ok(self.inner.packs.size(blob)? == Some(size))
     }
 
     fn start_blob(&self) -> Result<Box<dyn BlobWriter + '_>, SourceError> {
-        Err(SourceError::Cancelled { source_name: String::new() })
+        let directory = self.inner.layout.directory(PACKS);
+        let temporary = Temporary::create(&directory).map_err(|error| io_error(&directory, error))?;
+        Ok(Box::new(PackWriter { inner: &self.inner, temporary, written: 0 }))
     }
 
     fn put_manifest(&self, _media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError> {
-        Ok(Digest::of(manifest))
+        let digest = Digest::of(manifest);
+        let put =
+            |path: &Path, bytes: &[u8]| layout::put_file(path, bytes, true).map_err(|error| io_error(path, error));
+        let parsed = Manifest::parse(manifest).ok().filter(Manifest::is_dimsum);
+        let Some(parsed) = parsed else {
+            // An index, or a source's manifest beside its image: a blob to copy on, not an image to open.
+            put(&self.inner.layout.pack(digest), manifest)?;
+            return Ok(digest);
+        };
+        let directory = self.inner.layout.image(digest);
+        let config = self.inner.packs.read_small("config", parsed.config.digest, MAX_CONFIG_BYTES)?;
+        put(&directory.join(CONFIG_FILE), &config)?;
+        // Last, so that an image with a manifest has all its parts.
+        put(&directory.join(MANIFEST_FILE), manifest)?;
+        Ok(digest)
+    }
+}
+
+struct PackWriter<'a> {
+    inner: &'a Inner,
+    temporary: Temporary,
+    written: u64,
+}
+
+impl Write for PackWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.temporary.file.write(bytes)?;
+        self.written = self.written.saturating_add(count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.file.flush()
+    }
+}
+
+impl BlobWriter for PackWriter<'_> {
+    fn commit(self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError> {
+        let path = self.inner.layout.pack(digest);
+        if self.written != size {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "another length was written than is committed");
+            return Err(io_error(&path, error));
+        }
+        self.temporary.place(&path, true).map_err(|error| io_error(&path, error))
     }
 }

@@ -1,0 +1,128 @@
+//! Checking every file of the store: `check --store`.
+//!
+//! The walk trusts names only to know what a file must be, and proves its content from there: packs by their SHA-256, images from
+//! their manifest's digest, devices by the maps of the images that have them, records under the node key. It repairs nothing: reads do
+//! that. Chunks that a running server fills at the same time are looked at twice before they count as damaged.
+
+mod devices;
+mod finding;
+mod images;
+mod walk;
+
+pub use finding::{Cause, CheckProgress, Finding, Object, Report, Severity};
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use dimsum_format::meta::MetaMaps;
+use dimsum_format::{Blake3, DeviceId, Digest};
+use sha2::Digest as _;
+
+use crate::layout::{self, PACKS, RECORDS};
+use crate::limits::{HASH_BUFFER, MAX_FINDINGS, MAX_RECORD};
+use crate::records::{self, NodeKey};
+use crate::store::{Inner, Store};
+use walk::{Named, fanned};
+
+impl Store {
+    /// Reads and proves every file of the store, blocking. `key` is needed to check conversion records.
+    pub fn check(&self, key: Option<&NodeKey>, progress: &mut dyn FnMut(CheckProgress)) -> Report {
+        let mut checker = Checker { inner: &self.inner, report: Report::default(), progress, devices: HashMap::new() };
+        checker.packs();
+        checker.images();
+        checker.devices();
+        checker.records(key);
+        checker.report
+    }
+}
+
+/// A check under way.
+struct Checker<'a> {
+    inner: &'a Inner,
+    report: Report,
+    progress: &'a mut dyn FnMut(CheckProgress),
+    /// Devices that a proven meta names: all that is known of what a device must be.
+    devices: HashMap<DeviceId, (Arc<MetaMaps>, usize)>,
+}
+
+impl Checker<'_> {
+    fn packs(&mut self) {
+        for entry in fanned(&self.inner.layout.directory(PACKS), self) {
+            let Named { path, hex } = entry;
+            let Ok(must) = Digest::from_hex(&hex) else { continue };
+            self.file();
+            match self.sha256(&path) {
+                Ok(is) if is == must => {}
+                Ok(is) => self.damage(Object::Pack, &path, 0, Cause::Digest { is, must }),
+                Err(kind) => self.damage(Object::Pack, &path, 0, Cause::Unreadable { kind }),
+            }
+        }
+    }
+
+    fn records(&mut self, key: Option<&NodeKey>) {
+        for entry in fanned(&self.inner.layout.directory(RECORDS), self) {
+            let Named { path, hex } = entry;
+            let Ok(name) = Blake3::from_hex(&hex) else { continue };
+            self.file();
+            let Some(key) = key else {
+                self.note(Object::Record, &path, Cause::NoKey);
+                continue;
+            };
+            match layout::read_small(&path, MAX_RECORD) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    self.bytes(bytes.len() as u64);
+                    if !records::is_record(name, &bytes, key) {
+                        self.damage(Object::Record, &path, 0, Cause::Authenticator);
+                    }
+                }
+                Err(error) => self.damage(Object::Record, &path, 0, Cause::Unreadable { kind: error.kind() }),
+            }
+        }
+    }
+
+    /// Hashes a whole file.
+    fn sha256(&mut self, path: &Path) -> Result<Digest, std::io::ErrorKind> {
+        let file = layout::open_regular(path, false).map_err(|error| error.kind())?;
+        let mut file = file.ok_or(std::io::ErrorKind::NotFound)?;
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; HASH_BUFFER];
+        loop {
+            let count = file.read(&mut buffer).map_err(|error| error.kind())?;
+            if count == 0 {
+                return Ok(Digest::new(hasher.finalize().into()));
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+            self.bytes(count as u64);
+        }
+    }
+
+    fn file(&mut self) {
+        self.report.files += 1;
+        self.bytes(0);
+    }
+
+    fn bytes(&mut self, count: u64) {
+        self.report.bytes = self.report.bytes.saturating_add(count);
+        (self.progress)(CheckProgress { files: self.report.files, bytes: self.report.bytes });
+    }
+
+    fn damage(&mut self, object: Object, path: &Path, offset: u64, cause: Cause) {
+        self.add(Finding { severity: Severity::Damage, object, path: path.to_owned(), offset, cause });
+    }
+
+    fn note(&mut self, object: Object, path: &Path, cause: Cause) {
+        self.add(Finding { severity: Severity::Note, object, path: path.to_owned(), offset: 0, cause });
+    }
+
+    fn add(&mut self, finding: Finding) {
+        self.report.damaged |= finding.severity == Severity::Damage;
+        if self.report.findings.len() < MAX_FINDINGS {
+            self.report.findings.push(finding);
+        } else {
+            self.report.more += 1;
+        }
+    }
+}

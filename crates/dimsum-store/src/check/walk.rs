@@ -1,0 +1,85 @@
+//! Listing the directories of a store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Cause, Checker, Object};
+use crate::layout::TEMPORARY;
+use crate::limits::MAX_DIR_ENTRIES;
+
+/// An entry with a name of 64 hexadecimal digits.
+pub(super) struct Named {
+    pub(super) path: PathBuf,
+    pub(super) hex: String,
+}
+
+/// Lists `kind/<hh>/<hex>`; reports what has other names.
+pub(super) fn fanned(kind: &Path, checker: &mut Checker<'_>) -> Vec<Named> {
+    let mut found = Vec::new();
+    for (path, name) in list(kind, checker) {
+        if name.len() != 2 || !is_hex(&name) {
+            foreign(&path, &name, checker);
+            continue;
+        }
+        for entry in named(&path, checker) {
+            if entry.hex.starts_with(&name) {
+                found.push(entry);
+            } else {
+                checker.note(Object::Foreign, &entry.path, Cause::Name);
+            }
+        }
+    }
+    found
+}
+
+/// Lists `directory/<hex>`; reports what has other names.
+pub(super) fn named(directory: &Path, checker: &mut Checker<'_>) -> Vec<Named> {
+    let mut found = Vec::new();
+    for (path, name) in list(directory, checker) {
+        if name.len() == 64 && is_hex(&name) {
+            found.push(Named { path, hex: name });
+        } else {
+            foreign(&path, &name, checker);
+        }
+    }
+    found
+}
+
+/// Reports entries of `directory` other than `known`.
+pub(super) fn only(directory: &Path, known: &[&str], checker: &mut Checker<'_>) {
+    for (path, name) in list(directory, checker) {
+        if !known.contains(&name.as_str()) {
+            foreign(&path, &name, checker);
+        }
+    }
+}
+
+/// Lists a directory in order; names that are not UTF-8 are none of ours and appear changed.
+fn list(directory: &Path, checker: &mut Checker<'_>) -> Vec<(PathBuf, String)> {
+    let mut entries = Vec::new();
+    match fs::read_dir(directory) {
+        Err(error) => {
+            checker.note(Object::Foreign, directory, Cause::Unreadable { kind: error.kind() });
+        }
+        Ok(list) => {
+            for entry in list.flatten() {
+                if entries.len() >= MAX_DIR_ENTRIES {
+                    checker.note(Object::Foreign, directory, Cause::TooManyEntries);
+                    break;
+                }
+                entries.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
+            }
+        }
+    }
+    entries.sort();
+    entries
+}
+
+fn foreign(path: &Path, name: &str, checker: &mut Checker<'_>) {
+    let cause = if name.starts_with(TEMPORARY) { Cause::LeftOver } else { Cause::Name };
+    checker.note(Object::Foreign, path, cause);
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}

@@ -1,0 +1,303 @@
+//! Small images made with `dimsum-format` alone, and a source that does what a test tells it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dimsum_format::codec::Compressor;
+use dimsum_format::index::MetaIndex;
+use dimsum_format::manifest::{Descriptor, Manifest};
+use dimsum_format::map::{DeviceMap, FrameMap};
+use dimsum_format::meta::MetaMaps;
+use dimsum_format::pack::META_FRAME;
+use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot, group, media};
+use dimsum_registry::{BoxFuture, Source, SourceError};
+use dimsum_store::{Extent, Image, Options, ReadError, Store};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+/// A generator that is the same everywhere.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Bytes that compress to about half, and no two blocks alike.
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&(self.next() & 0x0F0F_0F0F_0F0F_0F0F).to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+/// An image and all its blobs.
+#[derive(Clone)]
+pub(crate) struct TestImage {
+    pub(crate) manifest: Digest,
+    pub(crate) config: Digest,
+    pub(crate) meta: Digest,
+    pub(crate) packs: Vec<Digest>,
+    pub(crate) blobs: HashMap<Digest, Bytes>,
+    /// What every read must give.
+    pub(crate) flat: Vec<u8>,
+    pub(crate) maps: Vec<(DeviceMap, FrameMap)>,
+    pub(crate) meta_length: u64,
+}
+
+impl TestImage {
+    /// An image whose devices have chunks of the given numbers of blocks.
+    pub(crate) fn new(seed: u64, erofs_blocks: u32, devices: &[&[u32]]) -> Self {
+        let mut random = Random(seed);
+        let mut blobs = HashMap::new();
+        let (mut maps, mut packs, mut data) = (Vec::new(), Vec::new(), Vec::new());
+        for chunks in devices {
+            let (mut map, mut frames, mut pack) = (DeviceMap::default(), FrameMap::default(), Vec::new());
+            for blocks in *chunks {
+                let bytes = random.bytes(*blocks as usize * BLOCK);
+                map.push(*blocks, Blake3::of(&bytes)).unwrap();
+                frames.push(compress(&bytes, &mut pack)).unwrap();
+                data.extend_from_slice(&bytes);
+            }
+            // What stands behind the frames does not matter to a reader.
+            pack.extend_from_slice(b"layer meta and footer");
+            packs.push(put(&mut blobs, pack));
+            maps.push((map, frames));
+        }
+        Self::assemble(&mut random, erofs_blocks, blobs, packs, maps, data)
+    }
+
+    /// An image of given packs and maps; `data` is what its devices hold.
+    pub(crate) fn assemble(
+        random: &mut Random,
+        erofs_blocks: u32,
+        mut blobs: HashMap<Digest, Bytes>,
+        packs: Vec<Digest>,
+        maps: Vec<(DeviceMap, FrameMap)>,
+        data: Vec<u8>,
+    ) -> Self {
+        let mut meta = random.bytes(erofs_blocks as usize * BLOCK);
+        meta.extend_from_slice(&MetaMaps::tail_bytes(erofs_blocks, &maps));
+        let root = MetaRoot::new(*Blake3::of(&meta).as_bytes());
+        let mut blob = Vec::new();
+        let mut frames = FrameMap::default();
+        for part in meta.chunks(META_FRAME) {
+            frames.push(compress(part, &mut blob)).unwrap();
+        }
+        let values = group::chaining_values(&meta);
+        blob.extend_from_slice(&MetaIndex::to_bytes(&frames, &values, meta.len() as u64).unwrap());
+        let meta_digest = put(&mut blobs, blob);
+        let config = put(&mut blobs, format!("{{\"seed\":{}}}", random.next()).into_bytes());
+
+        let describe = |media_type: &str, digest: Digest, layer: bool| {
+            let annotations = [
+                (media::ANNOTATION_META.to_owned(), meta_digest.to_string()),
+                (media::ANNOTATION_ROOT.to_owned(), root.to_string()),
+            ];
+            Descriptor {
+                media_type: media_type.to_owned(),
+                digest,
+                size: blobs[&digest].len() as u64,
+                platform: None,
+                artifact_type: None,
+                annotations: if layer { annotations.into() } else { [].into() },
+            }
+        };
+        let mut layers: Vec<_> = packs.iter().map(|pack| describe(media::PACK, *pack, true)).collect();
+        layers.push(describe(media::META, meta_digest, true));
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: describe(media::CONFIG, config, false),
+            layers,
+            annotations: [(media::ANNOTATION_FORMAT.to_owned(), "1".to_owned())].into(),
+        };
+        let manifest = put(&mut blobs, manifest.to_bytes());
+        let meta_length = meta.len() as u64;
+        let mut flat = meta;
+        flat.extend_from_slice(&data);
+        Self { manifest, config, meta: meta_digest, packs, blobs, flat, maps, meta_length }
+    }
+
+    pub(crate) fn source(&self, name: &str) -> Arc<TestSource> {
+        Arc::new(TestSource {
+            name: name.to_owned(),
+            blobs: Mutex::new(self.blobs.clone()),
+            log: Mutex::default(),
+            hook: Mutex::default(),
+        })
+    }
+
+    /// Byte range of a chunk of a device in the flat image.
+    pub(crate) fn chunk(&self, device: usize, chunk: u32) -> Range<u64> {
+        let before: u64 = self.maps[..device].iter().map(|(map, _)| u64::from(map.blocks())).sum();
+        let start = self.meta_length + before * BLOCK as u64;
+        let range = self.maps[device].0.chunk_bytes(chunk).unwrap();
+        start + range.start..start + range.end
+    }
+
+    pub(crate) fn expect(&self, range: &Range<u64>) -> &[u8] {
+        &self.flat[range.start as usize..range.end as usize]
+    }
+
+    /// Reads the whole flat image, MiB by MiB: each read gives the right bytes or an error. Returns the errors.
+    pub(crate) fn read_all(&self, image: &Image) -> Vec<ReadError> {
+        let mut errors = Vec::new();
+        let length = self.flat.len() as u64;
+        for start in (0..length).step_by(1 << 20) {
+            let range = start..length.min(start + (1 << 20));
+            match read(image, &range) {
+                Ok(bytes) => assert!(bytes == self.expect(&range), "wrong bytes in {range:?}"),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+}
+
+fn compress(bytes: &[u8], blob: &mut Vec<u8>) -> u32 {
+    Compressor::new(1).unwrap().compress(bytes, blob).unwrap() as u32
+}
+
+pub(crate) fn put(blobs: &mut HashMap<Digest, Bytes>, blob: Vec<u8>) -> Digest {
+    let digest = Digest::of(&blob);
+    blobs.insert(digest, blob.into());
+    digest
+}
+
+pub(crate) fn read(image: &Image, range: &Range<u64>) -> Result<Vec<u8>, ReadError> {
+    image.read_blocking(&[Extent::Flat { range: range.clone() }]).map(|buf| buf.to_vec())
+}
+
+pub(crate) fn open(directory: &Path) -> Store {
+    Store::open(directory, Options::default()).unwrap()
+}
+
+/// What a source does with a request.
+pub(crate) enum Reply {
+    Bytes(Bytes),
+    Refuse,
+    /// Never answers.
+    Hang,
+    /// Answers once a permit is there.
+    After(Arc<Semaphore>, Bytes),
+}
+
+type Hook = Box<dyn FnMut(Digest, &Range<u64>, Bytes) -> Reply + Send>;
+
+/// A source in memory.
+pub(crate) struct TestSource {
+    name: String,
+    pub(crate) blobs: Mutex<HashMap<Digest, Bytes>>,
+    log: Mutex<Vec<(Digest, Range<u64>)>>,
+    hook: Mutex<Option<Hook>>,
+}
+
+impl fmt::Debug for TestSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl TestSource {
+    pub(crate) fn hook(&self, hook: impl FnMut(Digest, &Range<u64>, Bytes) -> Reply + Send + 'static) {
+        *self.hook.lock() = Some(Box::new(hook));
+    }
+
+    pub(crate) fn behave(&self) {
+        *self.hook.lock() = None;
+    }
+
+    /// Ranges asked for of a blob.
+    pub(crate) fn asked(&self, blob: Digest) -> Vec<Range<u64>> {
+        self.log.lock().iter().filter(|(digest, _)| *digest == blob).map(|(_, range)| range.clone()).collect()
+    }
+
+    pub(crate) fn clear_log(&self) {
+        self.log.lock().clear();
+    }
+
+    fn not_found(&self, digest: Digest) -> SourceError {
+        SourceError::NotFound { source_name: self.name.clone(), digest }
+    }
+}
+
+impl Source for TestSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+        Box::pin(async move {
+            self.log.lock().push((blob, range.clone()));
+            let whole = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
+            let refused = SourceError::Range { source_name: self.name.clone(), digest: blob, range: range.clone() };
+            if range.end > whole.len() as u64 {
+                return Err(refused);
+            }
+            let bytes = whole.slice(range.start as usize..range.end as usize);
+            let reply = match &mut *self.hook.lock() {
+                Some(hook) => hook(blob, &range, bytes),
+                None => Reply::Bytes(bytes),
+            };
+            match reply {
+                Reply::Bytes(bytes) => Ok(bytes),
+                Reply::Refuse => Err(refused),
+                Reply::Hang => std::future::pending().await,
+                Reply::After(permits, bytes) => {
+                    permits.acquire().await.unwrap().forget();
+                    Ok(bytes)
+                }
+            }
+        })
+    }
+
+    fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        let bytes = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
+        Ok(Box::new(std::io::Cursor::new(bytes)))
+    }
+
+    fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
+        Ok(self.blobs.lock().get(&blob).map(|bytes| bytes.len() as u64))
+    }
+}
+
+/// Every regular file of a directory tree, in order.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The store's files of one name (`data`, `meta`, …), or all packs for `packs`.
+pub(crate) fn files_named(store: &Path, name: &str) -> Vec<PathBuf> {
+    let is = |path: &PathBuf| {
+        if name == "packs" { path.starts_with(store.join("packs")) } else { path.file_name().unwrap() == name }
+    };
+    files(store).into_iter().filter(is).collect()
+}
