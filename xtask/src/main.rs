@@ -17,8 +17,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   demo [oci:DIR:TAG]            convert a real image, run it lazily, damage the store, report (root)
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
-  bench convert|read DIR OUT    measurements of BENCHMARKS.md; raw output into OUT (root)
-  faults DIR OUT                damage every kind of file in store and layout, kill -9 the server (root)
+  bench WHAT DIR OUT            convert, memory, meta or read: measurements of BENCHMARKS.md on the corpus in DIR (root)
+  faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)

@@ -69,6 +69,15 @@ impl Layout {
 
     /// Writes the image again with zstd layers; with `reorder`, the entries of each tar in another order.
     pub fn rewrite(&self, directory: &Path, reorder: bool) -> Result<Self> {
+        self.rewrite_as(directory, reorder, true)
+    }
+
+    /// Writes the image again with layers that are not compressed.
+    pub fn rewrite_plain(&self, directory: &Path) -> Result<Self> {
+        self.rewrite_as(directory, false, false)
+    }
+
+    fn rewrite_as(&self, directory: &Path, reorder: bool, zstd: bool) -> Result<Self> {
         fs::create_dir_all(directory.join("blobs/sha256"))?;
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in self.layers() {
@@ -79,13 +88,16 @@ impl Layout {
                 fs::write(&tar, retar::reorder(&bytes).with_context(|| layer.display().to_string())?)?;
             }
             diff_ids.push(json!(format!("sha256:{}", hex(&Sha256::digest(fs::read(&tar)?)))));
-            crate::dimsum::tool("zstd", &["-q", "-f", "-3", "-T2", "--rm", &tar.to_string_lossy()])?;
-            let (digest, size) = put(directory, &fs::read(directory.join("layer.tar.zst"))?)?;
-            layers.push(
-                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd", "digest": digest, "size": size}),
-            );
+            let (file, media_type) = if zstd {
+                crate::dimsum::tool("zstd", &["-q", "-f", "-3", "-T2", "--rm", &tar.to_string_lossy()])?;
+                (directory.join("layer.tar.zst"), "application/vnd.oci.image.layer.v1.tar+zstd")
+            } else {
+                (tar, "application/vnd.oci.image.layer.v1.tar")
+            };
+            let (digest, size) = put(directory, &fs::read(&file)?)?;
+            fs::remove_file(file)?;
+            layers.push(json!({"mediaType": media_type, "digest": digest, "size": size}));
         }
-        fs::remove_file(directory.join("layer.tar.zst"))?;
         let mut config = self.config.clone();
         config["rootfs"]["diff_ids"] = Value::Array(diff_ids);
         let (digest, size) = put(directory, &serde_json::to_vec(&config)?)?;
