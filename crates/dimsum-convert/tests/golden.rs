@@ -7,22 +7,24 @@ use dimsum_convert::{Input, Options, convert};
 use dimsum_registry::{OciLayout, Reference, host_platform};
 
 #[test]
-fn the_golden_source_gives_the_golden_bytes() {
+fn golden_sources_give_the_golden_bytes() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
-    let scratch = tempfile::tempdir().unwrap();
-    let source = open(&format!("oci:{}:basic", golden.join("source").display()));
-    let Ok(Reference::OciLayout { dir, name }) = Reference::parse(&format!("oci:{}:basic", scratch.path().display()))
-    else {
-        panic!("a layout")
-    };
-    let target = OciLayout::create(dir, name).unwrap();
-    let manifest = source.resolve(&host_platform()).unwrap().digest;
-    convert(Input::Image { source: &source, manifest }, &target, &Options::default(), &()).unwrap();
+    for image in ["basic", "wide", "empty"] {
+        let scratch = tempfile::tempdir().unwrap();
+        let source = open(&format!("oci:{}:{image}", golden.join(format!("{image}-source")).display()));
+        let Ok(Reference::OciLayout { dir, name }) = Reference::parse(&format!("oci:{}:{image}", scratch.path().display()))
+        else {
+            panic!("a layout")
+        };
+        let target = OciLayout::create(dir, name).unwrap();
+        let manifest = source.resolve(&host_platform()).unwrap().digest;
+        convert(Input::Image { source: &source, manifest }, &target, &Options::default(), &()).unwrap();
 
-    let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join("basic")).unwrap());
-    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&made), names(&kept));
-    assert!(made == kept, "a blob has other bytes than its name says");
+        let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join(image)).unwrap());
+        let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&made), names(&kept), "{image}");
+        assert!(made == kept, "{image}: a blob has other bytes than its name says");
+    }
 }
 
 fn open(reference: &str) -> OciLayout {
