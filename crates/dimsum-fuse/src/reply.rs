@@ -209,6 +209,8 @@ impl Reply {
         let Some(channel) = self.channel.take() else {
             return;
         };
+        // Before the answer: whoever has it must not see the request as parked.
+        channel.counters.closed();
         match send(&channel, self.unique, 0, length, parts) {
             Ok(()) => {}
             Err(error) if is_gone(error) => channel.counters.late(),
@@ -218,13 +220,12 @@ impl Reply {
                 refuse(&channel, self.unique, Errno::IO);
             }
         }
-        channel.counters.closed();
     }
 
     fn finish_error(&mut self, errno: Errno) {
         if let Some(channel) = self.channel.take() {
-            refuse(&channel, self.unique, errno);
             channel.counters.closed();
+            refuse(&channel, self.unique, errno);
         }
     }
 }
