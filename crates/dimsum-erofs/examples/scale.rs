@@ -23,9 +23,9 @@ impl Placements for Synthetic<'_> {
     fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
         let start = inode.index() as u64 * 2;
         if self.0.inode(inode).content() == Some(IN_TWO_PLACES) {
-            runs.extend([start, start + 1000].map(|start| Run { blocks: SLICE, start: Some(start) }));
+            runs.extend([start, start + 1000].map(|start| Run { blocks: SLICE, start: Some(start), device: 0 }));
         } else {
-            runs.push(Run { blocks: 2, start: Some(start) });
+            runs.push(Run { blocks: 2, start: Some(start), device: 0 });
         }
         Ok(())
     }

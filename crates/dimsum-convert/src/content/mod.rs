@@ -120,7 +120,8 @@ impl Contents {
 
 /// Turns a run into one of the EROFS writer's, given the first block of each device in the data area.
 pub(crate) fn to_run(blocks: u64, place: Option<Place>, base: impl Fn(u16) -> u64) -> Run {
-    Run { blocks, start: place.map(|place| base(place.device) + u64::from(place.block)) }
+    let start = place.map(|place| base(place.device) + u64::from(place.block));
+    Run { blocks, start, device: place.map_or(0, |place| place.device.into()) }
 }
 
 #[cfg(test)]

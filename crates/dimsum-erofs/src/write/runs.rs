@@ -15,6 +15,9 @@ pub struct Run {
     pub blocks: u64,
     /// Its first block in the data area, whose block 0 is the first one behind the meta; `None` for a hole.
     pub start: Option<u64>,
+    /// Where the data lies, as a number of the caller's: runs of different devices are two runs even where the devices are
+    /// neighbours, for a file must not cross from one device into another unnoticed. Of no meaning for a hole.
+    pub device: u32,
 }
 
 /// Says where the data of each regular file lies. Asked a few times for each inode, in inode order each time, so that it
@@ -52,7 +55,9 @@ pub(super) fn classify(runs: &mut Vec<Run>, size: u64, slice_bits: u32) -> Resul
     runs.dedup_by(|next, last| {
         let joined = match (last.start, next.start) {
             (None, None) => true,
-            (Some(last_start), Some(next_start)) => last_start.checked_add(last.blocks) == Some(next_start),
+            (Some(last_start), Some(next_start)) => {
+                last.device == next.device && last_start.checked_add(last.blocks) == Some(next_start)
+            }
             _ => false,
         };
         if joined {
@@ -118,8 +123,8 @@ pub(super) fn map_entries(runs: &[Run], bits: u32, entries: u64) -> impl Iterato
 mod tests {
     use super::*;
 
-    const DATA: fn(u64, u64) -> Run = |blocks, start| Run { blocks, start: Some(start) };
-    const HOLE: fn(u64) -> Run = |blocks| Run { blocks, start: None };
+    const DATA: fn(u64, u64) -> Run = |blocks, start| Run { blocks, start: Some(start), device: 0 };
+    const HOLE: fn(u64) -> Run = |blocks| Run { blocks, start: None, device: 0 };
 
     fn form(mut runs: Vec<Run>, blocks: u64) -> Result<(FileData, Vec<Option<u64>>), RunFault> {
         let data = classify(&mut runs, blocks * BLOCK, 6)?;
@@ -150,6 +155,14 @@ mod tests {
         assert_eq!(form(vec![HOLE(1)], 1), Ok((map(6, 1), vec![None])));
         assert_eq!(form(vec![HOLE(65)], 65), Ok((map(7, 1), vec![None])));
         assert_eq!(form(vec![HOLE(1 << 32)], 1 << 32), Ok((map(31, 2), vec![None, None])));
+    }
+
+    #[test]
+    fn neighbours_of_two_devices_stay_two_runs() {
+        let other = Run { device: 1, ..DATA(64, 164) };
+        let (data, entries) = form(vec![DATA(64, 100), other], 128).unwrap();
+        assert_eq!(data, FileData::Map { bits: 6, entries: 2 });
+        assert_eq!(entries, [Some(100), Some(164)]);
     }
 
     #[test]

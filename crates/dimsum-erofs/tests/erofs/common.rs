@@ -24,7 +24,7 @@ impl Files {
         let runs = pieces.iter().map(|&(blocks, data)| {
             let start = data.then_some(self.blocks);
             self.blocks += if data { blocks + 1 } else { 0 };
-            Run { blocks, start }
+            Run { blocks, start, device: 0 }
         });
         let runs = runs.collect();
         self.runs.push(runs);
