@@ -119,7 +119,7 @@ impl<'a> Image<'a> {
         };
         let mut hasher = blake3::Hasher::new();
         let hashed = self.write(&params, &mut hasher);
-        hashed.map_err(|source| Error::Write { target_name: self.origin.to_owned(), source })?;
+        hashed.map_err(|source| Error::Meta { origin: self.origin.to_owned(), source })?;
         for id in &self.places.area.ids {
             hasher.update(id.as_bytes());
         }

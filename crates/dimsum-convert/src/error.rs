@@ -125,6 +125,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A tree or its maps could not be written as an EROFS image.
+    #[error("{origin}: metadata: {source}")]
+    Meta {
+        /// The layer or directory, or the image.
+        origin: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The target did not take bytes.
     #[error("{target_name}: {source}")]
     Write {

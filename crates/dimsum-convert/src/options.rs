@@ -12,7 +12,7 @@ use dimsum_tree::OverlayEntries;
 use crate::error::Error;
 
 /// Threads beyond this bring nothing: one thread reads, hashes and unpacks, which is what they would wait for.
-const MAX_JOBS: usize = 256;
+const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// How to convert. The first three change bytes, the others do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub struct Options {
     pub bundle_size: u32,
     /// zstd level, 1 to 19.
     pub level: i32,
-    /// Threads that hash and compress, beside the one that reads.
+    /// Threads that hash and compress, beside those that decode and read. Each has at most three slices in memory with their
+    /// frames, and zstd's own memory (1 to 3 MB at the default level); all else is bounded by the number of files: about
+    /// 100 bytes each for trees and 30 for their content, and 56 for each slice.
     pub jobs: NonZeroUsize,
     /// What happens to things in the source that overlayfs gives a meaning.
     pub overlay_entries: OverlayEntries,
@@ -41,7 +43,7 @@ impl Default for Options {
             slice_size: 256 << 10,
             bundle_size: 128 << 10,
             level: DEFAULT_LEVEL,
-            jobs: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            jobs: thread::available_parallelism().map_or(NonZeroUsize::MIN, |jobs| jobs.min(MAX_JOBS)),
             overlay_entries: OverlayEntries::Refuse,
             temp_dir: PathBuf::from("/var/tmp"),
         }
@@ -73,7 +75,7 @@ impl Options {
         if !LEVELS.contains(&self.level) {
             return refuse("level", "must be from 1 to 19");
         }
-        if self.jobs.get() > MAX_JOBS {
+        if self.jobs > MAX_JOBS {
             return refuse("jobs", "must not be more than 256");
         }
         Ok(())

@@ -120,8 +120,8 @@ impl MetaStream<'_> {
 
     fn finish(mut self, written: io::Result<()>) -> Result<Streamed, Error> {
         if let Err(source) = written {
-            let temporary = || Error::Write { target_name: self.origin.to_owned(), source };
-            return Err(self.error.take().unwrap_or_else(temporary));
+            let by_the_writer = || Error::Meta { origin: self.origin.to_owned(), source };
+            return Err(self.error.take().unwrap_or_else(by_the_writer));
         }
         if !self.buffer.is_empty() {
             self.submit()?;

@@ -95,19 +95,25 @@ impl SmallFiles {
         Ok(SmallId(number))
     }
 
-    /// Reads what the temporary file has.
-    pub(crate) fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
+    /// Reads what the temporary file has of one content.
+    fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
         let mut row = [0; ROW];
         self.rows.read(u64::from(id.0) * ROW as u64, &mut row)?;
-        let split = "a row has 32 + 4 + 8 bytes";
-        let (digest, rest) = row.split_first_chunk::<32>().expect(split);
-        let (length, rest) = rest.split_first_chunk::<4>().expect(split);
-        let (offset, _) = rest.split_first_chunk::<8>().expect(split);
-        Ok(SmallRecord {
-            digest: Blake3::new(*digest),
-            length: u32::from_le_bytes(*length),
-            offset: u64::from_le_bytes(*offset),
-        })
+        Ok(parse(&row))
+    }
+
+    /// Reads what the temporary file has of many, in their order. Those that were added one after the other, as most are,
+    /// are read at once.
+    pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, Error> {
+        let mut records = Vec::with_capacity(ids.len());
+        let mut rows = Vec::new();
+        for run in ids.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let first = run.first().expect("a run is not empty");
+            rows.resize(run.len() * ROW, 0);
+            self.rows.read(u64::from(first.0) * ROW as u64, &mut rows)?;
+            records.extend(rows.as_chunks::<ROW>().0.iter().map(parse));
+        }
+        Ok(records)
     }
 
     /// Returns the first four bytes of the digest, little-endian.
@@ -138,6 +144,18 @@ impl SmallFiles {
     /// Gives back the memory that only a further layer would need.
     pub(crate) fn end_lookups(&mut self) {
         self.index = HashTable::new();
+    }
+}
+
+fn parse(row: &[u8; ROW]) -> SmallRecord {
+    let split = "a row has 32 + 4 + 8 bytes";
+    let (digest, rest) = row.split_first_chunk::<32>().expect(split);
+    let (length, rest) = rest.split_first_chunk::<4>().expect(split);
+    let (offset, _) = rest.split_first_chunk::<8>().expect(split);
+    SmallRecord {
+        digest: Blake3::new(*digest),
+        length: u32::from_le_bytes(*length),
+        offset: u64::from_le_bytes(*offset),
     }
 }
 

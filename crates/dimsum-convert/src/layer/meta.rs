@@ -11,13 +11,16 @@ use dimsum_format::{BLOCK_U64, DeviceId, FormatError};
 
 use super::pack::Parts;
 use crate::blob::BlobOut;
-use crate::content::SmallId;
+use crate::content::SmallRecord;
 use crate::erofs::{DataArea, Image, for_each_use};
 use crate::error::Error;
 use crate::stream::stream;
 
 /// Bytes copied at a time from the temporary file.
 const COPY: u64 = 256 << 10;
+
+/// Rows of the file table that are made together.
+const ROWS_AT_A_TIME: usize = 4096;
 
 /// What the device says.
 pub(super) struct LayerMeta<'a> {
@@ -52,8 +55,11 @@ pub(super) fn write(parts: &Parts<'_>, layer: &LayerMeta<'_>, out: &mut BlobOut<
                 stream.write_all(id.as_bytes())?;
                 stream.write_all(&blocks.to_le_bytes())?;
             }
-            for &file in &parts.device.files {
-                stream.write_all(&file_row(parts, file).map_err(std::io::Error::other)?)?;
+            for files in parts.device.files.chunks(ROWS_AT_A_TIME) {
+                let records = parts.contents.small.records(files).map_err(std::io::Error::other)?;
+                for (&file, record) in files.iter().zip(&records) {
+                    stream.write_all(&file_row(record, parts.contents.small.place(file).block))?;
+                }
             }
             let rows = layer.map.to_bytes().len() + layer.frames.to_bytes().len();
             let rows = rows + references(&area).count() * REFERENCE_ROW + parts.device.files.len() * FILE_ROW;
@@ -107,13 +113,12 @@ fn references(area: &DataArea) -> impl Iterator<Item = u16> {
     area.layers.iter().copied().skip(1)
 }
 
-fn file_row(parts: &Parts<'_>, file: SmallId) -> Result<[u8; FILE_ROW], Error> {
-    let record = parts.contents.small.record(file)?;
+fn file_row(record: &SmallRecord, block: u32) -> [u8; FILE_ROW] {
     let mut row = [0; FILE_ROW];
     let (digest, rest) = row.split_at_mut(32);
-    let (block, length) = rest.split_at_mut(4);
+    let (first, length) = rest.split_at_mut(4);
     digest.copy_from_slice(record.digest.as_bytes());
-    block.copy_from_slice(&parts.contents.small.place(file).block.to_le_bytes());
+    first.copy_from_slice(&block.to_le_bytes());
     length.copy_from_slice(&record.length.to_le_bytes());
-    Ok(row)
+    row
 }

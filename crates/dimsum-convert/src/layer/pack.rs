@@ -132,13 +132,20 @@ fn bundle(
     compressor: &mut Result<Compressor, FormatError>,
     files: Range<usize>,
 ) -> Result<Chunk, Error> {
-    let mut bytes = Vec::new();
-    for &file in parts.device.files.get(files).unwrap_or_default() {
-        let record = parts.contents.small.record(file)?;
-        let start = bytes.len();
-        bytes.resize(start + record.length as usize, 0);
-        parts.spools.small.read(record.offset, bytes.get_mut(start..).unwrap_or_default())?;
-        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    let records = parts.contents.small.records(parts.device.files.get(files).unwrap_or_default())?;
+    let (mut bytes, mut together) = (Vec::new(), Vec::new());
+    // Files that came in one after the other, as most did, are read at once.
+    for run in records.chunk_by(|a, b| a.offset + u64::from(a.length) == b.offset) {
+        let start = run.first().map_or(0, |first| first.offset);
+        together.resize(run.iter().map(|record| record.length as usize).sum(), 0);
+        parts.spools.small.read(start, &mut together)?;
+        let mut rest = &*together;
+        for record in run {
+            let (file, behind) = rest.split_at(record.length as usize);
+            rest = behind;
+            bytes.extend_from_slice(file);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
     }
     let failed = |source| Error::format(parts.origin, source);
     let mut frame = Vec::new();

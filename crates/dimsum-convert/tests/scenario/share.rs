@@ -24,6 +24,19 @@ fn equal_content_is_stored_once_in_a_layer_and_across_layers() {
 }
 
 #[test]
+fn a_slice_that_repeats_in_its_own_file_is_stored_once() {
+    let [a, b] = [1, 2].map(|seed| noise(SLICE, seed));
+    let bytes = [&a[..], &a, &b, &a, &b, b"tail"].concat();
+    let case = Case::new(&[vec![file("f", bytes.clone()), file("g", [&b[..], &a].concat())]]);
+    let converted = case.convert(&small_options());
+    let image = read(&case.target(), converted.manifest);
+    // The last slice has the tail in it, so it is another one.
+    assert_eq!(image.maps.devices[0].map.chunks(), 3);
+    assert!(image.file("f") == bytes);
+    assert!(image.file("g") == [&b[..], &a].concat());
+}
+
+#[test]
 fn zeros_are_not_stored() {
     let mut partly = vec![0; 4 * SLICE];
     partly[2 * SLICE + 5] = 1;
