@@ -16,9 +16,10 @@ use crate::tree::{self, Entry};
 pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
     fs::create_dir_all(directory)?;
     let tar = directory.with_extension("tar");
+    let mut root_is_named = false;
     for layer in source.layers() {
         layout::decompress(&layer, &tar)?;
-        apply_whiteouts(&tar, directory)?;
+        root_is_named |= apply_whiteouts(&tar, directory)?;
         let status = Command::new("tar")
             .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "-xpf"])
             .arg(&tar)
@@ -28,15 +29,22 @@ pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
         ensure!(status.success(), "tar {}: {status}", layer.display());
     }
     fs::remove_file(&tar)?;
+    if !root_is_named {
+        // An extractor leaves the root as it found it; the format says mtime 0.
+        fs::File::open(directory)?.set_modified(std::time::UNIX_EPOCH)?;
+    }
     let entries = tree::from_directory(directory)?;
     fs::remove_dir_all(directory)?;
     Ok(entries)
 }
 
-fn apply_whiteouts(tar: &Path, root: &Path) -> Result<()> {
+/// Returns whether the tar has an entry for the root itself.
+fn apply_whiteouts(tar: &Path, root: &Path) -> Result<bool> {
     let output = Command::new("tar").args(["--quoting-style=literal", "-tf"]).arg(tar).output()?;
     ensure!(output.status.success(), "tar -t: {}", String::from_utf8_lossy(&output.stderr));
+    let mut names_root = false;
     for name in output.stdout.split(|byte| *byte == b'\n') {
+        names_root |= name == b"./" || name == b".";
         let path = Path::new(OsStr::from_bytes(name));
         let (Some(last), Some(parent)) = (path.file_name(), path.parent()) else { continue };
         let Some(hidden) = last.as_bytes().strip_prefix(b".wh.") else {
@@ -56,7 +64,7 @@ fn apply_whiteouts(tar: &Path, root: &Path) -> Result<()> {
             remove(&parent.join(OsString::from_vec(hidden.to_vec())))?;
         }
     }
-    Ok(())
+    Ok(names_root)
 }
 
 fn remove(path: &Path) -> Result<()> {
