@@ -1,0 +1,66 @@
+//! A source that hangs costs its own image's readers only.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use crate::support::{HANG, Node, can_mount, forget_pages, noise};
+
+/// Each a chunk of its own.
+const FILES: u64 = 64;
+const LENGTH: usize = 256 << 10;
+
+#[test]
+fn privileged_64_hung_chunks_of_one_image_leave_the_other_alone() {
+    if !can_mount() {
+        return;
+    }
+    let node = Node::new();
+    let fill = |seed: u64| {
+        move |tree: &std::path::Path| {
+            for number in 0..FILES {
+                fs::write(tree.join(number.to_string()), noise(seed + number, LENGTH)).unwrap();
+            }
+        }
+    };
+    let (a, b) = (node.image("a", fill(1000)), node.image("b", fill(2000)));
+    let (hung, free) = (node.mount(&a, "hung"), node.mount(&b, "free"));
+    let server = node.server();
+    // Everything that a read needs has been started once.
+    assert!(fs::read(free.place.join("0")).unwrap() == noise(2000, LENGTH));
+    assert!(fs::read(hung.place.join("0")).unwrap() == noise(1000, LENGTH));
+    let threads = || {
+        let tasks = fs::read_dir(format!("/proc/{server}/task")).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name.starts_with("fuse-")).count()
+    };
+    let before = threads();
+    fs::write(a.layout.join(HANG), "").unwrap();
+    std::thread::scope(|scope| {
+        for number in 1..FILES {
+            let path = hung.place.join(number.to_string());
+            scope.spawn(move || {
+                let mut bytes = [0; 4096];
+                // Answered EIO when the source's deadline is over.
+                File::open(path).unwrap().read_exact_at(&mut bytes, 0).unwrap_err()
+            });
+        }
+        while node.info(hung.id).stats.parked < FILES - 1 {
+            std::thread::yield_now();
+        }
+        for number in 1..FILES {
+            let file = File::open(free.place.join(number.to_string())).unwrap();
+            let mut bytes = vec![0; LENGTH];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == noise(2000 + number, LENGTH));
+            // And again with the store warm.
+            forget_pages(&file);
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == noise(2000 + number, LENGTH));
+        }
+        assert!(node.info(hung.id).stats.parked >= FILES - 1, "the source did not hang long enough");
+        assert_eq!(threads(), before);
+    });
+    fs::remove_file(a.layout.join(HANG)).unwrap();
+    // What failed can be had again.
+    assert!(fs::read(hung.place.join("5")).unwrap() == noise(1005, LENGTH));
+}
