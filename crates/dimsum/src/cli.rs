@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cat::Cat, check::Check, completions::Completions, convert::Convert, inspect::Inspect, keeper::Keeper, ls::Ls,
-    man::Man, mount::Mount, serve::Serve, umount::Umount,
+    cat::Cat, check::Check, completions::Completions, convert::Convert, hook::Hook, info::Info, inspect::Inspect,
+    keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve, umount::Umount,
 };
 use crate::context::Context;
 use crate::error::Error;
@@ -70,7 +70,7 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "each is described at its struct, from which clap takes the help")]
 pub enum Command {
-    //~Run(Run),
+    Run(Run),
     Convert(Convert),
     Mount(Mount),
     Umount(Umount),
@@ -78,11 +78,12 @@ pub enum Command {
     Ls(Ls),
     Cat(Cat),
     Check(Check),
-    //~Info(Info),
+    Info(Info),
     Serve(Serve),
     Keeper(Keeper),
     Completions(Completions),
     Man(Man),
+    Hook(Hook),
 }
 
 impl Command {
@@ -92,7 +93,7 @@ impl Command {
     /// What went wrong, for the one place that renders it.
     pub fn run(self, context: &Context) -> Result<ExitCode, Error> {
         match self {
-            //~Self::Run(run) => run.run(context),
+            Self::Run(run) => run.run(context),
             Self::Convert(convert) => convert.run(context).map(done),
             Self::Mount(mount) => mount.run(context).map(done),
             Self::Umount(umount) => umount.run(context).map(done),
@@ -100,11 +101,12 @@ impl Command {
             Self::Ls(ls) => ls.run(context).map(done),
             Self::Cat(cat) => cat.run(context).map(done),
             Self::Check(check) => check.run(context).map(done),
-            //~Self::Info(info) => info.run(context).map(done),
+            Self::Info(info) => info.run(context).map(done),
             Self::Serve(serve) => serve.run(context).map(done),
             Self::Keeper(keeper) => keeper.run(context).map(done),
             Self::Completions(completions) => completions.run(context).map(done),
             Self::Man(man) => man.run(context).map(done),
+            Self::Hook(hook) => hook.run(context).map(done),
         }
     }
 }

@@ -98,7 +98,7 @@ pub fn against(checked: &Checked, blobs: &Path, text: &str, list: usize) -> Resu
             layers(&resolved, &mut sink)?
         }
         Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
-        _ => return Err(Error::Source { object: text.to_owned(), source: unsupported(text) }),
+        _ => return Err(Error::Source { object: text.to_owned(), source: Box::new(unsupported(text)) }),
     };
     let mut contents = Contents { chunks: Chunks::new(&checked.manifest, &checked.maps, blobs), files: Vec::new() };
     let erofs =
@@ -142,7 +142,8 @@ fn layers(resolved: &Resolved, sink: &mut FingerprintSink) -> Result<Tree, Error
             None => tree.into_base(),
             Some(lower) => merge(lower, &tree),
         };
-        let merge_failed = |source| Error::Against { object: object.clone(), source: AgainstError::Merge { source } };
+        let merge_failed =
+            |source| Error::Against { object: object.clone(), source: Box::new(AgainstError::Merge { source }) };
         merged = Some(over.map_err(merge_failed)?);
     }
     let nothing = || Error::Usage {

@@ -110,7 +110,10 @@ fn reference(text: &str) -> Result<Reference, Error> {
 
 fn unsupported(text: &str) -> Error {
     let reason = "this kind of source cannot be converted";
-    Error::Source { object: text.to_owned(), source: SourceError::Reference { text: text.to_owned(), reason } }
+    Error::Source {
+        object: text.to_owned(),
+        source: Box::new(SourceError::Reference { text: text.to_owned(), reason }),
+    }
 }
 
 /// Parses `256K`, `1M` or plain bytes.

@@ -192,7 +192,7 @@ pub fn make_store_directory(context: &Context) -> Result<(), Error> {
 /// Whether a layout is not there (any more), as opposed to there and unreadable.
 fn is_gone(error: &Error) -> bool {
     let Error::Source { source, .. } = error else { return false };
-    matches!(source, SourceError::NotFound { .. } | SourceError::Name { .. })
+    matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. })
 }
 
 /// Validates the whole file system of an opened image.

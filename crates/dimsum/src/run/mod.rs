@@ -18,6 +18,7 @@ pub mod identity;
 pub mod process;
 pub mod report;
 pub mod rootfs;
+pub mod session;
 pub mod spec;
 
 pub use error::RunError;

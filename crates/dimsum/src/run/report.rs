@@ -1,4 +1,174 @@
 //! `run --report`: how little was read, that all of it was verified, and how long it took.
 
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use dimsum_format::Digest;
+use dimsum_node::MountStats;
+use serde::Serialize;
+
+use crate::output::{Report, Size};
+
 /// File of a run's directory where the runtime logs.
 pub const RUNTIME_LOG: &str = "runc.log";
+/// File of a run's directory where the hook notes when the command was about to start.
+pub const EXEC_TIME: &str = "exec-time";
+
+/// The milestones of a run, in seconds since the start of this program.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    start: Instant,
+    /// The same moment as another process sees it.
+    wall: SystemTime,
+}
+
+impl Clock {
+    /// Starts.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// Returns the seconds since the start.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Returns when another process wrote its time to a file, in seconds since the start; none if it did not.
+    #[must_use]
+    pub fn noted(&self, file: &Path) -> Option<f64> {
+        let nanoseconds: u64 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        let start = self.wall.duration_since(UNIX_EPOCH).ok()?;
+        let since = u128::from(nanoseconds).checked_sub(start.as_nanos())?;
+        Some(std::time::Duration::from_nanos(u64::try_from(since).ok()?).as_secs_f64())
+    }
+}
+
+/// Writes the time now to a file, for [`Clock::noted`].
+///
+/// # Errors
+/// If it cannot be written.
+pub fn note_time(file: &Path) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    fs::write(file, now.as_nanos().to_string())
+}
+
+/// The figures of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// As the user wrote it.
+    pub image: String,
+    /// Digest of the Dimsum manifest.
+    pub digest: Digest,
+    /// The ordinary image that it was converted from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub converted_from: Option<Digest>,
+    /// How it was mounted.
+    pub driver: &'static str,
+    /// The command's exit status.
+    pub exit_status: u8,
+    /// Bytes of the image, uncompressed: file system and data.
+    pub image_bytes: u64,
+    /// Bytes of the image as stored: packs and meta.
+    pub stored_bytes: u64,
+    /// Compressed bytes that sources gave.
+    pub fetched_bytes: u64,
+    /// Requests to sources outside of the store.
+    pub source_requests: u64,
+    /// Requests to packs in the store.
+    pub local_requests: u64,
+    /// Chunks that were fetched, decoded and proven.
+    pub chunks_verified: u64,
+    /// Groups of 16 KiB that were read from disk and proven.
+    pub groups_verified: u64,
+    /// Bytes that readers got.
+    pub read_bytes: u64,
+    /// Damaged places that were found on disk.
+    pub damage: u64,
+    /// Of these, written again with right bytes.
+    pub repairs: u64,
+    /// Answers of sources that were wrong, cut off or late.
+    pub source_failures: u64,
+    /// Requests of readers that failed.
+    pub errors: u64,
+    /// Until the image was found (and converted, if need be).
+    pub seconds_to_image: f64,
+    /// Until the first file could be read.
+    pub seconds_to_mount: f64,
+    /// Until the command was about to start; none if it did not.
+    pub seconds_to_exec: Option<f64>,
+    /// Until the command had ended.
+    pub seconds_to_exit: f64,
+}
+
+impl RunReport {
+    /// Fills in what the server counted.
+    pub fn count(&mut self, stats: &MountStats) {
+        self.fetched_bytes = stats.bytes_fetched;
+        self.source_requests = stats.source_requests;
+        self.local_requests = stats.local_requests;
+        self.chunks_verified = stats.chunks_verified;
+        self.groups_verified = stats.groups_verified;
+        self.read_bytes = stats.bytes_read;
+        self.damage = stats.damage;
+        self.repairs = stats.repairs;
+        self.source_failures = stats.source_failures;
+        self.errors = stats.errors;
+    }
+
+    /// Returns what the user must hear of, whatever the exit status: bytes that were wrong somewhere.
+    #[must_use]
+    pub fn integrity(&self) -> Option<String> {
+        let Self { damage, repairs, source_failures, errors, .. } = self;
+        (damage + source_failures + errors > 0).then(|| {
+            format!(
+                "integrity: {damage} damaged places in the store, {repairs} repaired; {source_failures} wrong answers of sources; \
+                 {errors} reads failed. No wrong byte was given to a reader."
+            )
+        })
+    }
+}
+
+impl Report for RunReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let percent = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
+        writeln!(out, "image      {} {}", self.image, self.digest)?;
+        let (image, stored, fetched) = (Size(self.image_bytes), Size(self.stored_bytes), Size(self.fetched_bytes));
+        writeln!(out, "size       {image}, stored {stored}")?;
+        let share = percent(self.fetched_bytes, self.stored_bytes);
+        let (source, local) = (self.source_requests, self.local_requests);
+        writeln!(out, "fetched    {fetched} ({share:.1} %) in {source} requests, {local} to packs in the store")?;
+        let (chunks, groups) = (self.chunks_verified, self.groups_verified);
+        writeln!(out, "verified   {chunks} chunks, {groups} groups; readers got {}", Size(self.read_bytes))?;
+        let Self { damage, repairs, source_failures, errors, .. } = self;
+        writeln!(
+            out,
+            "damage     {damage}, repaired {repairs}; wrong answers {source_failures}, failed reads {errors}"
+        )?;
+        let exec = self.seconds_to_exec.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3} s"));
+        let Self { seconds_to_image: image, seconds_to_mount: mount, seconds_to_exit: exit, .. } = self;
+        writeln!(out, "time       image {image:.3} s, mount {mount:.3} s, exec {exec}, exit {exit:.3} s")?;
+        writeln!(out, "status     {}", self.exit_status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_noted_by_another_process_is_seconds_since_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("time");
+        let clock = Clock::start();
+        assert_eq!(clock.noted(&file), None);
+        note_time(&file).unwrap();
+        let seconds = clock.noted(&file).unwrap();
+        assert!((0.0..60.0).contains(&seconds), "{seconds}");
+        fs::write(&file, "not a number").unwrap();
+        assert_eq!(clock.noted(&file), None);
+    }
+}

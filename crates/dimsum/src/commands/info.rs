@@ -1,0 +1,211 @@
+//! `dimsum info`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use dimsum_node::{MountInfo, ServerInfo};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::node::client;
+use crate::output::{Report, Size};
+use crate::run::RUNC;
+
+/// Show what this machine allows and what is mounted: kernel, drivers and why not, store, server, mounts
+#[derive(Debug, Args)]
+pub struct Info {}
+
+impl Info {
+    /// Looks and prints.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        context.output.write(&NodeInfo::look(context)?)
+    }
+}
+
+#[derive(Serialize)]
+struct NodeInfo {
+    version: &'static str,
+    kernel: String,
+    privileges: Privileges,
+    drivers: Vec<Driver>,
+    overlay: bool,
+    runtime: Option<String>,
+    store: StoreInfo,
+    server: Option<ServerInfo>,
+    mounts: Vec<MountInfo>,
+}
+
+#[derive(Serialize)]
+struct Privileges {
+    uid: u32,
+    /// Whether this process may mount: the capability SYS_ADMIN.
+    may_mount: bool,
+}
+
+#[derive(Serialize)]
+struct Driver {
+    name: &'static str,
+    available: bool,
+    /// Why not, or what it lacks here.
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StoreInfo {
+    path: PathBuf,
+    exists: bool,
+    free_bytes: Option<u64>,
+    node_key: PathBuf,
+    node_key_exists: bool,
+}
+
+/// Number of the capability SYS_ADMIN.
+const CAP_SYS_ADMIN: u32 = 21;
+
+impl NodeInfo {
+    fn look(context: &Context) -> Result<Self, Error> {
+        let exists = context.store.is_dir();
+        // Looking must not make a store.
+        let (server, mounts) = if exists {
+            let client = client(context)?;
+            let failed = |source| Error::Node { object: context.store.display().to_string(), source: Box::new(source) };
+            (client.info().map_err(failed)?, client.mounts().map_err(failed)?)
+        } else {
+            (None, Vec::new())
+        };
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let may_mount = may_mount();
+        let free = rustix::fs::statvfs(&context.store).ok();
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            drivers: vec![fuse(&kernel, may_mount), erofs()],
+            kernel,
+            privileges: Privileges { uid: rustix::process::geteuid().as_raw(), may_mount },
+            overlay: kernel_has("overlay"),
+            runtime: runtime(),
+            store: StoreInfo {
+                path: context.store.clone(),
+                exists,
+                free_bytes: free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
+                node_key: context.node_key.clone(),
+                node_key_exists: context.node_key.is_file(),
+            },
+            server,
+            mounts,
+        })
+    }
+}
+
+fn fuse(kernel: &str, may_mount: bool) -> Driver {
+    let device = Path::new("/dev/fuse");
+    let blocked = match File::options().read(true).write(true).open(device) {
+        Err(error) => Some(format!("{}: {error}", device.display())),
+        Ok(_) if !may_mount => Some("mounting needs root (CAP_SYS_ADMIN) in this version".to_owned()),
+        Ok(_) => None,
+    };
+    let available = blocked.is_none();
+    let old = || {
+        let old = version(kernel).is_some_and(|version| version < (6, 9));
+        old.then(|| "requests under way are not taken over if the server dies: that needs Linux 6.9".to_owned())
+    };
+    Driver { name: "fuse", available, reason: blocked.or_else(old) }
+}
+
+fn erofs() -> Driver {
+    let kernel = if kernel_has("erofs") { "the kernel has it" } else { "the kernel does not have it, or not loaded" };
+    Driver { name: "erofs", available: false, reason: Some(format!("not in this version of dimsum ({kernel})")) }
+}
+
+/// Whether the kernel has a file system, built in or loaded.
+fn kernel_has(file_system: &str) -> bool {
+    let listed = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    listed.lines().any(|line| line.split_ascii_whitespace().last() == Some(file_system))
+}
+
+fn may_mount() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
+}
+
+/// Returns major and minor of a kernel release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Returns the first line of what the container runtime says of itself; none if there is none.
+fn runtime() -> Option<String> {
+    let output = Command::new(RUNC).arg("--version").output().ok()?;
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+}
+
+impl Report for NodeInfo {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let yes = |yes: bool| if yes { "yes" } else { "no" };
+        writeln!(out, "dimsum     {}", self.version)?;
+        writeln!(out, "kernel     {}, overlayfs: {}", self.kernel, yes(self.overlay))?;
+        writeln!(out, "user       {}, may mount: {}", self.privileges.uid, yes(self.privileges.may_mount))?;
+        for Driver { name, available, reason } in &self.drivers {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let available = if *available { "available" } else { "not available" };
+            writeln!(out, "driver     {name} {available}{reason}")?;
+        }
+        writeln!(out, "runtime    {}", self.runtime.as_deref().unwrap_or("runc is not installed"))?;
+        let StoreInfo { path, exists, free_bytes, node_key, node_key_exists } = &self.store;
+        let free = free_bytes.map(|bytes| format!(", {} free", Size(bytes))).unwrap_or_default();
+        let made = if *exists { "" } else { " (not made yet)" };
+        writeln!(out, "store      {}{made}{free}", path.display())?;
+        let made = if *node_key_exists { "" } else { " (not made yet)" };
+        writeln!(out, "node key   {}{made}", node_key.display())?;
+        match &self.server {
+            None => writeln!(out, "server     not running")?,
+            Some(server) => {
+                let ServerInfo { pid, version, mounts, fuse_threads, seconds, .. } = server;
+                writeln!(
+                    out,
+                    "server     process {pid}, version {version}, {mounts} mounts, {fuse_threads} threads, since {seconds} s"
+                )?;
+            }
+        }
+        for mount in &self.mounts {
+            let (request, stats) = (&mount.request, &mount.stats);
+            writeln!(out, "mount {:<4} {} on {} ({})", mount.id, request.source_name, request.target, mount.driver)?;
+            writeln!(out, "           {}", request.image)?;
+            if let Some(broken) = &mount.broken {
+                writeln!(out, "           broken: {broken}")?;
+            }
+            let (read, fetched) = (Size(stats.bytes_read), Size(stats.bytes_fetched));
+            let (chunks, groups) = (stats.chunks_verified, stats.groups_verified);
+            writeln!(out, "           read {read}, fetched {fetched}, verified {chunks} chunks and {groups} groups")?;
+            let (damage, repairs, errors) = (stats.damage, stats.repairs, stats.errors);
+            writeln!(
+                out,
+                "           damage {damage}, repaired {repairs}, failed reads {errors}, waiting {}",
+                stats.parked
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_release_has_two_numbers_that_matter() {
+        assert_eq!(version("6.18.44-fc-v782"), Some((6, 18)));
+        assert_eq!(version("5.15.0-1"), Some((5, 15)));
+        assert_eq!(version("6"), None);
+        assert_eq!(version(""), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! `dimsum run`.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::locate;
+use crate::node::client;
+use crate::output::Report as _;
+use crate::progress::note;
+use crate::run::RunError;
+use crate::run::bind::Bind;
+use crate::run::config::ProcessConfig;
+use crate::run::process::Overrides;
+use crate::run::report::{Clock, RunReport};
+use crate::run::session::Session;
+
+/// Run a container from an image: only what it touches is fetched, and every byte is verified
+///
+/// The image is mounted, an overlay takes what the container writes, and runc starts it. Standard input and output are the
+/// container's, signals are passed on (TERM as the image's stop signal), and the exit status is the command's. When it has ended, or
+/// this command was killed, mounts are gone and what was written is thrown away. An ordinary image is converted into
+/// the store first, once. Needs root.
+#[derive(Debug, Args)]
+#[command(override_usage = "dimsum run [OPTIONS] IMAGE [CMD]...")]
+pub struct Run {
+    /// The image, oci:DIR[:TAG] or oci:DIR@sha256:…, and the command with its arguments in the place of the image's
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE [CMD]"])]
+    words: Vec<OsString>,
+    /// The container may only read its root file system
+    #[arg(long)]
+    read_only: bool,
+    /// Say what was read and verified and how long it took: as JSON to FILE, else to standard error
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    report: Option<PathBuf>,
+    /// Set an environment variable; without =V, to the value it has here
+    #[arg(long = "env", value_name = "K[=V]")]
+    env: Vec<String>,
+    /// Run as USER[:GROUP], names of the image or numbers
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Start in this directory of the container
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Another entrypoint; the image's command is not used then; an empty one is none
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// The network: the host's, or none but loopback
+    #[arg(long, value_enum, default_value_t = Net::Host)]
+    net: Net,
+    /// Show a directory or file of the host in the container
+    #[arg(long, value_name = "SRC:DST[:ro]")]
+    bind: Vec<Bind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Net {
+    /// The host's.
+    Host,
+    /// Only loopback.
+    None,
+}
+
+impl Run {
+    /// Runs the container and returns its exit status.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn run(self, context: &Context) -> Result<ExitCode, Error> {
+        let clock = Clock::start();
+        let (context, interrupts) = context.with_interrupts()?;
+        let mut words = self.words.iter().map(|word| text("an argument", word));
+        let image = words.next().transpose()?.unwrap_or_default();
+        let command = words.collect::<Result<Vec<_>, _>>()?;
+        let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let (entrypoint, workdir) = (self.entrypoint.clone(), self.workdir.clone());
+        let overrides = Overrides { command, entrypoint, env: self.environment(), workdir, terminal };
+        let located = locate(&context, &image)?;
+        interrupts.check()?;
+        let failed = |source| Error::Run { object: located.name(), source: Box::new(source) };
+        let config =
+            ProcessConfig::from_config(&located.config).map_err(|source| failed(RunError::Config { source }))?;
+        let hook = self.report.is_some().then(own_program).flatten();
+        let session = Session {
+            located: &located,
+            config,
+            overrides,
+            user: self.user.clone(),
+            read_only: self.read_only,
+            own_network: self.net == Net::None,
+            binds: self.bind.clone(),
+            hook,
+            interrupts,
+        };
+        session.check().map_err(failed)?;
+        let report = session.run(&client(&context)?, &clock)?;
+        if let Some(line) = report.integrity() {
+            note(&line);
+        }
+        self.write(&context, &report)?;
+        Ok(ExitCode::from(report.exit_status))
+    }
+
+    /// Returns the variables of the command line, values filled in.
+    fn environment(&self) -> Vec<String> {
+        let fill = |variable: &String| {
+            if variable.contains('=') {
+                return Some(variable.clone());
+            }
+            std::env::var(variable).ok().map(|value| format!("{variable}={value}"))
+        };
+        self.env.iter().filter_map(fill).collect()
+    }
+
+    /// Writes the report; standard output belongs to the container.
+    fn write(&self, context: &Context, report: &RunReport) -> Result<(), Error> {
+        let Some(file) = &self.report else { return Ok(()) };
+        if file != Path::new("-") {
+            let json =
+                serde_json::to_vec(report).map_err(|error| Error::io("write the report to", file, error.into()))?;
+            return std::fs::write(file, json).map_err(|source| Error::io("write the report to", file, source));
+        }
+        let mut text = Vec::new();
+        let written = if context.output.is_json() {
+            serde_json::to_writer(&mut text, report).map_err(io::Error::from).and_then(|()| text.write_all(b"\n"))
+        } else {
+            report.text(&mut text)
+        };
+        let written = written.and_then(|()| io::stderr().write_all(&text));
+        written.map_err(|source| Error::io("write the report to", Path::new("standard error"), source))
+    }
+}
+
+/// The runtime's configuration is JSON.
+fn text(what: &'static str, word: &OsString) -> Result<String, Error> {
+    word.clone().into_string().map_err(|text| Error::Run {
+        object: text.display().to_string(),
+        source: Box::new(RunError::NotUtf8 { what, text }),
+    })
+}
+
+/// Returns the path of this program for the hook; none if its file was replaced meanwhile: the report lacks a time then.
+fn own_program() -> Option<String> {
+    let program = std::env::current_exe().ok().filter(|program| program.exists())?;
+    program.into_os_string().into_string().ok()
+}
