@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_registry::Source;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::ReadError;
 use crate::feed::Feed;
@@ -51,10 +51,14 @@ pub(crate) struct Fetcher {
     /// Reads that wait.
     pub(crate) parked: AtomicUsize,
     queue: Mutex<Queue>,
+    /// Notified when the last flight has ended.
+    idle: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Flights of all feeds.
+    flights: usize,
     feeds: Vec<FeedQueue>,
     /// Requests under way.
     active: usize,
@@ -102,8 +106,17 @@ impl Fetcher {
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         let queues = feeds.iter().map(|_| FeedQueue::default()).collect();
-        let queue = Mutex::new(Queue { feeds: queues, active: 0, turn: 0 });
-        Arc::new(Self { store, image, sources, feeds, counters, parked: AtomicUsize::new(0), queue })
+        let queue = Mutex::new(Queue { feeds: queues, ..Queue::default() });
+        Arc::new(Self {
+            store,
+            image,
+            sources,
+            feeds,
+            counters,
+            parked: AtomicUsize::new(0),
+            queue,
+            idle: Condvar::new(),
+        })
     }
 
     /// Joins or starts the flight of each miss, with a waiter made for it. All are known before the first request is cut, so
@@ -120,6 +133,7 @@ impl Fetcher {
         let (mut again, mut ready, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut queue = self.queue.lock();
+            let queue = &mut *queue;
             for each in misses {
                 let Miss { feed, unit, damaged: is_damaged, seen } = miss(&each);
                 let (Some(feed_queue), Some(source)) = (queue.feeds.get_mut(feed), self.feeds.get(feed)) else {
@@ -138,6 +152,7 @@ impl Fetcher {
                         };
                         feed_queue.flights.insert(unit, flight);
                         feed_queue.order.push_back(unit);
+                        queue.flights += 1;
                         if is_damaged {
                             damaged.push(source.object(unit));
                         }
@@ -190,19 +205,43 @@ impl Fetcher {
         }
     }
 
-    /// Ends a flight whose bytes were written, or could not be. Returns whether it was a repair.
-    pub(crate) fn land(&self, feed: usize, unit: u32) -> bool {
-        let mut queue = self.queue.lock();
-        let flight = queue.feeds.get_mut(feed).and_then(|feed| feed.flights.remove(&unit));
+    /// Says whether the flight of a unit was started because wrong bytes stood in its place.
+    pub(crate) fn is_repair(&self, feed: usize, unit: u32) -> bool {
+        let queue = self.queue.lock();
+        let flight = queue.feeds.get(feed).and_then(|feed| feed.flights.get(&unit));
         flight.is_some_and(|flight| flight.damaged)
+    }
+
+    /// Ends a flight whose bytes were written, or could not be.
+    pub(crate) fn land(&self, feed: usize, unit: u32) {
+        // Nobody waits any more: since the bytes were proven, who came got them at once.
+        drop(self.end(feed, unit));
     }
 
     /// Ends a flight without bytes.
     pub(crate) fn fail(&self, feed: usize, unit: u32, error: &ReadError) {
-        let flight = self.queue.lock().feeds.get_mut(feed).and_then(|feed| feed.flights.remove(&unit));
+        let flight = self.end(feed, unit);
         for waiter in flight.into_iter().flat_map(|flight| flight.waiters) {
             call(waiter, Err(error.clone()));
         }
+    }
+
+    /// Waits until no flight is left: what was fetched is in the files, or could not be written.
+    pub(crate) fn wait_idle(&self) {
+        let mut queue = self.queue.lock();
+        while queue.flights > 0 {
+            self.idle.wait(&mut queue);
+        }
+    }
+
+    fn end(&self, feed: usize, unit: u32) -> Option<Flight> {
+        let mut queue = self.queue.lock();
+        let flight = queue.feeds.get_mut(feed).and_then(|feed| feed.flights.remove(&unit))?;
+        queue.flights = queue.flights.saturating_sub(1);
+        if queue.flights == 0 {
+            self.idle.notify_all();
+        }
+        Some(flight)
     }
 
     /// Returns the units of a feed that have been queued for at least `age`: when a source hangs, they are not to wait once more

@@ -167,6 +167,12 @@ impl Image {
         take.recv().map_err(|_| ReadError::Closed)?
     }
 
+    /// Waits until everything that was fetched so far is in the store's files. A reader gets its bytes before they are written; a
+    /// program that ends, and a test that looks at the files, waits here.
+    pub fn wait_idle(&self) {
+        self.fetcher.wait_idle();
+    }
+
     /// Bounds a read before anything is allocated for it.
     fn check(&self, extents: &[Extent]) -> Result<(), ReadError> {
         let flat = u64::from(self.maps.flat_blocks()) * BLOCK_U64;

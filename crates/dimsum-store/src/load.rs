@@ -49,8 +49,8 @@ pub(crate) fn open(inner: &Arc<Inner>, image: Digest, origins: Vec<Arc<dyn Sourc
     let config = loader.document("config", &directory.join(CONFIG_FILE), manifest.config.digest, MAX_CONFIG_BYTES)?;
     Config::parse(&config).map_err(format)?;
 
-    let core = Arc::new(loader.meta(&directory, &manifest)?);
-    let maps = Arc::new(loader.maps(&core)?);
+    let (core, maps) = loader.meta(&directory, &manifest)?;
+    let maps = Arc::new(maps);
     agree(image, &manifest, &maps)?;
 
     let mut feeds = vec![Feed::Meta(Arc::clone(&core))];
@@ -95,29 +95,37 @@ impl Loader<'_> {
         Err(StoreError::Unavailable { object, digest, failures })
     }
 
-    /// Returns the meta with its index proven and, the first time, all its bytes in the store.
-    fn meta(&self, directory: &Path, manifest: &DimsumManifest) -> Result<MetaCore, StoreError> {
+    /// Returns the meta and its maps; the first time with all its bytes put into the store.
+    fn meta(&self, directory: &Path, manifest: &DimsumManifest) -> Result<(Arc<MetaCore>, MetaMaps), StoreError> {
         let path = directory.join(INDEX_FILE);
         let object = ReadObject::MetaIndex { root: manifest.root };
+        let (root, blob) = (manifest.root, manifest.meta);
         let stored = layout::read_small(&path, MAX_META_INDEX_BYTES);
         let damaged = !matches!(stored, Ok(None));
         if let Ok(Some(bytes)) = &stored
-            && let Ok(index) = MetaIndex::parse(bytes, manifest.meta.size, manifest.root)
+            && let Ok(index) = MetaIndex::parse(bytes, blob.size, root)
         {
-            return Ok(MetaCore::new(directory, manifest.root, manifest.meta, index, true));
+            let core = Arc::new(MetaCore::new(directory, root, blob, index, true));
+            // The root proves the chaining values, but a false length of the last group shows only when that group is read:
+            // an index from disk that leads nowhere is damaged.
+            if let Ok(maps) = self.maps(&core) {
+                return Ok((core, maps));
+            }
         }
         if damaged {
             self.damaged(object);
         }
-        let fetch = index::fetch(self.sources.clone(), self.inner.deadline, manifest.meta, manifest.root);
+        let fetch = index::fetch(self.sources.clone(), self.inner.deadline, blob, root);
         let fetched =
             self.inner.wait(fetch).ok_or(StoreError::Meta { image: self.image, source: ReadError::Closed })?;
         let (index, bytes) = fetched.map_err(|failures| {
             let source = ReadError::Unavailable { object, failures: failures.into() };
             StoreError::Meta { image: self.image, source }
         })?;
+        let core = Arc::new(MetaCore::new(directory, root, blob, index, false));
+        let maps = self.maps(&core)?;
         self.keep(&path, &bytes, damaged.then_some(object));
-        Ok(MetaCore::new(directory, manifest.root, manifest.meta, index, false))
+        Ok((core, maps))
     }
 
     /// Reads the maps at the end of the meta.
@@ -125,16 +133,23 @@ impl Loader<'_> {
         let format = |source| StoreError::Format { image: self.image, source };
         let failed = |source| StoreError::Meta { image: self.image, source };
         let meta = Meta::new(Arc::clone(core), self.fetcher(vec![Feed::Meta(Arc::clone(core))]));
-        let (length, on_disk) = (meta.length(), core.length_on_disk());
-        if on_disk < length {
-            let cut_off = on_disk > 0;
-            let object = ReadObject::MetaFrame { root: core.root(), frame: 0 };
-            if cut_off {
+        let length = meta.length();
+        match core.length_on_disk() {
+            Some(on_disk) if on_disk >= length => {}
+            Some(_) => {
+                let object = ReadObject::MetaFrame { root: core.root(), frame: 0 };
                 self.damaged(object);
+                meta.fetch_all().map_err(failed)?;
+                if core.length_on_disk() >= Some(length) {
+                    self.repaired(object);
+                }
             }
-            meta.fetch_all().map_err(failed)?;
-            if cut_off && core.length_on_disk() >= length {
-                self.repaired(object);
+            None => {
+                let begun = core.begin();
+                meta.fetch_all().map_err(failed)?;
+                if let Err((path, error)) = begun.and_then(|temporary| core.complete(temporary)) {
+                    self.tell(&self.counters.write_errors, &Event::WriteFailed { path, kind: error.kind() });
+                }
             }
         }
         let mut footer = [0; META_FOOTER_BYTES];
@@ -147,6 +162,8 @@ impl Loader<'_> {
         })?;
         let mut maps = vec![0; size];
         meta.read_blocking(range.start, &mut maps).map_err(failed)?;
+        // Repairs on the way are written before anybody looks at the files.
+        meta.wait_idle();
         MetaMaps::parse(&footer, &maps).map_err(format)
     }
 

@@ -20,6 +20,8 @@ use dimsum_format::manifest::Blob;
 use dimsum_format::map::FrameMap;
 use dimsum_format::pack::META_FRAME;
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::cache::GroupCache;
 use crate::device::WriteFailure;
@@ -27,7 +29,7 @@ use crate::error::{FailureReason, MetaError, ReadError};
 use crate::feed::META;
 use crate::fetch::{Fetcher, Miss, Waiter};
 use crate::index;
-use crate::layout;
+use crate::layout::{self, Temporary};
 use crate::limits::META_WINDOW;
 use crate::stats::{Counters, add};
 
@@ -126,7 +128,7 @@ impl Meta {
         }
     }
 
-    /// Fetches every frame, some at a time.
+    /// Fetches every frame, some at a time, and waits until they are written.
     pub(crate) fn fetch_all(&self) -> Result<(), ReadError> {
         let frames: Vec<u32> = (0..self.core.frame_count()).collect();
         for window in frames.chunks(META_WINDOW) {
@@ -142,7 +144,13 @@ impl Meta {
                 result?;
             }
         }
+        self.wait_idle();
         Ok(())
+    }
+
+    /// Waits until what was fetched is written.
+    pub(crate) fn wait_idle(&self) {
+        self.fetcher.wait_idle();
     }
 
     /// Joins or starts the flight of a group's frame; `false` if it turned out to be readable.
@@ -195,6 +203,8 @@ pub(crate) struct MetaCore {
     /// Whether the frame lengths come from this store's disk, where nothing proves them.
     frames_are_hint: AtomicBool,
     file: OnceLock<File>,
+    /// Whether a frame could not be written.
+    is_torn: AtomicBool,
     cache: GroupCache,
     fills: AtomicU64,
 }
@@ -210,6 +220,7 @@ impl MetaCore {
             frames: RwLock::new(index.frames),
             frames_are_hint: AtomicBool::new(from_disk),
             file: OnceLock::new(),
+            is_torn: AtomicBool::new(false),
             cache: GroupCache::default(),
             fills: AtomicU64::new(0),
         }
@@ -236,9 +247,35 @@ impl MetaCore {
         self.fills.load(Ordering::Acquire)
     }
 
-    /// Length of the file, 0 if it is not there; what is in it is proven when it is read.
-    pub(crate) fn length_on_disk(&self) -> u64 {
-        self.file(false).and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len())
+    /// Length of the file, `None` if it is not there; what is in it is proven when it is read.
+    pub(crate) fn length_on_disk(&self) -> Option<u64> {
+        self.file().and_then(File::metadata).ok().map(|metadata| metadata.len())
+    }
+
+    /// Starts the file under another name, so that a meta in the store is a whole one even if this process is killed.
+    pub(crate) fn begin(&self) -> Result<Temporary, WriteFailure> {
+        let failed = |error| (self.path.clone(), error);
+        let begin = || {
+            let temporary = Temporary::create(self.path.parent().unwrap_or(Path::new(".")))?;
+            let length = self.groups.length();
+            match rustix::fs::fallocate(&temporary.file, FallocateFlags::empty(), 0, length) {
+                // Not every file system can reserve; then a full disk shows while writing.
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+            drop(self.file.set(temporary.file.try_clone()?));
+            Ok(temporary)
+        };
+        begin().map_err(failed)
+    }
+
+    /// Gives the file its name, unless a part of it could not be written.
+    pub(crate) fn complete(&self, temporary: Temporary) -> Result<(), WriteFailure> {
+        if self.is_torn.load(Ordering::Acquire) {
+            // Counted when it happened. The file goes with its temporary name; what is in it still serves this process.
+            return Ok(());
+        }
+        temporary.place(&self.path, false).map_err(|error| (self.path.clone(), error))
     }
 
     /// Returns a group from the cache, or from disk if it is right.
@@ -248,7 +285,7 @@ impl MetaCore {
         }
         let range = self.groups.range(group);
         let length = usize::try_from(range.end - range.start).unwrap_or(0);
-        let read = self.file(false).and_then(|file| layout::read_at(file, length, range.start));
+        let read = self.file().and_then(|file| layout::read_at(file, length, range.start));
         let Ok(bytes) = read else { return Found::Miss { damaged: false } };
         if self.groups.verify(group, &bytes) {
             add(&counters.groups_verified, 1);
@@ -277,8 +314,11 @@ impl MetaCore {
 
     /// Writes a proven frame.
     pub(crate) fn keep(&self, frame: u32, bytes: &[u8]) -> Result<(), WriteFailure> {
-        let write = || self.file(true)?.write_all_at(bytes, self.frame_content(frame).start);
-        write().map_err(|error| (self.path.clone(), error))
+        let written = self.file().and_then(|file| file.write_all_at(bytes, self.frame_content(frame).start));
+        written.map_err(|error| {
+            self.is_torn.store(true, Ordering::Release);
+            (self.path.clone(), error)
+        })
     }
 
     /// Fetches the index again if its frame lengths came from disk; says whether they were wrong.
@@ -301,16 +341,11 @@ impl MetaCore {
         u32::try_from(self.frames.read().frames()).unwrap_or(u32::MAX)
     }
 
-    fn file(&self, make: bool) -> io::Result<&File> {
+    fn file(&self) -> io::Result<&File> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = if make {
-            layout::make_directory(self.path.parent().unwrap_or(Path::new(".")))?;
-            layout::open_or_create(&self.path)?
-        } else {
-            layout::open_regular(&self.path, true)?.ok_or(io::ErrorKind::NotFound)?
-        };
+        let file = layout::open_regular(&self.path, true)?.ok_or(io::ErrorKind::NotFound)?;
         Ok(self.file.get_or_init(|| file))
     }
 }

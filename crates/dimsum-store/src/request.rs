@@ -231,10 +231,8 @@ fn land(
     let proof = feed.prove(unit, &bytes)?;
     add(&fetcher.counters.chunks_verified, 1);
     fetcher.proven(feed_index, unit, &bytes);
-    let kept = feed.keep(unit, &bytes, &proof);
-    let was_damaged = fetcher.land(feed_index, unit);
-    match kept {
-        Ok(()) if was_damaged => {
+    match feed.keep(unit, &bytes, &proof) {
+        Ok(()) if fetcher.is_repair(feed_index, unit) => {
             add(&fetcher.counters.repairs, 1);
             fetcher.event(|| Event::Repaired { image: fetcher.image, object: feed.object(unit) });
         }
@@ -244,6 +242,7 @@ fn land(
             fetcher.event(|| Event::WriteFailed { path, kind: error.kind() });
         }
     }
+    fetcher.land(feed_index, unit);
     Ok(())
 }
 

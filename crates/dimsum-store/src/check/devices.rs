@@ -34,6 +34,11 @@ impl Checker<'_> {
         else {
             return;
         };
+        if state.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            // Made when the disk was full.
+            self.note(Object::State, &state_path, Cause::Missing);
+            return;
+        }
         let header = usize::try_from(STATE_HEADER).map(|length| layout::read_at(&state, length, 0));
         if !header.is_ok_and(|header| header.is_ok_and(|header| header == state_header(id))) {
             self.damage(Object::State, &state_path, 0, Cause::Header);

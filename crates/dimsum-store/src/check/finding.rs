@@ -88,11 +88,11 @@ pub enum Cause {
     },
     /// A header says something else than where the file lies.
     Header,
-    /// The file is shorter than it must be.
-    Short {
-        /// Its length.
+    /// It states a false length.
+    Length {
+        /// What it says.
         is: u64,
-        /// The length it must have.
+        /// The length of what it speaks of.
         must: u64,
     },
     /// The record does not verify under the node key.
@@ -132,7 +132,7 @@ impl fmt::Display for Cause {
             }
             Self::Format { error } => write!(f, "{error}"),
             Self::Header => f.write_str("its header is that of another file"),
-            Self::Short { is, must } => write!(f, "{is} bytes instead of {must}"),
+            Self::Length { is, must } => write!(f, "says {is} bytes, but there are {must}"),
             Self::Authenticator => f.write_str("does not verify under the node key; the image is converted again"),
             Self::Unreadable { kind } => write!(f, "cannot be read: {kind}"),
             Self::Missing => f.write_str("not there; it is fetched when it is needed"),

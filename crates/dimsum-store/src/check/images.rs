@@ -66,6 +66,10 @@ impl Checker<'_> {
             Ok(None) => return self.note(Object::Meta, &path, Cause::Missing),
             Err(error) => return self.damage(Object::Meta, &path, 0, Cause::Unreadable { kind: error.kind() }),
         };
+        if let Some(is) = false_length(&file, groups.length()) {
+            let cause = Cause::Length { is: groups.length(), must: is };
+            return self.damage(Object::MetaIndex, &directory.join(INDEX_FILE), 0, cause);
+        }
         let mut maps_are_good = true;
         let (tail, maps) = maps_range(&file, &groups);
         for number in 0..groups.len() as u64 {
@@ -134,4 +138,12 @@ fn maps_range(file: &File, groups: &Groups) -> (Option<MetaFooter>, std::ops::Ra
     let footer = footer.ok().and_then(|footer| MetaFooter::parse(&footer, length).ok());
     let range = footer.map_or(0..0, |footer| footer.maps_range());
     (footer, range)
+}
+
+/// Returns the length of a meta whose own footer says that it is whole, if its index says another: the root does not prove the length
+/// of the last group by itself.
+fn false_length(file: &File, indexed: u64) -> Option<u64> {
+    let length = file.metadata().ok()?.len();
+    let footer = layout::read_at(file, META_FOOTER_BYTES, length.checked_sub(META_FOOTER_BYTES as u64)?).ok()?;
+    (length != indexed && MetaFooter::parse(&footer, length).is_ok()).then_some(length)
 }

@@ -20,6 +20,9 @@ use dimsum_store::{Extent, Image, Options, ReadError, Store};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+/// Bits of the bytes of images: half of them, so that they compress to about half.
+const COMPRESSIBLE: u64 = 0x0F0F_0F0F_0F0F_0F0F;
+
 /// A generator that is the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -36,11 +39,11 @@ impl Random {
         self.next() % end
     }
 
-    /// Bytes that compress to about half, and no two blocks alike.
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+    /// Bytes of which no two blocks are alike.
+    pub(crate) fn bytes(&mut self, length: usize, mask: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
-            bytes.extend_from_slice(&(self.next() & 0x0F0F_0F0F_0F0F_0F0F).to_le_bytes());
+            bytes.extend_from_slice(&(self.next() & mask).to_le_bytes());
         }
         bytes.truncate(length);
         bytes
@@ -64,13 +67,22 @@ pub(crate) struct TestImage {
 impl TestImage {
     /// An image whose devices have chunks of the given numbers of blocks.
     pub(crate) fn new(seed: u64, erofs_blocks: u32, devices: &[&[u32]]) -> Self {
+        Self::with_bits(COMPRESSIBLE, seed, erofs_blocks, devices)
+    }
+
+    /// The same with bytes that do not compress: frames of equal chunks have equal lengths, whatever is in them.
+    pub(crate) fn incompressible(seed: u64, erofs_blocks: u32, devices: &[&[u32]]) -> Self {
+        Self::with_bits(u64::MAX, seed, erofs_blocks, devices)
+    }
+
+    fn with_bits(mask: u64, seed: u64, erofs_blocks: u32, devices: &[&[u32]]) -> Self {
         let mut random = Random(seed);
         let mut blobs = HashMap::new();
         let (mut maps, mut packs, mut data) = (Vec::new(), Vec::new(), Vec::new());
         for chunks in devices {
             let (mut map, mut frames, mut pack) = (DeviceMap::default(), FrameMap::default(), Vec::new());
             for blocks in *chunks {
-                let bytes = random.bytes(*blocks as usize * BLOCK);
+                let bytes = random.bytes(*blocks as usize * BLOCK, mask);
                 map.push(*blocks, Blake3::of(&bytes)).unwrap();
                 frames.push(compress(&bytes, &mut pack)).unwrap();
                 data.extend_from_slice(&bytes);
@@ -92,7 +104,7 @@ impl TestImage {
         maps: Vec<(DeviceMap, FrameMap)>,
         data: Vec<u8>,
     ) -> Self {
-        let mut meta = random.bytes(erofs_blocks as usize * BLOCK);
+        let mut meta = random.bytes(erofs_blocks as usize * BLOCK, COMPRESSIBLE);
         meta.extend_from_slice(&MetaMaps::tail_bytes(erofs_blocks, &maps));
         let root = MetaRoot::new(*Blake3::of(&meta).as_bytes());
         let mut blob = Vec::new();
@@ -168,6 +180,7 @@ impl TestImage {
                 Err(error) => errors.push(error),
             }
         }
+        image.wait_idle();
         errors
     }
 }

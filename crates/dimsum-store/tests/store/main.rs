@@ -2,5 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
+mod check;
 mod common;
+mod damage;
+mod disk_full;
 mod gate;
+mod meta;
+mod open;
+mod records;
+mod sources;
