@@ -118,14 +118,45 @@ impl Gathering {
         Ok(())
     }
 
-    /// Fills `bytes` from `offset` on. The range is one that was appended as a whole.
+    /// Fills `bytes` from `offset` on, whether they are written already, or in part, or not at all.
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let Some(inside) = offset.checked_sub(self.file.len()) else {
-            return self.file.read(offset, bytes);
-        };
-        let start = usize::try_from(inside).unwrap_or(usize::MAX);
-        let held = self.buffer.get(start..).and_then(|rest| rest.get(..bytes.len()));
-        bytes.copy_from_slice(held.expect("only ranges that were appended are read"));
+        let written = self.file.len().saturating_sub(offset);
+        let written = usize::try_from(written).map_or(bytes.len(), |written| written.min(bytes.len()));
+        let (from_file, from_buffer) = bytes.split_at_mut(written);
+        if !from_file.is_empty() {
+            self.file.read(offset, from_file)?;
+        }
+        let start = usize::try_from(offset.saturating_sub(self.file.len())).unwrap_or(usize::MAX);
+        let held = self.buffer.get(start..).and_then(|rest| rest.get(..from_buffer.len()));
+        from_buffer.copy_from_slice(held.expect("only what was appended is read"));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_gathered_reads_back_wherever_it_is() {
+        let temporaries = Temporaries::new(std::env::temp_dir());
+        let mut gathering = Gathering::new(temporaries.create().unwrap());
+        let all: Vec<u8> = (0..700_000u32).map(|i| (i / 3) as u8).collect();
+        for piece in all.chunks(1_001) {
+            gathering.append(piece).unwrap();
+        }
+        let written = gathering.file.len() as usize;
+        assert!(written > 0 && written < all.len());
+        for range in
+            [0..10, 0..all.len(), written - 5..written + 5, written..written + 1, all.len() - 1..all.len(), 7..7]
+        {
+            let mut bytes = vec![0; range.len()];
+            gathering.read(range.start as u64, &mut bytes).unwrap();
+            assert!(bytes == all[range]);
+        }
+        let peak = temporaries.peak();
+        drop(gathering);
+        temporaries.create().unwrap().append(b"x").unwrap();
+        assert_eq!(temporaries.peak(), peak, "a file that is gone does not count");
     }
 }

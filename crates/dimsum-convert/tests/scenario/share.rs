@@ -1,6 +1,6 @@
 //! What is stored once, what is not stored at all, and what is not even listed.
 
-use crate::reader::read;
+use crate::reader::{Node, read};
 use crate::sources::{Case, Layer, noise, small_options};
 use crate::tar::{Packing, file, whiteout};
 
@@ -21,6 +21,27 @@ fn equal_content_is_stored_once_in_a_layer_and_across_layers() {
     assert_eq!((image.file("e"), image.file("f"), image.file("g")), (changed, noise(9_000, 3), big));
     let shared: Vec<_> = converted.layers.iter().map(|layer| layer.shared_bytes).collect();
     assert_eq!(shared, [3 * SLICE as u64 + 9_000, 5 * SLICE as u64 + 9_000]);
+}
+
+/// More than the tables of small files hold in memory.
+#[test]
+fn many_small_files_in_any_order_read_back() {
+    let content = |i: u64| noise(20 + i as usize % 900, i + 1);
+    let entries =
+        |order: &dyn Fn(u64) -> u64| (0..7_000).map(|i| file(&format!("{:05}", order(i)), content(order(i)))).collect();
+    let ascending: Vec<_> = entries(&|i| i);
+    let scattered: Vec<_> = entries(&|i| i * 3_001 % 7_000);
+    let images = [ascending, scattered].map(|entries| {
+        let case = Case::new(&[entries, vec![file("again", content(6_999)), file("first", content(0))]]);
+        let converted = case.convert(&small_options());
+        assert_eq!(converted.layers[1].shared_bytes, 20 + (20 + 6_999 % 900));
+        read(&case.target(), converted.manifest)
+    });
+    let tree = images[0].tree();
+    for i in 0..7_000 {
+        assert!(tree[&format!("{i:05}")] == Node::File(content(i)), "{i}");
+    }
+    assert_eq!(images[0].dimsum.packs, images[1].dimsum.packs);
 }
 
 #[test]
