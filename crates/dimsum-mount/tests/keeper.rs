@@ -97,9 +97,8 @@ fn serve(role: &str, inherited: &Inherited) {
 
 /// A minimal INIT reply of protocol 7.31.
 fn init_reply() -> Vec<u8> {
-    let mut bytes = vec![0; InitReply::LENGTH];
-    bytes[0] = 7;
-    bytes[4] = 31;
+    let mut bytes = vec![7, 0, 0, 0, 31];
+    bytes.resize(InitReply::LENGTH, 0);
     bytes
 }
 

@@ -25,13 +25,13 @@ pub enum Error {
     #[error("{source}{}", skipped_origins(skipped))]
     Store {
         /// What the store says.
-        source: StoreError,
+        source: Box<StoreError>,
         /// Origins that could not be opened, and why.
         skipped: Vec<String>,
     },
     /// The image's meta is no file system.
     #[error(transparent)]
-    Tree(#[from] NoTree),
+    Tree(Box<NoTree>),
     /// The server ends; nothing more is mounted.
     #[error("the server of this store is being shut down")]
     Closing,

@@ -205,8 +205,10 @@ pub(crate) fn receive_message<T: DeserializeOwned>(
     let mut fd = None;
     let head = receive_exact(&socket, HEAD, &mut fd)?;
     let length = head.first_chunk::<HEAD>().map_or(0, |head| u32::from_le_bytes(*head));
-    let length = usize::try_from(length).ok().filter(|&length| length <= limit);
-    let length = length.ok_or(Error::TooLarge { length: length.unwrap_or(usize::MAX), limit })?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > limit {
+        return Err(Error::TooLarge { length, limit });
+    }
     let body = receive_exact(&socket, length, &mut fd)?;
     let message = serde_json::from_slice(&body).map_err(|source| Error::Message { source })?;
     Ok((message, fd))

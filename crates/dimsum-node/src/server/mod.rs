@@ -108,8 +108,8 @@ impl Server {
         drop_all_capabilities().map_err(Error::system("give up capabilities"))?;
         let mut options = config.store_options;
         options.events.get_or_insert_with(|| Arc::new(LogEvents { log: Arc::clone(&log) }));
-        let store =
-            Store::open(&config.store, options).map_err(|source| Error::Store { source, skipped: Vec::new() })?;
+        let store = Store::open(&config.store, options)
+            .map_err(|source| Error::Store { source: Box::new(source), skipped: Vec::new() })?;
         Ok(Arc::new(Self {
             store,
             store_path: config.store,

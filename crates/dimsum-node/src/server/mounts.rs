@@ -139,13 +139,14 @@ impl Server {
         for reason in &skipped {
             self.hub.log.line(format_args!("origin of {} is not usable: {reason}", request.image));
         }
-        self.store.image(request.image, origins).map_err(|source| Error::Store { source, skipped })
+        self.store.image(request.image, origins).map_err(|source| Error::Store { source: Box::new(source), skipped })
     }
 
     /// Makes the driver of an image.
     pub(super) fn driver(&self, id: u64, image: Arc<Image>) -> Result<Arc<FuseDriver>, Error> {
         let observer = MountObserver { hub: Arc::clone(&self.hub), id };
-        Ok(Arc::new(FuseDriver::new(image, Box::new(observer))?))
+        let driver = FuseDriver::new(image, Box::new(observer)).map_err(|error| Error::Tree(Box::new(error)))?;
+        Ok(Arc::new(driver))
     }
 
     fn serve(&self, id: u64, fd: OwnedFd, request: &MountRequest, image: Arc<Image>) -> Result<(), Error> {

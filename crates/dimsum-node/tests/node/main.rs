@@ -1,6 +1,11 @@
 //! Images through the whole of keeper, server and client. Keeper and server of these tests are this program again.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of any test function")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside of any test function"
+)]
 
 mod hung;
 mod life;
