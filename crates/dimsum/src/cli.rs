@@ -42,12 +42,13 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 integrity: bytes do not match th
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// The node's store [default: /var/lib/dimsum, or $XDG_DATA_HOME/dimsum when not root]
-    #[arg(long, global = true, value_name = "DIR", env = "DIMSUM_STORE", hide_env_values = true)]
+    /// The node's store [env: DIMSUM_STORE] [default: /var/lib/dimsum, or $XDG_DATA_HOME/dimsum when not root]
+    // Not clap's `env`: `check` must tell a store that was named from one that is set in the environment.
+    #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
-    /// The key that authenticates records of local conversions, made at first use [default: /etc/dimsum/node.key, or
-    /// $XDG_CONFIG_HOME/dimsum/node.key when not root]
-    #[arg(long, global = true, value_name = "FILE", env = "DIMSUM_NODE_KEY", hide_env_values = true)]
+    /// The key that authenticates records of local conversions, made at first use [env: DIMSUM_NODE_KEY] [default:
+    /// /etc/dimsum/node.key, or $XDG_CONFIG_HOME/dimsum/node.key when not root]
+    #[arg(long, global = true, value_name = "FILE")]
     pub node_key: Option<PathBuf>,
     /// How results and errors are written
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]

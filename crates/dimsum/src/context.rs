@@ -9,6 +9,9 @@ use crate::output::Output;
 use crate::progress::{Progress, note};
 use crate::signals::Interrupts;
 
+/// What `check --store` gives in the place of a directory: the store that it would be without.
+pub const DEFAULT_STORE: &str = "-";
+
 /// The surroundings of a command.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -35,13 +38,14 @@ impl Context {
     /// If neither options nor environment say where the store is.
     pub fn new(common: &Common) -> Result<Self, Error> {
         let root = rustix::process::geteuid().is_root();
-        let store = match &common.store {
-            Some(store) => store.clone(),
+        let named = common.store.clone().filter(|store| store.as_os_str() != DEFAULT_STORE);
+        let store = match named.or_else(|| set("DIMSUM_STORE")) {
+            Some(store) => store,
             None if root => PathBuf::from("/var/lib/dimsum"),
             None => home("XDG_DATA_HOME", ".local/share")?.join("dimsum"),
         };
-        let node_key = match &common.node_key {
-            Some(key) => key.clone(),
+        let node_key = match common.node_key.clone().or_else(|| set("DIMSUM_NODE_KEY")) {
+            Some(key) => key,
             None if root => PathBuf::from("/etc/dimsum/node.key"),
             None => home("XDG_CONFIG_HOME", ".config")?.join("dimsum/node.key"),
         };
@@ -79,10 +83,15 @@ impl Context {
     }
 }
 
+/// Returns a variable that is set and not empty.
+fn set(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Returns a directory of the XDG base directory specification; a relative one counts as unset.
 fn home(variable: &'static str, below_home: &str) -> Result<PathBuf, Error> {
-    let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    set(variable).or_else(|| set("HOME").map(|home| home.join(below_home))).ok_or_else(|| Error::Usage {
+    let absolute = |name| set(name).filter(|path| path.is_absolute());
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home))).ok_or_else(|| Error::Usage {
         object: variable.to_owned(),
         reason: "neither it nor HOME names a directory".to_owned(),
         hint: "give --store and --node-key",

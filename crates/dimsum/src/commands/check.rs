@@ -1,6 +1,7 @@
 //! `dimsum check`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 use dimsum_format::Digest;
@@ -12,7 +13,7 @@ use crate::check::against::against;
 use crate::check::compare::Comparison;
 use crate::check::layout::{Checked, LayoutCheck};
 use crate::check::{Finding, Findings};
-use crate::context::Context;
+use crate::context::{Context, DEFAULT_STORE};
 use crate::error::Error;
 use crate::image::{self, Resolved, open_store, parse, resolve};
 use crate::output::Report;
@@ -32,9 +33,12 @@ pub struct Check {
     /// Also decode every chunk of every pack and prove it
     #[arg(long)]
     data: bool,
-    /// Prove this node's copies instead: every file of the store
-    #[arg(long, conflicts_with_all = ["against", "data"])]
-    store: bool,
+    /// Prove this node's copies instead: every file of the store, or of the store in DIR
+    // Takes the place of the option that all commands share: a check of the layout uses no store, so naming one can only
+    // mean this.
+    #[arg(long, conflicts_with_all = ["against", "data"], num_args = 0..=1, require_equals = true)]
+    #[arg(value_name = "DIR", default_missing_value = DEFAULT_STORE)]
+    store: Option<PathBuf>,
     /// Differences to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     list: usize,
@@ -46,7 +50,7 @@ impl Check {
     /// # Errors
     /// If anything is wrong, or the check cannot be made.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let result = if self.store { self.check_store(context)? } else { self.check_layout(context)? };
+        let result = if self.store.is_some() { self.check_store(context)? } else { self.check_layout(context)? };
         context.output.write(&result)?;
         result.verdict()
     }
