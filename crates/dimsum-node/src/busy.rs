@@ -17,6 +17,9 @@ const MAX_PROCESSES: usize = 1 << 22;
 const MAX_PER_PROCESS: usize = 1 << 16;
 /// Holders that are named; more do not help.
 const MAX_HOLDERS: usize = 16;
+/// How often a mount is tried whose holder is gone when it is looked for: a process between `fork` and `exec`, or one
+/// that was just ending.
+const MAX_TRIES: u32 = 16;
 /// Longest line of `/proc/PID/maps` that is looked at: numbers and a path.
 const MAX_LINE: u64 = 8 << 10;
 
@@ -88,12 +91,17 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), Error> {
         Some(mount) if !mount.is_ours() => return Err(refuse("what is mounted here is not a Dimsum image")),
         Some(_) => {}
     }
-    match detach(&place, lazy) {
-        Err(dimsum_fuse::Error::Mount { source: Errno::BUSY, .. }) => {
-            Err(Error::Busy { holders: holders(&place), path: target.to_owned() })
+    for _ in 0..MAX_TRIES {
+        match detach(&place, lazy) {
+            Err(dimsum_fuse::Error::Mount { source: Errno::BUSY, .. }) => {}
+            result => return Ok(result?),
         }
-        result => Ok(result?),
+        let holders = holders(&place);
+        if !holders.is_empty() {
+            return Err(Error::Busy { holders, path: target.to_owned() });
+        }
     }
+    Err(Error::Busy { holders: Vec::new(), path: target.to_owned() })
 }
 
 /// Looks for what keeps the mount on `place` busy.

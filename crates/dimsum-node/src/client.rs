@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dimsum_mount::keeper::{Program, READY, READY_FLAG, connect_to};
 use dimsum_mount::log::{Log, last_lines};
+use dimsum_mount::passing::receive;
 use dimsum_sys::child::ChildSetup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
@@ -145,7 +146,11 @@ impl Client {
             let sent = send_message(socket.as_fd(), request, None);
             match sent.and_then(|()| receive_message(&socket, MAX_RESPONSE)) {
                 Ok((Response::Failed(failure), _)) => return Err(failure.into()),
-                Ok(answer) => return Ok(Some(answer)),
+                Ok(answer) => {
+                    // The server closes the connection behind its own descriptor of a mount, which would keep it busy.
+                    drop(receive(&socket, &mut [0; 1]).map_err(io::Error::from));
+                    return Ok(Some(answer));
+                }
                 // The server ended with our request: the next one answers it.
                 Err(Error::Connection { source: Errno::CONNRESET | Errno::PIPE, .. }) if attempt < MAX_ATTEMPTS => {}
                 Err(error) => return Err(error),

@@ -140,7 +140,10 @@ impl Sessions {
         if told.is_err() {
             self.held.remove(&id);
         }
-        told
+        told?;
+        // A descriptor of the mount keeps it busy. Whoever got ours must be able to rely on having the only one.
+        drop(made);
+        reply(socket, &Packet::new(Kind::End, id), &[])
     }
 }
 

@@ -103,7 +103,11 @@ impl Link {
         self.send(&packet)?;
         let (answer, fds) = self.receive()?;
         match (answer.kind, <[OwnedFd; 2]>::try_from(fds)) {
-            (Kind::Opened, Ok([session, mount])) => Ok(Opened { id: answer.id, session, mount }),
+            (Kind::Opened, Ok([session, mount])) => match self.receive()? {
+                // From here on the keeper has no descriptor of the mount.
+                (Packet { kind: Kind::End, .. }, _) => Ok(Opened { id: answer.id, session, mount }),
+                _ => Err(Error::Message { reason: "no end of an answer" }),
+            },
             (Kind::Failed, _) => Err(Error::Refused { reason: String::from_utf8_lossy(&answer.rest).into_owned() }),
             _ => Err(Error::Message { reason: "no answer to a request for a mount" }),
         }

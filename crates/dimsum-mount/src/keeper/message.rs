@@ -30,13 +30,13 @@ pub(super) enum Kind {
     List,
     /// Server: requests of clients are answered from now on.
     Ready,
-    /// Keeper: with the session's and the mount's descriptor.
+    /// Keeper: with the session's and the mount's descriptor; then `End`, when it has closed its own of the mount.
     Opened,
     /// Keeper: it could not be made (rest: why).
     Failed,
     /// Keeper: with the session's descriptor (first: INIT reply or nothing; rest: record).
     Held,
-    /// Keeper: that was all.
+    /// Keeper: the answer is complete.
     End,
 }
 

@@ -61,6 +61,7 @@ fn serve(server: &Arc<Server>, socket: &OwnedFd) {
     let request = receive_message::<Request>(socket, MAX_REQUEST);
     let answer = request.and_then(|(request, _)| answer(server, request));
     let sent = match answer {
+        // Our descriptor of a mount is closed here, before the connection: the client waits for that.
         Ok((response, fd)) => send_message(socket.as_fd(), &response, fd.as_ref().map(AsFd::as_fd)),
         Err(error) => {
             server.hub.log.line(with_causes(&error));
