@@ -48,7 +48,7 @@ pub enum StoreError {
         /// The image's manifest.
         image: Digest,
         /// Why.
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// Bytes that are proven and still do not have the form of an image.
     #[error("image {image}: {source}")]

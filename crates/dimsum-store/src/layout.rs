@@ -136,10 +136,15 @@ pub(crate) fn read_at(file: &File, length: usize, offset: u64) -> io::Result<Vec
 
 /// Puts a whole file in place.
 pub(crate) fn put_file(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = directory_of(path);
     let mut temporary = Temporary::create(parent)?;
     temporary.file.write_all(bytes)?;
     temporary.place(path, durable)
+}
+
+/// The directory that holds a file.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new("."))
 }
 
 /// Makes the names in a directory durable.
@@ -174,7 +179,7 @@ impl Temporary {
 
     /// Makes the file visible as `path`, in a directory that is made if needed; replaces what has that name.
     pub(crate) fn place(mut self, path: &Path, durable: bool) -> io::Result<()> {
-        let parent = path.parent().unwrap_or(Path::new("."));
+        let parent = directory_of(path);
         make_directory(parent)?;
         if durable {
             self.file.sync_all()?;
@@ -186,7 +191,7 @@ impl Temporary {
         if durable {
             sync_directory(parent)?;
             // The directory itself may be new.
-            sync_directory(parent.parent().unwrap_or(Path::new(".")))?;
+            sync_directory(directory_of(parent))?;
         }
         Ok(())
     }
@@ -198,7 +203,7 @@ impl Temporary {
             fs::hard_link(temporary, path)?;
         }
         // Dropping removes the temporary name.
-        sync_directory(path.parent().unwrap_or(Path::new(".")))
+        sync_directory(directory_of(path))
     }
 }
 

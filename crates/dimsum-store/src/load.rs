@@ -116,12 +116,10 @@ impl Loader<'_> {
             self.damaged(object);
         }
         let fetch = index::fetch(self.sources.clone(), self.inner.deadline, blob, root);
-        let fetched =
-            self.inner.wait(fetch).ok_or(StoreError::Meta { image: self.image, source: ReadError::Closed })?;
-        let (index, bytes) = fetched.map_err(|failures| {
-            let source = ReadError::Unavailable { object, failures: failures.into() };
-            StoreError::Meta { image: self.image, source }
-        })?;
+        let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
+        let fetched = self.inner.wait(fetch).ok_or_else(|| failed(ReadError::Closed))?;
+        let (index, bytes) =
+            fetched.map_err(|failures| failed(ReadError::Unavailable { object, failures: failures.into() }))?;
         let core = Arc::new(MetaCore::new(directory, root, blob, index, false));
         let maps = self.maps(&core)?;
         self.keep(&path, &bytes, damaged.then_some(object));
@@ -131,7 +129,7 @@ impl Loader<'_> {
     /// Reads the maps at the end of the meta.
     fn maps(&self, core: &Arc<MetaCore>) -> Result<MetaMaps, StoreError> {
         let format = |source| StoreError::Format { image: self.image, source };
-        let failed = |source| StoreError::Meta { image: self.image, source };
+        let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let meta = Meta::new(Arc::clone(core), self.fetcher(vec![Feed::Meta(Arc::clone(core))]));
         let length = meta.length();
         match core.length_on_disk() {

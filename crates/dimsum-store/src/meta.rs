@@ -256,7 +256,7 @@ impl MetaCore {
     pub(crate) fn begin(&self) -> Result<Temporary, WriteFailure> {
         let failed = |error| (self.path.clone(), error);
         let begin = || {
-            let temporary = Temporary::create(self.path.parent().unwrap_or(Path::new(".")))?;
+            let temporary = Temporary::create(layout::directory_of(&self.path))?;
             let length = self.groups.length();
             match rustix::fs::fallocate(&temporary.file, FallocateFlags::empty(), 0, length) {
                 // Not every file system can reserve; then a full disk shows while writing.

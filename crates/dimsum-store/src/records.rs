@@ -97,7 +97,7 @@ fn make_key(path: &Path) -> io::Result<()> {
         // The kernel gives up to 256 bytes at once.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let mut temporary = Temporary::create(path.parent().unwrap_or(Path::new(".")))?;
+    let mut temporary = Temporary::create(layout::directory_of(path))?;
     temporary.file.write_all(&key)?;
     temporary.place_new(path)
 }

@@ -13,6 +13,7 @@ use crate::common::{TestImage, open, read};
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
+    #[expect(clippy::print_stdout, reason = "says why a test was skipped")]
     fn mount(kib: u32) -> Option<Self> {
         let disk = Self(tempfile::tempdir().unwrap());
         let size = format!("size={kib}k");

@@ -120,8 +120,9 @@ fn neighbouring_misses_of_one_read_go_in_one_request() {
     let opened = open(directory.path()).image(image.manifest, vec![source.clone()]).unwrap();
     let range = image.chunk(0, 1).start..image.chunk(0, 4).end;
     assert_eq!(read(&opened, &range).unwrap(), image.expect(&range));
-    let frames = &image.maps[0].1;
-    assert_eq!(source.asked(image.packs[0]), [frames.frame(1).unwrap().start..frames.frame(4).unwrap().end]);
+    let (first, last) = (image.maps[0].1.frame(1).unwrap(), image.maps[0].1.frame(4).unwrap());
+    let asked = source.asked(image.packs[0]);
+    assert!(asked.len() == 1 && asked[0] == (first.start..last.end), "{asked:?}");
 }
 
 #[test]
