@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(digest_error().kind().status(), 3);
         let missing = Error::io("open", Path::new("/x"), io::ErrorKind::NotFound.into());
         assert_eq!((missing.kind(), missing.kind().status()), (Kind::NotFound, 1));
-        let usage = Error::Run { object: "i".into(), source: RunError::NoCommand };
+        let usage = Error::Run { object: "i".into(), source: Box::new(RunError::NoCommand) };
         assert_eq!(usage.kind().status(), 2);
     }
 
@@ -473,8 +473,10 @@ mod tests {
     #[test]
     fn a_cause_is_said_once() {
         let source = FormatError::NotDimsum { reason: "r" };
-        let error =
-            Error::Source { object: String::new(), source: SourceError::Format { source_name: "s".into(), source } };
+        let error = Error::Source {
+            object: String::new(),
+            source: Box::new(SourceError::Format { source_name: "s".into(), source }),
+        };
         assert_eq!(causes(&error), ["s: not a Dimsum image: r"]);
     }
 }

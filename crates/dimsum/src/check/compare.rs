@@ -256,7 +256,9 @@ mod tests {
             ("xattrs", Metadata { xattrs: &xattr, ..META }),
         ];
         let with = |kind: Kind<'_>, metadata: &Metadata<'_>| {
-            tree(|builder| drop(builder.insert(TreeBuilder::ROOT, b"f", kind, metadata).unwrap()))
+            tree(|builder| {
+                builder.insert(TreeBuilder::ROOT, b"f", kind, metadata).unwrap();
+            })
         };
         let plain = with(file(3), &META);
         for (what, metadata) in changes {

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
@@ -36,10 +37,20 @@ pub fn leave_mount_namespace() -> Result<(), RunError> {
 /// # Errors
 /// What the kernel says.
 pub fn mount_overlay(run: &RunDir) -> Result<(), RunError> {
+    like_root_of(&run.image(), &run.upper())?;
     let (image, upper, work) = (directory(&run.image())?, directory(&run.upper())?, directory(&run.work())?);
     let rootfs = run.rootfs();
     let mounted = overlay(&image, &upper, &work, &rootfs);
     mounted.map_err(|source| RunError::Mount { what: "the container's file system", path: rootfs, source })
+}
+
+/// Gives the upper directory owner and mode of the image's root: they are what the overlay's root has.
+fn like_root_of(image: &Path, upper: &Path) -> Result<(), RunError> {
+    let root = std::fs::metadata(image).map_err(|source| RunError::io("look at", image, source))?;
+    let set = chown(upper, Some(root.uid()), Some(root.gid()))
+        // After the owner: a change of the owner clears setuid and setgid.
+        .and_then(|()| std::fs::set_permissions(upper, root.permissions()));
+    set.map_err(|source| RunError::io("prepare", upper, source))
 }
 
 fn overlay(image: &OwnedFd, upper: &OwnedFd, work: &OwnedFd, target: &Path) -> io::Result<()> {

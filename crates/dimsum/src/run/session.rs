@@ -219,7 +219,7 @@ mod tests {
     fn a_command_that_cannot_start_has_a_shells_status() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("log");
-        let mut status = |line: &str| {
+        let status = |line: &str| {
             fs::write(&file, line).unwrap();
             start_failure(&file)
         };

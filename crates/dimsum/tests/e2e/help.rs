@@ -1,6 +1,6 @@
 //! The help of every command, against `help.txt`: a change of the command line is seen in review.
 //!
-//! `DIMSUM_BLESS=1 cargo test -p dimsum --test help` writes the file anew.
+//! `DIMSUM_BLESS=1 cargo test -p dimsum --test e2e` writes the file anew.
 
 use clap::CommandFactory as _;
 use dimsum::cli::Cli;
@@ -27,7 +27,7 @@ fn help() -> String {
 
 #[test]
 fn the_help_is_as_reviewed() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/help.txt");
     let now = help();
     if std::env::var_os("DIMSUM_BLESS").is_some() {
         std::fs::write(file, &now).unwrap();

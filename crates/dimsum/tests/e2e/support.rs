@@ -1,7 +1,5 @@
 //! A small ordinary image, made here, and the built program with places of its own.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of it")]
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,30 +10,30 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The tag of images made here.
-pub const TAG: &str = "test";
+pub(crate) const TAG: &str = "test";
 
 /// A layer as an uncompressed tar.
 #[derive(Default)]
-pub struct Layer(Vec<u8>);
+pub(crate) struct Layer(Vec<u8>);
 
 impl Layer {
-    pub fn dir(self, path: &str, mode: u32) -> Self {
+    pub(crate) fn dir(self, path: &str, mode: u32) -> Self {
         self.entry(path, b'5', mode, "", b"")
     }
 
-    pub fn file(self, path: &str, mode: u32, bytes: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, mode: u32, bytes: &[u8]) -> Self {
         self.entry(path, b'0', mode, "", bytes)
     }
 
-    pub fn symlink(self, path: &str, target: &str) -> Self {
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
         self.entry(path, b'2', 0o777, target, b"")
     }
 
-    pub fn link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.entry(path, b'1', 0o644, target, b"")
     }
 
-    pub fn fifo(self, path: &str) -> Self {
+    pub(crate) fn fifo(self, path: &str) -> Self {
         self.entry(path, b'6', 0o644, "", b"")
     }
 
@@ -60,14 +58,14 @@ impl Layer {
         self
     }
 
-    pub fn tar(mut self) -> Vec<u8> {
+    pub(crate) fn tar(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
 }
 
 /// Writes an OCI layout with one image and returns the digest of its manifest.
-pub fn write_layout(dir: &Path, layers: Vec<Layer>, process: Value) -> Digest {
+pub(crate) fn write_layout(dir: &Path, layers: Vec<Layer>, process: Value) -> Digest {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {
@@ -94,42 +92,42 @@ pub fn write_layout(dir: &Path, layers: Vec<Layer>, process: Value) -> Digest {
 }
 
 /// A scratch directory with a store, a node key and what a test puts there.
-pub struct Scratch {
+pub(crate) struct Scratch {
     dir: TempDir,
 }
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Not /tmp: overlayfs cannot write to every file system that is found there.
         Self { dir: tempfile::Builder::new().prefix("dimsum-test-").tempdir_in("/var/tmp").unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.path("store")
     }
 
-    pub fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("oci:{}:{TAG}", self.path(name).display())
     }
 
     /// The built program, called as a user would.
-    pub fn dimsum<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    pub(crate) fn dimsum<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dimsum"));
         command.args(arguments).env("DIMSUM_STORE", self.store()).env("DIMSUM_NODE_KEY", self.path("node.key"));
         command.stdin(Stdio::null());
         command
     }
 
-    pub fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+    pub(crate) fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
         self.dimsum(arguments).output().unwrap()
     }
 
     /// Runs a command that must succeed and returns its standard output.
-    pub fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
         let output = self.output(arguments);
         assert!(output.status.success(), "{:?}\n{}", output.status, both(&output));
         String::from_utf8(output.stdout).unwrap()
@@ -137,12 +135,12 @@ impl Scratch {
 }
 
 /// Both streams of a finished command, for messages.
-pub fn both(output: &Output) -> String {
+pub(crate) fn both(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Whether tests that need root can run; says why not, and fails where they must.
-pub fn privileged() -> bool {
+pub(crate) fn privileged() -> bool {
     let missing = if !rustix::process::geteuid().is_root() {
         "root"
     } else if !Path::new("/dev/fuse").exists() {
@@ -163,7 +161,7 @@ pub fn privileged() -> bool {
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A root file system that can run a shell.
-pub fn busybox() -> Layer {
+pub(crate) fn busybox() -> Layer {
     let program = fs::read(BUSYBOX).unwrap();
     let mut layer = Layer::default().dir("bin", 0o755).file("bin/busybox", 0o755, &program);
     for applet in ["sh", "cat", "id", "ls", "sleep", "touch", "env", "pwd", "true", "kill", "dd", "wc"] {

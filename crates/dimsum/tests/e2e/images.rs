@@ -1,12 +1,10 @@
 //! convert, inspect, ls, cat and check with the real program, unprivileged.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support::{Layer, Scratch, both, write_layout};
 use serde_json::{Value, json};
-use support::{Layer, Scratch, both, write_layout};
 
 /// Two layers: the second deletes a file, replaces one and links to another.
 fn two_layers() -> Vec<Layer> {

@@ -1,0 +1,16 @@
+//! The whole program, called as a user would.
+//!
+//! Tests named `privileged_` need root, FUSE, runc and a static busybox; without them they say so and pass, but fail
+//! where the environment has CI=true.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod help;
+mod images;
+mod run;
+mod support;
