@@ -19,6 +19,8 @@
 //! thread that completes it. Bytes that cannot be had are `EIO`, never zeros and never short.
 
 mod gate;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::borrow::Cow;
@@ -70,7 +72,7 @@ pub struct FuseDriver {
 
 struct Core {
     image: Arc<Image>,
-    tree: Tree,
+    tree: Tree<MetaGate>,
     observer: Box<dyn Observer>,
     reads: AtomicU64,
     bytes_read: AtomicU64,

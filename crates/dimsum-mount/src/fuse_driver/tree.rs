@@ -5,14 +5,12 @@
 
 use std::borrow::Cow;
 
-use dimsum_erofs::{Image as Erofs, Inode};
+use dimsum_erofs::{Image as Erofs, Inode, MetaRead};
 use dimsum_fuse::{
     Attr, DirBuffer, DirEntry, DirPlusBuffer, Entry, Errno, FOREVER, ROOT_NODE, StatFs, Timestamp, Whence,
     encode_device,
 };
 use dimsum_store::{Extent, MetaError};
-
-use super::gate::MetaGate;
 
 /// Pieces of a sparse file that are counted for `st_blocks`; what lies behind them counts as data. One step reads 512
 /// bytes at most, so this bounds a GETATTR to 2 MiB of block map; an ordinary sparse file has a handful.
@@ -115,15 +113,15 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// The file tree of an image.
 #[derive(Debug)]
-pub(super) struct Tree {
-    erofs: Erofs<MetaGate>,
+pub(super) struct Tree<M> {
+    pub(super) erofs: Erofs<M>,
     /// Where file data starts in the flat image.
     data_start: u64,
 }
 
-impl Tree {
+impl<M: MetaRead<Error = MetaError>> Tree<M> {
     /// `data_start` is the length of the meta.
-    pub(super) fn new(erofs: Erofs<MetaGate>, data_start: u64) -> Self {
+    pub(super) fn new(erofs: Erofs<M>, data_start: u64) -> Self {
         Self { erofs, data_start }
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,8 @@ use tempfile::TempDir;
 pub(crate) const HANG: &str = "hang";
 /// How long the store of these tests waits for a source.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// How long a process may take to end before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test, or the end of a process, may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn can_mount() -> bool {
     let can = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
@@ -80,6 +81,7 @@ fn after(flag: &str) -> Option<String> {
 pub(crate) struct Node {
     pub(crate) directory: TempDir,
     pub(crate) client: Client,
+    _watchdog: Sender<()>,
 }
 
 /// A converted image.
@@ -95,7 +97,7 @@ impl Node {
         let store = directory.path().join("store");
         fs::create_dir(&store).unwrap();
         let client = Client::new(&store, this_test("keeper_process", &store)).unwrap();
-        Self { directory, client }
+        Self { directory, client, _watchdog: watchdog() }
     }
 
     /// Makes an image of what `fill` puts into a directory.
@@ -139,6 +141,19 @@ impl Node {
             std::thread::yield_now();
         }
     }
+}
+
+/// Ends this process if the sender is not dropped in time: a reader of a mount that is not served cannot be
+/// interrupted in any other way.
+fn watchdog() -> Sender<()> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            println!("a test did not end within {PATIENCE:?}");
+            std::process::abort();
+        }
+    });
+    sender
 }
 
 pub(crate) fn request(image: &TestImage) -> MountRequest {
