@@ -42,6 +42,8 @@ pub(super) fn adopt_held(server: &Arc<Server>) -> Result<(), Error> {
                     let id = session.id;
                     if let Err(error) = adopt(server, session) {
                         server.hub.log.line(format_args!("mount {id} cannot be taken over: {}", with_causes(&error)));
+                        // Held on to, it would let its readers wait for ever; let go, they get an error.
+                        drop(server.hub.link.closed(id));
                     }
                 }
             });
