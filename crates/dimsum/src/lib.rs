@@ -26,8 +26,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Format};
 use crate::context::Context;
+use crate::error::Error;
 
 /// Runs the program with its arguments.
 #[must_use]
@@ -36,6 +37,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with status 0, usage errors to standard error with status 2.
+            if error.use_stderr() && wants_json() {
+                return Error::Grammar { text: error.to_string() }.render(Format::Json);
+            }
             let _unread = error.print();
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
@@ -43,4 +47,11 @@ pub fn main() -> ExitCode {
     let format = cli.common.format;
     let done = Context::new(&cli.common).and_then(|context| cli.command.run(&context));
     done.unwrap_or_else(|error| error.render(format))
+}
+
+/// Whether the arguments ask for JSON, though they make no sense as a whole.
+fn wants_json() -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let split = arguments.windows(2).any(|pair| matches!(pair, [name, value] if name == "--format" && value == "json"));
+    split || arguments.iter().any(|argument| argument == "--format=json")
 }

@@ -129,7 +129,9 @@ fn kernel_has(file_system: &str) -> bool {
     listed.lines().any(|line| line.split_ascii_whitespace().last() == Some(file_system))
 }
 
-fn may_mount() -> bool {
+/// Whether this process may mount.
+#[must_use]
+pub fn may_mount() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());

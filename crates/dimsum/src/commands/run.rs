@@ -100,7 +100,7 @@ impl Run {
         session.check().map_err(failed)?;
         let report = session.run(&client(&context)?, &clock)?;
         if let Some(line) = report.integrity() {
-            note(&line);
+            note(&format!("integrity: {line}"));
         }
         self.write(&context, &report)?;
         Ok(ExitCode::from(report.exit_status))

@@ -125,7 +125,7 @@ impl RunReport {
         let Self { damage, repairs, source_failures, errors, .. } = self;
         (damage + source_failures + errors > 0).then(|| {
             format!(
-                "integrity: {damage} damaged places in the store, {repairs} repaired; {source_failures} wrong answers of sources; \
+                "{damage} damaged places in the store, {repairs} repaired; {source_failures} wrong answers of sources; \
                  {errors} reads failed. No wrong byte was given to a reader."
             )
         })

@@ -13,6 +13,7 @@ use super::process::{Overrides, command_line, environment, stop_signal, working_
 use super::report::{Clock, EXEC_TIME, RUNTIME_LOG, RunReport};
 use super::spec::Spec;
 use super::{RunError, identity, rootfs};
+use crate::commands::info::may_mount;
 use crate::commands::mount::mount;
 use crate::error::Error;
 use crate::image::Located;
@@ -59,6 +60,9 @@ impl Session<'_> {
     /// If it cannot be started.
     pub fn run(&self, client: &Client, clock: &Clock) -> Result<RunReport, Error> {
         let failed = |source| Error::Run { object: self.located.name(), source: Box::new(source) };
+        if !may_mount() {
+            return Err(failed(RunError::Privileges { source: std::io::ErrorKind::PermissionDenied.into() }));
+        }
         // A server that has to be started first must not live in our mount namespace: it would keep it.
         client.connect_or_start().map_err(|source| self.node_error(source))?;
         rootfs::leave_mount_namespace().map_err(failed)?;
@@ -70,13 +74,33 @@ impl Session<'_> {
     }
 
     fn run_in(&self, run: &RunDir, client: &Client, clock: &Clock) -> Result<RunReport, Error> {
-        let failed = |source| Error::Run { object: self.located.name(), source: Box::new(source) };
         let mut report = self.report(clock);
         let (handle, id) = mount(client, self.located, &run.image())?;
         handle.attach(&run.image()).map_err(|source| self.node_error(source))?;
         drop(handle);
         report.seconds_to_mount = clock.seconds();
         report.image_bytes = image_bytes(&run.image());
+        let done = self.contain(run);
+        report.seconds_to_exit = clock.seconds();
+        report.seconds_to_exec = clock.noted(&run.file(EXEC_TIME));
+        if let Ok(Some(info)) = client.mount_info(id) {
+            report.count(&info.stats);
+        }
+        match (done, report.integrity()) {
+            (Ok(status), _) => {
+                report.exit_status = status;
+                Ok(report)
+            }
+            (Err(source), Some(figures)) => {
+                Err(Error::Unproven { object: self.located.name(), figures, source: Box::new(source) })
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Starts the container and returns the command's exit status.
+    fn contain(&self, run: &RunDir) -> Result<u8, Error> {
+        let failed = |source| Error::Run { object: self.located.name(), source: Box::new(source) };
         self.bundle(run).map_err(failed)?;
         rootfs::mount_overlay(run).map_err(failed)?;
         self.interrupts.check()?;
@@ -85,19 +109,9 @@ impl Session<'_> {
             stop: stop_signal(&self.config),
             terminal: self.overrides.terminal,
         };
-        let status = forwarder.run(run).map_err(failed)?;
-        report.seconds_to_exit = clock.seconds();
-        report.exit_status = exit_code(status);
-        report.seconds_to_exec = clock.noted(&run.file(EXEC_TIME));
-        if report.exit_status != 0
-            && let Some(status) = start_failure(&run.file(RUNTIME_LOG))
-        {
-            report.exit_status = status;
-        }
-        if let Ok(Some(info)) = client.mount_info(id) {
-            report.count(&info.stats);
-        }
-        Ok(report)
+        let status = exit_code(forwarder.run(run).map_err(failed)?);
+        let not_started = (status != 0).then(|| start_failure(&run.file(RUNTIME_LOG))).flatten();
+        Ok(not_started.unwrap_or(status))
     }
 
     fn node_error(&self, source: dimsum_node::Error) -> Error {
@@ -204,7 +218,8 @@ fn start_failure(log: &Path) -> Option<u8> {
     if !errors.contains("unable to start container process") {
         return None;
     }
-    if errors.contains("permission denied") || errors.contains("exec format error") {
+    let unusable = ["permission denied", "exec format error", "input/output error"];
+    if unusable.iter().any(|reason| errors.contains(reason)) {
         return Some(NOT_EXECUTABLE);
     }
     let missing = errors.contains("executable file not found") || errors.contains("no such file or directory");

@@ -143,6 +143,7 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
         (vec!["ls".to_owned(), "nonsense".to_owned()], 2, "next: name an image as oci:"),
         (vec!["convert".to_owned(), scratch.image("out"), scratch.image("again")], 2, "Dimsum image already"),
         (vec!["ls".to_owned()], 2, "Usage"),
+        (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"usage""#),
     ] {
         let output = scratch.output(&arguments);
         let text = both(&output);

@@ -145,6 +145,38 @@ fn privileged_run_reports_what_was_read_and_when() {
 }
 
 #[test]
+fn privileged_run_heals_the_store_and_fails_with_status_3_when_nothing_is_right() {
+    if !privileged() {
+        return;
+    }
+    let (scratch, image) = image(json!({ "Cmd": ["sh", "-c", "exit 0"] }));
+    scratch.ok(&["run", &image]);
+    let flip = |directory: &Path| {
+        let files = Command::new("find").arg(directory).args(["-type", "f", "-name", "data"]).output().unwrap();
+        for file in String::from_utf8(files.stdout).unwrap().lines() {
+            let mut bytes = fs::read(file).unwrap();
+            bytes.iter_mut().step_by(4096).for_each(|byte| *byte ^= 1);
+            fs::write(file, bytes).unwrap();
+        }
+    };
+    flip(&scratch.store());
+    let healed = scratch.output(&["run", &image]);
+    assert!(healed.status.success() && both(&healed).contains("integrity: "), "{}", both(&healed));
+    flip(&scratch.store());
+    let inspected: Value = serde_json::from_str(&scratch.ok(&["inspect", &image, "--format", "json"])).unwrap();
+    for pack in inspected["packs"].as_array().unwrap() {
+        let digest = pack["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let file = scratch.path("out/blobs/sha256").join(digest);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes.iter_mut().skip(9).step_by(512).for_each(|byte| *byte ^= 1);
+        fs::write(file, bytes).unwrap();
+    }
+    let failed = scratch.output(&["run", &image]);
+    assert_eq!(failed.status.code(), Some(3), "{}", both(&failed));
+    assert!(failed.stdout.is_empty() && both(&failed).contains("integrity"), "{}", both(&failed));
+}
+
+#[test]
 fn privileged_run_leaves_nothing_of_a_killed_client_after_the_next_run() {
     if !privileged() {
         return;

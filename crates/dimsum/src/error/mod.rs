@@ -1,5 +1,8 @@
 //! Errors meet the user here, once: kind, object, what happened, the chain of causes, and what to do next.
 
+mod hint;
+mod kind;
+
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -16,44 +19,7 @@ use crate::cli::Format;
 use crate::output::Name;
 use crate::run::RunError;
 
-/// What went wrong, as far as a script needs to know. Decides the exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The command line does not make sense.
-    Usage,
-    /// Something that was named is not there.
-    NotFound,
-    /// This user may not do that.
-    Permission,
-    /// Bytes do not match the digest they must have.
-    Integrity,
-    /// Anything else.
-    Failed,
-}
-
-impl Kind {
-    /// The word that names the kind in messages and JSON.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Usage => "usage",
-            Self::NotFound => "not found",
-            Self::Permission => "permission",
-            Self::Integrity => "integrity",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The exit status.
-    #[must_use]
-    pub const fn status(self) -> u8 {
-        match self {
-            Self::Usage => 2,
-            Self::Integrity => 3,
-            Self::NotFound | Self::Permission | Self::Failed => 1,
-        }
-    }
-}
+pub use kind::Kind;
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +34,12 @@ pub enum Error {
         reason: String,
         /// What to do instead.
         hint: &'static str,
+    },
+    /// The command line does not fit the grammar.
+    #[error("{text}")]
+    Grammar {
+        /// What the parser says, over several lines.
+        text: String,
     },
     /// An image or source cannot be read.
     #[error("cannot read the image")]
@@ -157,6 +129,16 @@ pub enum Error {
         /// Why.
         source: Box<RunError>,
     },
+    /// A run that failed because bytes of the image could not be proven.
+    #[error("bytes of the image could not be proven: {figures}")]
+    Unproven {
+        /// The image.
+        object: String,
+        /// What the server counted.
+        figures: String,
+        /// What failed for that reason.
+        source: Box<Self>,
+    },
     /// Standard output cannot be written to.
     #[error("cannot write the result")]
     Output {
@@ -209,39 +191,13 @@ impl Error {
             | Self::Against { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
+            | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),
             Self::Path { path, .. } => Name(path).to_string(),
+            Self::Grammar { .. } => "the command line".to_owned(),
             Self::Interrupted { .. } => "this command".to_owned(),
             Self::Output { .. } => "standard output".to_owned(),
             Self::Io { path, .. } => path.display().to_string(),
-        }
-    }
-
-    /// Returns the kind.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Usage { .. } => Kind::Usage,
-            Self::Source { source, .. } | Self::Target { source, .. } => source_kind(source),
-            Self::Convert { source, .. } => convert_kind(source),
-            Self::Format { source, .. } => format_kind(source),
-            Self::Store { source, .. } => store_kind(source),
-            Self::Read { source, .. } => read_kind(source),
-            Self::Erofs { source, .. } => match &**source {
-                dimsum_erofs::Error::Read { source, .. } => read_kind(source),
-                // Proven bytes that make no sense: the image was made so.
-                _ => Kind::Failed,
-            },
-            Self::Against { source, .. } => match &**source {
-                AgainstError::Digest { .. } | AgainstError::Chunk { .. } => Kind::Integrity,
-                _ => Kind::Failed,
-            },
-            Self::Findings { .. } => Kind::Integrity,
-            Self::Path { .. } => Kind::NotFound,
-            Self::Run { source, .. } => run_kind(source),
-            Self::Node { source, .. } => node_kind(source),
-            Self::Interrupted { .. } => Kind::Failed,
-            Self::Output { source } | Self::Io { source, .. } => io_kind(source),
         }
     }
 
@@ -253,48 +209,6 @@ impl Error {
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             _ => self.kind().status(),
         }
-    }
-
-    /// Returns what the user can do next.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        let special = match self {
-            Self::Usage { hint, .. } => Some(*hint),
-            Self::Path { .. } => Some("`dimsum ls IMAGE` lists what the image has"),
-            Self::Findings { .. } => {
-                Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
-            }
-            Self::Source { source, .. } | Self::Target { source, .. } => match &**source {
-                SourceError::Reference { .. } => Some("name an image as oci:DIR[:TAG], a directory tree as dir:PATH"),
-                _ => None,
-            },
-            Self::Convert { source, .. } => match &**source {
-                dimsum_convert::Error::AlreadyDimsum { .. } => Some("run, mount or copy it as it is"),
-                error if is_overlay_entry(error) => {
-                    Some("leave such entries out with `dimsum convert --overlay-entries drop`")
-                }
-                _ => None,
-            },
-            Self::Node { source, .. } => match &**source {
-                dimsum_node::Error::Busy { .. } => {
-                    Some("end those who use it, or take it away at once and for good with --lazy")
-                }
-                dimsum_node::Error::NotStarted { .. } => Some("`dimsum serve` shows in the foreground what goes wrong"),
-                _ => None,
-            },
-            Self::Run { source, .. } => run_hint(source),
-            _ => None,
-        };
-        special.or_else(|| match (self, self.kind()) {
-            (_, Kind::Integrity) => Some(
-                "`dimsum check IMAGE --data` names all that is damaged in the source, `--store` in this node's copy",
-            ),
-            (Self::Store { .. } | Self::Io { .. }, Kind::Permission) => {
-                Some("give a store that this user may write: --store DIR or DIMSUM_STORE")
-            }
-            (Self::Source { .. }, Kind::NotFound) => Some("see that the layout is there and has this tag"),
-            _ => None,
-        })
     }
 
     /// Writes the error to standard error and returns the exit status.
@@ -331,25 +245,6 @@ impl Error {
     }
 }
 
-fn run_hint(error: &RunError) -> Option<&'static str> {
-    match error {
-        RunError::NoCommand => Some("give a command behind the image"),
-        RunError::NoAccount { .. } => Some("give numbers, as in --user 1000:1000, or an account that the image has"),
-        RunError::Runtime { .. } => Some("install runc (on Debian: apt-get install runc) and see that it is in PATH"),
-        RunError::Privileges { .. } => Some("run it as root; `dimsum ls` and `dimsum cat` work for every user"),
-        RunError::Mount { .. } => {
-            Some("keep the store on a file system that overlayfs can write to, such as ext4 or xfs: --store DIR")
-        }
-        _ => None,
-    }
-}
-
-fn is_overlay_entry(error: &dimsum_convert::Error) -> bool {
-    use dimsum_tree::{Error as TreeError, Fault};
-    let dimsum_convert::Error::Tree { source, .. } = error else { return false };
-    matches!(source, TreeError::Entry { fault: Fault::DeviceZero | Fault::OverlayXattr { .. }, .. })
-}
-
 /// Returns the chain of causes. A cause that its effect has quoted already is not said twice.
 fn causes(error: &dyn StdError) -> Vec<String> {
     let mut said = error.to_string();
@@ -364,77 +259,6 @@ fn causes(error: &dyn StdError) -> Vec<String> {
         next = cause.source();
     }
     causes
-}
-
-fn io_kind(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::PermissionDenied => Kind::Permission,
-        _ => Kind::Failed,
-    }
-}
-
-fn source_kind(error: &SourceError) -> Kind {
-    match error {
-        SourceError::Digest { .. } => Kind::Integrity,
-        SourceError::NotFound { .. } | SourceError::Name { .. } => Kind::NotFound,
-        SourceError::Reference { .. } | SourceError::Target { .. } => Kind::Usage,
-        SourceError::Format { source, .. } => format_kind(source),
-        SourceError::Io { source, .. } => io_kind(source),
-        _ => Kind::Failed,
-    }
-}
-
-fn convert_kind(error: &dimsum_convert::Error) -> Kind {
-    use dimsum_convert::Error as E;
-    match error {
-        E::LayerDigest { .. } | E::DiffId { .. } => Kind::Integrity,
-        E::Registry(source) => source_kind(source),
-        E::Option { .. } | E::AlreadyDimsum { .. } => Kind::Usage,
-        E::Temporary { source, .. } | E::Write { source, .. } => io_kind(source),
-        E::Content { source, .. } => convert_kind(source),
-        _ => Kind::Failed,
-    }
-}
-
-const fn format_kind(error: &FormatError) -> Kind {
-    match error {
-        FormatError::Digest { .. } => Kind::Integrity,
-        _ => Kind::Failed,
-    }
-}
-
-fn store_kind(error: &StoreError) -> Kind {
-    match error {
-        _ if error.is_integrity() => Kind::Integrity,
-        StoreError::Io { source, .. } => io_kind(source),
-        StoreError::Unavailable { .. } => Kind::NotFound,
-        _ => Kind::Failed,
-    }
-}
-
-fn read_kind(error: &ReadError) -> Kind {
-    if error.is_integrity() { Kind::Integrity } else { Kind::Failed }
-}
-
-fn node_kind(error: &dimsum_node::Error) -> Kind {
-    use dimsum_node::Error as E;
-    match error {
-        _ if error.is_integrity() => Kind::Integrity,
-        E::Store { source, .. } => store_kind(source),
-        E::Target { .. } => Kind::Usage,
-        E::System { source, .. } => io_kind(source),
-        _ => Kind::Failed,
-    }
-}
-
-fn run_kind(error: &RunError) -> Kind {
-    match error {
-        RunError::NoCommand | RunError::NoAccount { .. } | RunError::NotUtf8 { .. } => Kind::Usage,
-        RunError::Privileges { .. } => Kind::Permission,
-        RunError::Runtime { source, .. } | RunError::Io { source, .. } => io_kind(source),
-        _ => Kind::Failed,
-    }
 }
 
 #[cfg(test)]
