@@ -75,9 +75,9 @@ fn source(image: Option<&str>, scratch: &Path) -> Result<Layout> {
         return Layout::open(&corpus.join("images/redis-v1"), None);
     };
     let rest = image.strip_prefix("oci:").context("the demo takes oci:DIR:TAG")?;
-    let (directory, tag) = match rest.rsplit_once(':') {
-        Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
-        _ => (rest, None),
+    let (directory, tag) = match rest.split_once(':') {
+        Some((directory, tag)) => (directory, Some(tag)),
+        None => (rest, None),
     };
     Layout::open(Path::new(directory), tag)
 }

@@ -1,4 +1,5 @@
 //! The bytes of format version 1, for ever.
+#![expect(clippy::unwrap_used, reason = "a failure in a helper is a failure of the test")]
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -12,7 +13,8 @@ fn golden_sources_give_the_golden_bytes() {
     for image in ["basic", "wide", "empty"] {
         let scratch = tempfile::tempdir().unwrap();
         let source = open(&format!("oci:{}:{image}", golden.join(format!("{image}-source")).display()));
-        let Ok(Reference::OciLayout { dir, name }) = Reference::parse(&format!("oci:{}:{image}", scratch.path().display()))
+        let Ok(Reference::OciLayout { dir, name }) =
+            Reference::parse(&format!("oci:{}:{image}", scratch.path().display()))
         else {
             panic!("a layout")
         };
