@@ -94,16 +94,20 @@ fn an_image_equals_its_source_and_not_another() {
 }
 
 #[test]
-fn a_flipped_byte_of_any_blob_is_found_and_named() {
+fn a_flipped_byte_or_a_cut_of_any_blob_is_found_and_named() {
     let scratch = converted();
     let image = scratch.image("out");
     scratch.ok(&["check", &image, "--data"]);
     let blobs = fs::read_dir(scratch.path("out/blobs/sha256")).unwrap();
     for blob in blobs.map(|entry| entry.unwrap().path()) {
         let whole = fs::read(&blob).unwrap();
-        for place in [0, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        let half = whole.len() / 2;
+        for place in [0, whole.len() / 3, half, whole.len() - 1, whole.len()] {
             let mut damaged = whole.clone();
-            damaged[place] ^= 1;
+            match damaged.get_mut(place) {
+                Some(byte) => *byte ^= 1,
+                None => damaged.truncate(half),
+            }
             fs::write(&blob, damaged).unwrap();
             let output = scratch.output(&["check", &image, "--data"]);
             assert_eq!(output.status.code(), Some(3), "{}: byte {place}\n{}", blob.display(), both(&output));
