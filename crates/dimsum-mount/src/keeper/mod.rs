@@ -90,6 +90,8 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     close_inherited();
+    // Started by way of `/proc/self/exe`, it would be called `exe`. Only for those who look at processes.
+    drop(rustix::thread::set_name(c"dimsum-keeper").map_err(std::io::Error::from));
     let store = std::fs::canonicalize(&config.store).map_err(|source| Error::Store {
         path: config.store.clone(),
         action: "open",

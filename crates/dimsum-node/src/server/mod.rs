@@ -65,6 +65,8 @@ pub struct Config {
 /// # Errors
 /// If the store cannot be used or what the keeper gave is not there. Nothing that a client says ends it.
 pub fn run(config: Config) -> Result<(), Error> {
+    // As for the keeper. Threads that are not named have it, too.
+    drop(rustix::thread::set_name(c"dimsum-server").map_err(std::io::Error::from));
     // Taken first: if anything below fails, the keeper sees the socket's end.
     let inherited = Inherited::take(&config.inherited)?;
     let log = Arc::new(Log::open(&config.store, "server")?);
