@@ -119,7 +119,7 @@ impl Fetcher {
         })
     }
 
-    /// Joins or starts the flight of each miss, with a waiter made for it. All are known before the first request is cut, so
+    /// Joins or starts the flight of each miss, with a waiter made for it if somebody is to be called. All are known before the first request is cut, so
     /// neighbours go together.
     ///
     /// Returns the misses that may have been filled since they were looked up; with `force` none.
@@ -128,7 +128,7 @@ impl Fetcher {
         misses: Vec<M>,
         force: bool,
         miss: impl Fn(&M) -> Miss,
-        waiter: impl Fn(M) -> Waiter,
+        waiter: impl Fn(M) -> Option<Waiter>,
     ) -> Vec<M> {
         let (mut again, mut ready, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
         {
@@ -141,11 +141,11 @@ impl Fetcher {
                 };
                 match feed_queue.flights.get_mut(&unit) {
                     Some(Flight { stage: Stage::Writing(bytes), .. }) => ready.push((waiter(each), bytes.clone())),
-                    Some(flight) => flight.waiters.push(waiter(each)),
+                    Some(flight) => flight.waiters.extend(waiter(each)),
                     None if !force && source.fills() != seen => again.push(each),
                     None => {
                         let flight = Flight {
-                            waiters: vec![waiter(each)],
+                            waiters: waiter(each).into_iter().collect(),
                             damaged: is_damaged,
                             since: Instant::now(),
                             stage: Stage::Queued,
@@ -165,7 +165,9 @@ impl Fetcher {
             self.event(|| Event::Damaged { image: self.image, object });
         }
         for (waiter, bytes) in ready {
-            call(waiter, Ok(bytes));
+            if let Some(waiter) = waiter {
+                call(waiter, Ok(bytes));
+            }
         }
         self.pump();
         again

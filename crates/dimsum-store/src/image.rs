@@ -148,7 +148,7 @@ impl Image {
         let parked = Parked::new(&self.fetcher, look.runs, look.wanted.len(), Box::new(done));
         let mut wanted = look.wanted;
         for looks_left in (0..LOOKS).rev() {
-            let waiter = |wanted: Wanted| parked.waiter(wanted.slot, wanted.range);
+            let waiter = |wanted: Wanted| Some(parked.waiter(wanted.slot, wanted.range));
             let again = self.fetcher.join(wanted, looks_left == 0, |wanted| wanted.miss, waiter);
             wanted = again.into_iter().filter_map(|wanted| self.look_again(&parked, wanted)).collect();
             if wanted.is_empty() {

@@ -8,24 +8,33 @@ use dimsum_format::MetaRoot;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
 use dimsum_format::limits::MAX_META_INDEX_BYTES;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::Source;
+use dimsum_registry::{Source, SourceError};
 
 use crate::error::{FailureReason, SourceFailure};
+use crate::request::LOCAL;
+use crate::stats::{Counters, add};
 
 /// Bytes at the end of a meta that are asked for at first: the index of a meta up to 60 MiB in one request.
 const FIRST_TAIL: u64 = 128 << 10;
 
 /// Fetches and proves the index of a meta from the first source that gives it.
 pub(crate) async fn fetch(
-    sources: Vec<Arc<dyn Source>>,
+    sources: &[Arc<dyn Source>],
     deadline: Duration,
     blob: Blob,
     root: MetaRoot,
+    counters: &Counters,
 ) -> Result<(MetaIndex, Bytes), Vec<SourceFailure>> {
     let mut failures = Vec::new();
-    for source in sources {
-        match fetch_from(&*source, deadline, blob, root).await {
+    for (number, source) in sources.iter().enumerate() {
+        let found = fetch_from(&**source, deadline, blob, root).await;
+        if number != LOCAL {
+            add(&counters.requests, 1);
+            add(&counters.bytes_fetched, found.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64));
+        }
+        match found {
             Ok(found) => return Ok(found),
+            Err(reason) if number == LOCAL && is_not_found(&reason) => {}
             Err(reason) => failures.push(SourceFailure { source_name: source.name().to_owned(), reason }),
         }
     }
@@ -64,4 +73,8 @@ async fn read_tail(source: &dyn Source, deadline: Duration, blob: Blob, length: 
         return Err(FailureReason::Length { is: bytes.len() as u64, must: length });
     }
     Ok(bytes)
+}
+
+fn is_not_found(reason: &FailureReason) -> bool {
+    matches!(reason, FailureReason::Source(error) if matches!(**error, SourceError::NotFound { .. }))
 }

@@ -21,7 +21,9 @@ pub const MAX_BRIDGE: u64 = 0;
 pub const MAX_REQUESTS_PER_DEVICE: usize = 8;
 /// Requests under way for one image: with [`MAX_REQUEST`] the bound of its compressed bytes in memory.
 pub const MAX_REQUESTS_PER_IMAGE: usize = 16;
-/// How long one request to a source may take before the next source is asked.
+/// Bytes per second below which a source counts as hanging; adds to the deadline of a long request.
+pub const MIN_SOURCE_RATE: f64 = 65_536.0;
+/// How long one request to a source may take before the next source is asked, besides the time for its bytes.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Proven 16 KiB groups of a meta in memory (8 MiB per image); those not held are read from the page cache and proven again in
 /// microseconds.

@@ -20,6 +20,7 @@ use crate::index;
 use crate::layout;
 use crate::limits::MAX_MAPS_BYTES;
 use crate::meta::{INDEX_FILE, Meta, MetaCore};
+use crate::request::LOCAL;
 use crate::stats::{Counters, Event, add};
 use crate::store::Inner;
 
@@ -78,13 +79,18 @@ impl Loader<'_> {
             self.damaged(what);
         }
         let mut failures = Vec::new();
-        for source in &self.sources {
-            match source.read_small(object, digest, limit) {
+        for (number, source) in self.sources.iter().enumerate() {
+            let found = source.read_small(object, digest, limit);
+            if number != LOCAL {
+                add(&self.counters.requests, 1);
+                add(&self.counters.bytes_fetched, found.as_ref().map_or(0, |bytes| bytes.len() as u64));
+            }
+            match found {
                 Ok(bytes) => {
                     self.keep(path, &bytes, damaged.then_some(what));
                     return Ok(bytes);
                 }
-                Err(SourceError::NotFound { .. }) if source.name() == self.inner.packs.name() => {}
+                Err(SourceError::NotFound { .. }) if number == LOCAL => {}
                 Err(error) => {
                     let reason = FailureReason::Source(Arc::new(error));
                     failures.push(SourceFailure { source_name: source.name().to_owned(), reason });
@@ -115,7 +121,8 @@ impl Loader<'_> {
         if damaged {
             self.damaged(object);
         }
-        let fetch = index::fetch(self.sources.clone(), self.inner.deadline, blob, root);
+        let (sources, deadline, counters) = (self.sources.clone(), self.inner.deadline, Arc::clone(&self.counters));
+        let fetch = async move { index::fetch(&sources, deadline, blob, root, &counters).await };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let fetched = self.inner.wait(fetch).ok_or_else(|| failed(ReadError::Closed))?;
         let (index, bytes) =

@@ -72,7 +72,7 @@ impl Meta {
                 Found::Good(bytes) => bytes,
                 Found::Miss { damaged } => {
                     // Starts the flight, so that the fetch is under way when the caller asks for the callback.
-                    self.fly(group, damaged, seen, |_| Box::new(drop));
+                    self.fly(group, damaged, seen, |_| None);
                     return Err(MetaError::Pending { group });
                 }
             };
@@ -89,7 +89,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Calls `ready` once `group` can be read or cannot be had, on a thread of the store, which it must not block.
+    /// Calls `ready` once `group` can be read or cannot be had, on a thread of the store, which it must not block. How many wait is
+    /// the caller's to bound; each costs its callback.
     pub fn when_ready(&self, group: u64, ready: Box<dyn FnOnce(Result<(), ReadError>) + Send>) {
         let seen = self.core.fills();
         let ready = Arc::new(Mutex::new(Some(ready)));
@@ -98,10 +99,10 @@ impl Meta {
         let started = match found {
             Found::Miss { damaged } => self.fly(group, damaged, seen, move |store| {
                 let (ready, store) = (Arc::clone(&later), Arc::clone(store));
-                Box::new(move |result| {
+                Some(Box::new(move |result: Result<Bytes, ReadError>| {
                     // A flight that ends at once calls from this very thread, where the caller may hold locks.
                     store.store.pool.submit(Box::new(move |_| call_once(&ready, result.map(drop))));
-                })
+                }) as Waiter)
             }),
             Found::Good(_) => false,
         };
@@ -136,7 +137,7 @@ impl Meta {
             let miss = |unit: &u32| Miss { feed: META, unit: *unit, damaged: false, seen: 0 };
             let waiter = |_| {
                 let give = give.clone();
-                Box::new(move |result: Result<Bytes, ReadError>| drop(give.send(result.map(drop)))) as Waiter
+                Some(Box::new(move |result: Result<Bytes, ReadError>| drop(give.send(result.map(drop)))) as Waiter)
             };
             self.fetcher.join(window.to_vec(), true, miss, waiter);
             drop(give);
@@ -154,7 +155,7 @@ impl Meta {
     }
 
     /// Joins or starts the flight of a group's frame; `false` if it turned out to be readable.
-    fn fly(&self, group: u64, damaged: bool, seen: u64, waiter: impl Fn(&Arc<Fetcher>) -> Waiter) -> bool {
+    fn fly(&self, group: u64, damaged: bool, seen: u64, waiter: impl Fn(&Arc<Fetcher>) -> Option<Waiter>) -> bool {
         let unit = u32::try_from(group / GROUPS_PER_FRAME).unwrap_or(u32::MAX);
         let miss = |(): &()| Miss { feed: META, unit, damaged, seen };
         let again = self.fetcher.join(vec![()], false, miss, |()| waiter(&self.fetcher));
@@ -326,7 +327,8 @@ impl MetaCore {
         if !self.frames_are_hint.swap(false, Ordering::AcqRel) {
             return false;
         }
-        let fetched = index::fetch(fetcher.sources.clone(), fetcher.store.deadline, self.blob, self.root).await;
+        let fetched =
+            index::fetch(&fetcher.sources, fetcher.store.deadline, self.blob, self.root, &fetcher.counters).await;
         let Ok((index, bytes)) = fetched else { return false };
         if *self.frames.read() == index.frames {
             return false;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_format::codec::Decompressor;
@@ -12,10 +13,11 @@ use tokio::sync::oneshot;
 use crate::error::{FailureReason, ReadError, SourceFailure};
 use crate::feed::Feed;
 use crate::fetch::Fetcher;
+use crate::limits::MIN_SOURCE_RATE;
 use crate::stats::{Event, add};
 
 /// Place of the store's own packs in the list of sources.
-const LOCAL: usize = 0;
+pub(crate) const LOCAL: usize = 0;
 
 /// Owns the flights of its units: whatever happens to the task, dropping this ends them and frees the slot.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Request {
             }
             if self.hung.contains(&source_index) {
                 // It would take the deadline again for each of the rest.
-                let deadline = self.fetcher.store.deadline;
+                let deadline = self.deadline(0);
                 for unit in work.drain(..).flatten() {
                     self.failed(&source, unit, FailureReason::Deadline(deadline));
                 }
@@ -93,8 +95,8 @@ impl Request {
 
     async fn read(&mut self, source_index: usize, source: &Arc<dyn Source>, range: Range<u64>) -> Answer {
         let blob = self.feed().blob().digest;
-        let deadline = self.fetcher.store.deadline;
         let must = range.end - range.start;
+        let deadline = self.deadline(must);
         let counters = Arc::clone(&self.fetcher.counters);
         if source_index != LOCAL {
             add(&counters.requests, 1);
@@ -169,6 +171,11 @@ impl Request {
     async fn refreshed_index(&self) -> bool {
         let Feed::Meta(meta) = self.feed() else { return false };
         meta.refresh_index(&self.fetcher).await
+    }
+
+    /// A long answer may take longer: a slow link is not a source that hangs.
+    fn deadline(&self, bytes: u64) -> Duration {
+        self.fetcher.store.deadline + Duration::from_secs_f64(bytes as f64 / MIN_SOURCE_RATE)
     }
 
     fn span(&self, run: &[u32]) -> Range<u64> {

@@ -94,6 +94,7 @@ impl Store {
     ///
     /// Manifest, config and meta are taken from the store, else from the store's packs, else from `origins` in order, and proven
     /// from `manifest`; damaged ones are written again. The meta is fetched whole the first time; data is fetched when it is read.
+    /// Manifest and config are read by the sources' blocking calls, which have no deadline but the sources' own.
     ///
     /// # Errors
     /// If no right copy of a part is found, or the parts are no image.
