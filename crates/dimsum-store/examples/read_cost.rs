@@ -85,15 +85,27 @@ fn read(image: &Image, at: u64, length: u64) -> usize {
 }
 
 fn print(what: &str, count: u64, bytes: u64, mut one: impl FnMut()) {
-    let mut rounds: Vec<Duration> = (0..ROUNDS)
+    let mut rounds: Vec<(Duration, Duration)> = (0..ROUNDS)
         .map(|_| {
-            let start = Instant::now();
+            let (start, cpu) = (Instant::now(), cpu_time());
             (0..count).for_each(|_| one());
-            start.elapsed()
+            (cpu_time() - cpu, start.elapsed())
         })
         .collect();
     rounds.sort();
-    let each = rounds[ROUNDS / 2].as_secs_f64() / count as f64;
-    let rate = bytes as f64 / each / f64::from(1 << 20);
-    println!("{what}: {:.2} us, {:.0} /s, {rate:.0} MiB/s", each * 1e6, 1.0 / each);
+    let (cpu, wall) = rounds[ROUNDS / 2];
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+    let rate = bytes as f64 / each(cpu) * 1e6 / f64::from(1 << 20);
+    println!(
+        "{what}: {:.2} us of CPU ({:.0} /s, {rate:.0} MiB/s), {:.2} us by the clock",
+        each(cpu),
+        1e6 / each(cpu),
+        each(wall)
+    );
+}
+
+/// Time that this thread ran: the machine may be busy with other things.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }

@@ -244,8 +244,9 @@ fn damaged_packs_give_right_bytes_or_errors_and_right_bytes_with_an_origin() {
             Err(_) => failed += 1,
         }
         forget_decoded(directory.path());
-        let opened =
-            store.image(image.manifest, vec![source.clone()]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let opened = open(directory.path())
+            .image(image.manifest, vec![source.clone()])
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(image.read_all(&opened).is_empty(), "{what}");
         fs::write(path, pristine).unwrap();
     }
