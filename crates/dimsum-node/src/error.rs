@@ -121,6 +121,7 @@ impl Error {
     pub fn is_integrity(&self) -> bool {
         match self {
             Self::Store { source, .. } => source.is_integrity(),
+            Self::Tree(error) => matches!(**error, NoTree::Missing { .. }),
             Self::Server(failure) => failure.kind == FailureKind::Integrity,
             _ => false,
         }

@@ -28,8 +28,9 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use dimsum_format::group::GROUP_U64;
 use dimsum_fuse::{Errno, FOREVER, Filesystem, InitReply, Operation, Reply, Request, SessionOptions};
-use dimsum_store::{Extent, Image, ReadError};
+use dimsum_store::{Extent, Image, MetaError, ReadError};
 
 use gate::MetaGate;
 use tree::{Answer, Failure, Question, Tree};
@@ -79,26 +80,55 @@ struct Core {
     errors: AtomicU64,
 }
 
-/// An image whose meta is no file system.
+/// How often opening is tried again because its part of the meta was missing: once for each of the few groups it reads, and
+/// some more for groups that other mounts push out of the cache meanwhile.
+const MAX_OPENINGS: u32 = 8;
+
+/// An image whose tree cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the file tree of image {image}")]
-pub struct NoTree {
-    /// The image's manifest.
-    pub image: dimsum_format::Digest,
-    /// Why.
-    pub source: dimsum_erofs::Error<dimsum_store::MetaError>,
+#[non_exhaustive]
+pub enum NoTree {
+    /// Its superblock is not one of ours.
+    #[error("cannot read the file tree of image {image}")]
+    Foreign {
+        /// The image's manifest.
+        image: dimsum_format::Digest,
+        /// Why.
+        source: dimsum_erofs::Error<dimsum_store::MetaError>,
+    },
+    /// The start of its meta is damaged or missing, and no source has it.
+    #[error("cannot get the file tree of image {image}")]
+    Missing {
+        /// The image's manifest.
+        image: dimsum_format::Digest,
+        /// Why.
+        source: ReadError,
+    },
+}
+
+/// Opens the file system in the meta; waits while damaged parts of it are fetched again.
+fn open_tree(image: &Arc<Image>) -> Result<dimsum_erofs::Image<MetaGate>, NoTree> {
+    let mut openings = 0;
+    loop {
+        openings += 1;
+        match dimsum_erofs::Image::open(MetaGate::new(Arc::clone(image))) {
+            Err(dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. }) if openings < MAX_OPENINGS => {
+                let offset = group.saturating_mul(GROUP_U64);
+                let fetched = image.meta().read_blocking(offset, &mut [0]);
+                fetched.map_err(|source| NoTree::Missing { image: image.digest(), source })?;
+            }
+            opened => return opened.map_err(|source| NoTree::Foreign { image: image.digest(), source }),
+        }
+    }
 }
 
 impl FuseDriver {
-    /// Makes a file system of an image.
+    /// Makes a file system of an image. May wait for a source, so it is not for a thread of the pool.
     ///
     /// # Errors
-    /// [`NoTree`] if its superblock cannot be read or is not one of ours.
+    /// [`NoTree`] if its superblock cannot be had or is not one of ours.
     pub fn new(image: Arc<Image>, observer: Box<dyn Observer>) -> Result<Self, NoTree> {
-        let gate = MetaGate::new(Arc::clone(&image));
-        let refused = |source| NoTree { image: image.digest(), source };
-        let erofs = dimsum_erofs::Image::open(gate).map_err(refused)?;
-        let tree = Tree::new(erofs, image.meta().length());
+        let tree = Tree::new(open_tree(&image)?, image.meta().length());
         let core = Core {
             image,
             tree,

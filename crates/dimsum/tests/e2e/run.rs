@@ -152,7 +152,8 @@ fn privileged_run_heals_the_store_and_fails_with_status_3_when_nothing_is_right(
     let (scratch, image) = image(json!({ "Cmd": ["sh", "-c", "exit 0"] }));
     scratch.ok(&["run", &image]);
     let flip = |directory: &Path| {
-        let files = Command::new("find").arg(directory).args(["-type", "f", "-name", "data"]).output().unwrap();
+        let kinds = ["-type", "f", "(", "-name", "data", "-o", "-name", "meta", ")"];
+        let files = Command::new("find").arg(directory).args(kinds).output().unwrap();
         for file in String::from_utf8(files.stdout).unwrap().lines() {
             let mut bytes = fs::read(file).unwrap();
             bytes.iter_mut().step_by(4096).for_each(|byte| *byte ^= 1);
