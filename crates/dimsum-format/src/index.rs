@@ -10,7 +10,7 @@ use crate::error::FormatError;
 use crate::group::{self, ChainingValue, Groups};
 use crate::limits::{MAX_META_BYTES, MAX_META_INDEX_BYTES};
 use crate::map::{FRAME_ROW, FrameMap};
-use crate::pack::{META_FRAME, SKIPPABLE_HEADER, skippable_header};
+use crate::pack::{META_FRAME, SKIPPABLE_HEADER, check_meta_length, skippable_header};
 
 /// Magic of the skippable frame that holds the index.
 pub const SKIPPABLE_INDEX: u32 = 0x184D_2A5E;
@@ -53,9 +53,7 @@ impl IndexTail {
             return Err(FormatError::Magic { part });
         }
         let parsed = Self { length: bytes.length.get(), frames: bytes.frames.get(), groups: bytes.groups.get() };
-        if parsed.length > MAX_META_BYTES {
-            return Err(FormatError::Limit { part: "meta", value: parsed.length, limit: MAX_META_BYTES });
-        }
+        check_meta_length("meta", parsed.length)?;
         let frames = parsed.length.div_ceil(META_FRAME as u64);
         if u64::from(parsed.frames) != frames {
             return Err(FormatError::Mismatch {

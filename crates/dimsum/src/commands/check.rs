@@ -87,7 +87,8 @@ impl Check {
     }
 
     fn check_store(&self, context: &Context) -> Result<CheckReport, Error> {
-        let opened = image::open(context, &self.image.image)?.located;
+        // Only located: opening it would mend what is to be found.
+        let opened = image::locate(context, &self.image.image)?;
         let store = open_store(context)?;
         let key = NodeKey::open(&context.node_key).ok();
         let phase = context.progress.phase(&format!("checking the store {}", context.store.display()), None);
@@ -95,7 +96,7 @@ impl Check {
         drop(phase);
         let mut findings = Findings::default();
         for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Damage) {
-            let what = format!("{:?}: {}", finding.object, finding.cause);
+            let what = format!("{}: {}", finding.object, finding.cause);
             findings.add(finding.path.display().to_string(), Some(finding.offset), what);
         }
         findings.count = findings.count.saturating_add(report.more);

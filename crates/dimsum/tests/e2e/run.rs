@@ -164,6 +164,11 @@ fn privileged_run_heals_the_store_and_fails_with_status_3_when_nothing_is_right(
     let healed = scratch.output(&["run", &image]);
     assert!(healed.status.success() && both(&healed).contains("integrity: "), "{}", both(&healed));
     flip(&scratch.store());
+    let manifest = Command::new("find").arg(scratch.store()).args(["-name", "manifest"]).output().unwrap();
+    fs::write(String::from_utf8(manifest.stdout).unwrap().trim_end(), b"{}").unwrap();
+    let checked = scratch.output(&["check", &image, "--store"]);
+    let named = ["manifest: ", "device data: ", "meta: "].map(|kind| both(&checked).contains(kind));
+    assert_eq!((checked.status.code(), named), (Some(3), [true, true, true]), "{}", both(&checked));
     let inspected: Value = serde_json::from_str(&scratch.ok(&["inspect", &image, "--format", "json"])).unwrap();
     for pack in inspected["packs"].as_array().unwrap() {
         let digest = pack["digest"].as_str().unwrap().trim_start_matches("sha256:");
