@@ -94,7 +94,7 @@ pub enum NoTree {
         /// The image's manifest.
         image: dimsum_format::Digest,
         /// Why.
-        source: dimsum_erofs::Error<dimsum_store::MetaError>,
+        source: Box<dimsum_erofs::Error<MetaError>>,
     },
     /// The start of its meta is damaged or missing, and no source has it.
     #[error("cannot get the file tree of image {image}")]
@@ -102,7 +102,7 @@ pub enum NoTree {
         /// The image's manifest.
         image: dimsum_format::Digest,
         /// Why.
-        source: ReadError,
+        source: Box<ReadError>,
     },
 }
 
@@ -115,9 +115,11 @@ fn open_tree(image: &Arc<Image>) -> Result<dimsum_erofs::Image<MetaGate>, NoTree
             Err(dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. }) if openings < MAX_OPENINGS => {
                 let offset = group.saturating_mul(GROUP_U64);
                 let fetched = image.meta().read_blocking(offset, &mut [0]);
-                fetched.map_err(|source| NoTree::Missing { image: image.digest(), source })?;
+                fetched.map_err(|source| NoTree::Missing { image: image.digest(), source: Box::new(source) })?;
             }
-            opened => return opened.map_err(|source| NoTree::Foreign { image: image.digest(), source }),
+            opened => {
+                return opened.map_err(|source| NoTree::Foreign { image: image.digest(), source: Box::new(source) });
+            }
         }
     }
 }
