@@ -174,7 +174,7 @@ pub fn meta(corpus: &Path, out: &Path) -> Result<()> {
         fs::write(&meta, &bytes[..blocks as usize * 4096])?;
         crate::dimsum::tool("zstd", &["-q", "-f", "-3", &meta.to_string_lossy()])?;
         let compressed = fs::metadata(scratch.path().join("meta.zst"))?.len();
-        let entries = entries(&inspected);
+        let entries = inspected["inodes"]["names"].as_u64().context("inspect has no inodes.names")?;
         let scale = |bytes: u64| bytes as f64 * 20_000.0 / entries as f64 / 1e6;
         let line = json!({"image": name, "entries": entries, "erofs_bytes": u64::from(blocks) * 4096, "zstd_3_bytes": compressed,
             "mb_per_20000": scale(u64::from(blocks) * 4096), "zstd_3_mb_per_20000": scale(compressed)});
@@ -182,16 +182,6 @@ pub fn meta(corpus: &Path, out: &Path) -> Result<()> {
         writeln!(log, "{line}")?;
     }
     Ok(())
-}
-
-fn entries(inspected: &Value) -> u64 {
-    inspected["inodes"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| *name != "total")
-        .filter_map(|(_, count)| count.as_u64())
-        .sum()
 }
 
 fn merge(line: &mut Value, more: Value) {
