@@ -53,8 +53,7 @@ impl MetaFooter {
     /// Length of the uncompressed meta in bytes: a whole number of blocks.
     #[must_use]
     pub fn length(&self) -> u64 {
-        let rows =
-            u64::from(self.devices) * TABLE_ROW as u64 + self.chunks.saturating_mul((DEVICE_ROW + FRAME_ROW) as u64);
+        let rows = self.row_bytes();
         (u64::from(self.erofs_blocks) * BLOCK_U64)
             .saturating_add(rows)
             .saturating_add(META_FOOTER_BYTES as u64)
@@ -62,12 +61,17 @@ impl MetaFooter {
             .unwrap_or(u64::MAX)
     }
 
+    /// Bytes of device table and maps; a count from outside that is absurd gives a length that nothing has.
+    fn row_bytes(&self) -> u64 {
+        let chunks = self.chunks.saturating_mul((DEVICE_ROW + FRAME_ROW) as u64);
+        chunks.saturating_add(u64::from(self.devices) * TABLE_ROW as u64)
+    }
+
     /// Byte range of device table and maps, which follow one another.
     #[must_use]
     pub fn maps_range(&self) -> Range<u64> {
         let start = u64::from(self.erofs_blocks) * BLOCK_U64;
-        let rows =
-            u64::from(self.devices) * TABLE_ROW as u64 + self.chunks.saturating_mul((DEVICE_ROW + FRAME_ROW) as u64);
+        let rows = self.row_bytes();
         start..start.saturating_add(rows)
     }
 
