@@ -122,7 +122,7 @@ pub fn memory(corpus: &Path, out: &Path) -> Result<()> {
     let mut log = File::create(out.join("memory.jsonl"))?;
     let million = scratch.path().join("million");
     make_files(&million, 1_000_000)?;
-    let mut sources = vec![("dir of 1,000,000 files".to_owned(), format!("dir:{}", million.display()))];
+    let mut sources = vec![("z: dir of 1,000,000 files".to_owned(), format!("dir:{}", million.display()))];
     for entry in fs::read_dir(corpus.join("images"))? {
         let path = entry?.path();
         sources.push((
