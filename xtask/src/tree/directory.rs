@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sha2::{Digest as _, Sha256};
 
-use super::{Entry, escape, finish, hex, unescape};
+use super::{Entry, escape, finish, hash, hex, unescape};
 
 pub fn from_directory(root: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
@@ -85,13 +83,5 @@ pub fn sha256_of(root: &Path, escaped: &str) -> Result<String> {
 }
 
 fn sha256(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
+    hash(fs::File::open(path)?)
 }

@@ -1,7 +1,6 @@
 //! Listing an EROFS image through the `erofs-rs` crate: a reader that shares no code with ours.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -9,9 +8,8 @@ use anyhow::{Context as _, Result};
 use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use erofs_rs::types::Inode;
-use sha2::{Digest as _, Sha256};
 
-use super::{Entry, escape, finish, hex};
+use super::{Entry, escape, finish, hash, hex};
 
 pub fn from_erofs(file: &Path) -> Result<Vec<Entry>> {
     let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
@@ -55,20 +53,8 @@ fn entry(image: &EroFS<SliceImage<'_>>, inode: Inode, relative: &[u8]) -> Result
         nlink: if kind == 'd' { 0 } else { inode.nlink().into() },
         mtime: format!("{seconds}.{nanoseconds:09}"),
         xattrs,
-        sha256: if kind == 'f' { sha256(image, inode)? } else { String::new() },
+        sha256: if kind == 'f' { hash(image.open_inode_file(inode)?)? } else { String::new() },
         target,
         same_as: String::new(),
     })
-}
-
-fn sha256(image: &EroFS<SliceImage<'_>>, inode: Inode) -> Result<String> {
-    let mut file = image.open_inode_file(inode)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
 }

@@ -5,11 +5,12 @@ mod erofs;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 pub use directory::{from_directory, sha256_of};
 pub use erofs::from_erofs;
@@ -126,6 +127,18 @@ pub fn unescape(text: &str) -> Vec<u8> {
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of a file's bytes, whatever reads them.
+fn hash(mut file: impl Read) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
 }
 
 /// Fills in `same_as` from inode numbers and sorts by path.
