@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use dimsum_convert::{Input, Options, convert};
-use dimsum_registry::{OciLayout, Reference, host_platform};
+use dimsum_registry::{OciLayout, Prefer, Reference, host_platform, resolve};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let converted = match Reference::parse(source)? {
         Reference::OciLayout { dir, name } => {
             let source = OciLayout::open(dir, name)?;
-            let manifest = source.resolve(&host_platform())?.digest;
+            let manifest = resolve(&source, &host_platform(), Prefer::Original)?.descriptor.digest;
             convert(Input::Image { source: &source, manifest }, &target, &options, &())?
         }
         Reference::Directory { path } => convert(Input::Directory { path: &path }, &target, &options, &())?,

@@ -5,7 +5,7 @@ use std::path::Path;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config};
 use dimsum_format::{BLOCK_U64, DeviceId, Digest, FormatError, MetaRoot, media};
-use dimsum_registry::{Source, Target};
+use dimsum_registry::{Role, Source, Target};
 use dimsum_tree::{Report, Tree, TreeBuilder, merge};
 
 use crate::blob::BlobOut;
@@ -277,7 +277,7 @@ impl Conversion<'_> {
         }
         meta.blob.commit()?;
         config_out.commit()?;
-        let manifest = self.target.put_manifest(media::MANIFEST, &manifest)?;
+        let manifest = self.target.put_manifest(media::MANIFEST, &manifest, Role::Root)?;
         Ok(Converted {
             manifest,
             config,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use dimsum_convert::{Input, Options, convert};
-use dimsum_registry::{OciLayout, Reference, host_platform};
+use dimsum_registry::{OciLayout, Prefer, Reference, host_platform, resolve};
 
 #[test]
 fn golden_sources_give_the_golden_bytes() {
@@ -19,7 +19,7 @@ fn golden_sources_give_the_golden_bytes() {
             panic!("a layout")
         };
         let target = OciLayout::create(dir, name).unwrap();
-        let manifest = source.resolve(&host_platform()).unwrap().digest;
+        let manifest = resolve(&source, &host_platform(), Prefer::Original).unwrap().descriptor.digest;
         convert(Input::Image { source: &source, manifest }, &target, &Options::default(), &()).unwrap();
 
         let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join(image)).unwrap());

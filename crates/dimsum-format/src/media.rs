@@ -25,6 +25,9 @@ pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.ta
 /// Docker layer: plain tar.
 pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
+/// Artifact type of a Dimsum image's descriptor in an index that has the ordinary image too.
+pub const ARTIFACT_TYPE: &str = "application/vnd.dimsum.image.v1";
+
 /// On every layer: digest of the meta blob. containerd hands annotations of this prefix to a snapshotter.
 pub const ANNOTATION_META: &str = "containerd.io/snapshot/dimsum.meta";
 /// On every layer: the meta root.
@@ -39,7 +42,7 @@ pub const ANNOTATION_FORMAT: &str = "io.dimsum.format";
 pub const ANNOTATION_ENCODER: &str = "io.dimsum.encoder";
 /// On the manifest: canonical options.
 pub const ANNOTATION_OPTIONS: &str = "io.dimsum.options";
-/// On the manifest: digest of the manifest that was converted.
+/// On the manifest, and on its descriptor in an index: digest of the manifest that was converted.
 pub const ANNOTATION_SOURCE_MANIFEST: &str = "io.dimsum.source.manifest";
 /// In an OCI layout's index: the tag.
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";

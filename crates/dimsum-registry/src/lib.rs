@@ -1,25 +1,33 @@
-//! Where blobs come from and go to: OCI image layouts on disk (registries later).
+//! Where blobs come from and go to: registries, OCI image layouts, archives.
 //!
-//! A [`Source`] gives bytes by blob digest and promises nothing about them: whoever asks verifies. A [`Target`] takes
-//! blobs and manifests. Neither knows chunks.
+//! A [`Source`] gives bytes by blob digest and promises nothing about them: whoever asks verifies. A [`Place`] is a source
+//! that also knows what its name stands for. A [`Target`] takes blobs and manifests. None of them knows chunks.
 //!
 //! ```text
-//!   text → Reference → OciLayout ─┬─ resolve → manifest digest → Source::read_small, open, read_range
-//!                                 └─ Target::start_blob … commit, put_manifest
+//!   text → Reference ─→ Network ─┬─ open   → Place:  resolve → manifest; Source::read_range, open, …
+//!                                └─ create → Target: has, mount_blob, copy_blob | start_blob … commit, put_manifest
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod error;
 mod layout;
+mod network;
+mod place;
 mod platform;
 mod reference;
+mod runtime;
 mod source;
 mod target;
 
+pub use access::Access;
 pub use error::SourceError;
-pub use layout::{OciLayout, ResolvedImage};
-pub use platform::host_platform;
-pub use reference::{ImageName, Reference};
+pub use layout::OciLayout;
+pub use network::Network;
+pub use place::{Document, Place, Prefer, is_twin, resolve};
+pub use platform::{host_platform, parse_platform};
+pub use reference::{ImageName, Reference, Repository};
+pub use runtime::Runtime;
 pub use source::{BoxFuture, Source};
-pub use target::{BlobWriter, Target};
+pub use target::{BlobWriter, Role, Target};

@@ -20,6 +20,15 @@ fn architecture() -> &'static str {
     }
 }
 
+/// Parses `os/architecture[/variant]`, as `--platform` takes it; `None` if it is not in this form.
+#[must_use]
+pub fn parse_platform(text: &str) -> Option<Platform> {
+    let mut parts = text.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+    let (os, architecture, variant) = (parts.next()?, parts.next()?, parts.next());
+    let platform = Platform { architecture, os, variant, os_version: None };
+    (parts.next().is_none() && self::text(&platform) == text).then_some(platform)
+}
+
 /// Says whether an image for `offered` runs on `wanted`. A variant counts only where one is wanted.
 pub(crate) fn fits(offered: &Platform, wanted: &Platform) -> bool {
     offered.os == wanted.os

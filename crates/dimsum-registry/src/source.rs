@@ -8,8 +8,11 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
+use dimsum_format::limits::MAX_MANIFEST_BYTES;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use crate::SourceError;
+use crate::reference::Repository;
 
 /// A future on the heap, so that sources of different kinds stand in one list.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -27,11 +30,55 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// If the blob or the range is not there, or reading fails. A source that hangs is the caller's to abandon.
     fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>>;
 
+    /// Reads exactly `range` of a blob in pieces, as they arrive. Dropping the stream ends the request. Otherwise as
+    /// [`Source::read_range`], of which this is one piece where nothing arrives piecewise.
+    ///
+    /// After the last byte of the range the stream ends; an error ends it too.
+    fn stream_range(&self, blob: Digest, range: Range<u64>) -> BoxStream<'_, Result<Bytes, SourceError>> {
+        stream::once(self.read_range(blob, range)).boxed()
+    }
+
+    /// Says whether bytes cost a network: what comes from here is worth keeping in the store as it came.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Returns the repository of a registry that this is, if it is one: blobs can be mounted from there.
+    fn repository(&self) -> Option<&Repository> {
+        None
+    }
+
     /// Opens a blob for streaming from its start, blocking.
     ///
     /// # Errors
     /// If it is not there.
     fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError>;
+
+    /// Opens a blob for streaming from byte `start`, blocking: what is left of an interrupted copy.
+    ///
+    /// # Errors
+    /// If it is not there or ends before `start`.
+    fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
+        let mut reader = self.open(blob)?;
+        let io = |source| SourceError::Io { path: format!("{} {blob}", self.name()), source };
+        let skipped = std::io::copy(&mut (&mut reader).take(start), &mut std::io::sink()).map_err(io)?;
+        if skipped < start {
+            return Err(SourceError::Range {
+                source_name: self.name().to_owned(),
+                digest: blob,
+                range: start..start.saturating_add(1),
+            });
+        }
+        Ok(reader)
+    }
+
+    /// Reads a whole manifest or index by its digest and checks it, blocking. Registries keep these apart from blobs.
+    ///
+    /// # Errors
+    /// As [`Source::read_small`].
+    fn read_manifest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
+        self.read_small("manifest", digest, MAX_MANIFEST_BYTES)
+    }
 
     /// Returns the length of a blob, blocking; `None` if it is not there.
     ///
@@ -39,7 +86,7 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// If the source cannot be asked.
     fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError>;
 
-    /// Reads a whole small blob (manifest, config) of at most `limit` bytes and checks its digest, blocking.
+    /// Reads a whole small blob (config) of at most `limit` bytes and checks its digest, blocking.
     ///
     /// # Errors
     /// If it is not there, too large, or does not have the digest.

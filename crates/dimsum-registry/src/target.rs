@@ -1,11 +1,28 @@
 //! Writing blobs and manifests.
 
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::ops::ControlFlow;
 
 use dimsum_format::Digest;
+use dimsum_format::manifest::Blob;
+use sha2::{Digest as _, Sha256};
 
 use crate::SourceError;
+use crate::reference::Repository;
+use crate::source::Source;
+
+/// Bytes that are copied at once.
+const COPY_BUFFER: usize = 256 << 10;
+
+/// What a manifest is in what is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The whole: what the target's reference stands for afterwards.
+    Root,
+    /// A manifest in an index that follows.
+    Part,
+}
 
 /// Where a converted image goes.
 pub trait Target: Debug + Send + Sync {
@@ -24,12 +41,37 @@ pub trait Target: Debug + Send + Sync {
     /// If the target cannot take it.
     fn start_blob(&self) -> Result<Box<dyn BlobWriter + '_>, SourceError>;
 
-    /// Stores a manifest under its digest and, if given, under the reference that the target was opened with.
-    /// Called last: all blobs it names are there.
+    /// Makes a blob that another repository of the same registry has visible here too, without moving it. Says whether
+    /// that was done; where it cannot be done the blob is to be copied.
+    ///
+    /// # Errors
+    /// If the target cannot be asked.
+    fn mount_blob(&self, blob: Blob, from: &Repository) -> Result<bool, SourceError> {
+        let (_, _) = (blob, from);
+        Ok(false)
+    }
+
+    /// Copies a blob whose digest is known from a source, blocking, and checks it on the way; goes on where an earlier
+    /// attempt was interrupted, where the target can do that. `progress` is told of bytes as they move and says whether
+    /// to go on.
+    ///
+    /// # Errors
+    /// If it cannot be read or written, does not have the digest, or was cancelled.
+    fn copy_blob(
+        &self,
+        blob: Blob,
+        from: &dyn Source,
+        progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        copy_through(self.start_blob()?, blob, from, progress)
+    }
+
+    /// Stores a manifest or an index under its digest, and, as the root, under the reference that the target was opened
+    /// with. All that it names is there already. The root comes once and last: with it the target is whole.
     ///
     /// # Errors
     /// If it cannot be stored.
-    fn put_manifest(&self, media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError>;
+    fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError>;
 }
 
 /// A blob on its way into a target.
@@ -39,4 +81,37 @@ pub trait BlobWriter: Write + Send {
     /// # Errors
     /// If it cannot be made durable.
     fn commit(self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError>;
+}
+
+/// Copies a blob from its start and checks its digest.
+fn copy_through(
+    mut writer: Box<dyn BlobWriter + '_>,
+    blob: Blob,
+    from: &dyn Source,
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<(), SourceError> {
+    let failed = |source| SourceError::Io { path: format!("{} {}", from.name(), blob.digest), source };
+    // One byte more tells a blob that is too long.
+    let mut reader = from.open(blob.digest)?.take(blob.size.saturating_add(1));
+    let (mut hasher, mut size) = (Sha256::new(), 0u64);
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        let count = reader.read(&mut buffer).map_err(failed)?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        writer.write_all(bytes).map_err(failed)?;
+        size += count as u64;
+        if progress(count as u64).is_break() {
+            return Err(SourceError::Cancelled { source_name: from.name().to_owned() });
+        }
+    }
+    let is = Digest::new(hasher.finalize().into());
+    if is != blob.digest || size != blob.size {
+        let source_name = from.name().to_owned();
+        return Err(SourceError::Digest { source_name, object: "blob", is, must: blob.digest });
+    }
+    writer.commit(blob.digest, blob.size)
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use dimsum_format::manifest::Platform;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Source as _, SourceError, Target as _, host_platform};
+use dimsum_registry::{
+    ImageName, OciLayout, Prefer, Role, Source as _, SourceError, Target as _, host_platform, resolve,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,11 +32,11 @@ fn manifest(text: &str) -> Vec<u8> {
 }
 
 fn put_manifest(dir: &Path, name: Option<ImageName>, text: &str) -> Digest {
-    OciLayout::create(dir, name).unwrap().put_manifest(media::MANIFEST, &manifest(text)).unwrap()
+    OciLayout::create(dir, name).unwrap().put_manifest(media::MANIFEST, &manifest(text), Role::Root).unwrap()
 }
 
-fn resolve(dir: &Path, name: Option<ImageName>) -> Result<Digest, SourceError> {
-    OciLayout::open(dir, name)?.resolve(&host_platform()).map(|image| image.digest)
+fn find(dir: &Path, name: Option<ImageName>) -> Result<Digest, SourceError> {
+    resolve(&OciLayout::open(dir, name)?, &host_platform(), Prefer::Dimsum).map(|image| image.descriptor.digest)
 }
 
 fn index(dir: &Path) -> Value {
@@ -142,7 +144,7 @@ fn a_manifest_that_is_not_the_one_pinned_is_refused() {
     let digest = put_manifest(dir.path(), tag("v1"), "one");
     let path = dir.path().join("blobs/sha256").join(digest.hex());
     std::fs::write(&path, manifest("two")).unwrap();
-    let pinned = resolve(dir.path(), Some(ImageName::Digest(digest)));
+    let pinned = find(dir.path(), Some(ImageName::Digest(digest)));
     assert!(matches!(pinned, Err(SourceError::Digest { .. })), "{pinned:?}");
 }
 
@@ -158,7 +160,7 @@ fn a_tag_moves_and_what_others_wrote_stays() {
     std::fs::write(path.join("index.json"), document.to_string()).unwrap();
     let new = put_manifest(path, tag("v1"), "three");
     assert_ne!(old, new);
-    assert_eq!(resolve(path, tag("v1")).unwrap(), new);
+    assert_eq!(find(path, tag("v1")).unwrap(), new);
     let document = index(path);
     assert_eq!(document["manifests"].as_array().unwrap().len(), 2);
     assert_eq!((&document["x-other"]["kept"], &document["manifests"][1]["data"]), (&json!(true), &json!("kept too")));
@@ -166,7 +168,7 @@ fn a_tag_moves_and_what_others_wrote_stays() {
     put_manifest(path, None, "four");
     put_manifest(path, None, "four");
     assert_eq!(index(path)["manifests"].as_array().unwrap().len(), 3);
-    assert_eq!(resolve(path, Some(ImageName::Digest(old))).unwrap(), old, "still there by its digest");
+    assert_eq!(find(path, Some(ImageName::Digest(old))).unwrap(), old, "still there by its digest");
 }
 
 #[test]
@@ -186,12 +188,12 @@ fn many_writers_lose_nothing() {
 fn what_is_not_there_is_answered_with_what_is() {
     let dir = TempDir::new().unwrap();
     OciLayout::create(dir.path(), None).unwrap();
-    assert!(resolve(dir.path(), None).unwrap_err().to_string().contains("empty"));
+    assert!(find(dir.path(), None).unwrap_err().to_string().contains("empty"));
     put_manifest(dir.path(), tag("one"), "1");
-    assert!(resolve(dir.path(), None).is_ok());
+    assert!(find(dir.path(), None).is_ok());
     put_manifest(dir.path(), tag("two"), "2");
     for name in [None, tag("three")] {
-        let error = resolve(dir.path(), name).unwrap_err().to_string();
+        let error = find(dir.path(), name).unwrap_err().to_string();
         assert!(error.contains("one") && error.contains("two"), "{error}");
     }
 }
@@ -208,12 +210,13 @@ fn a_platform_is_picked_from_an_index() {
     let host = host_platform();
     let own = entry(&host.architecture, "own");
     let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [entry("vax", "other"), own] });
-    layout.put_manifest(media::INDEX, &serde_json::to_vec(&index).unwrap()).unwrap();
-    let picked = OciLayout::open(dir.path(), tag("multi")).unwrap().resolve(&host).unwrap();
-    assert_eq!(picked.digest, Digest::of(&manifest("own")));
+    layout.put_manifest(media::INDEX, &serde_json::to_vec(&index).unwrap(), Role::Root).unwrap();
+    let multi = OciLayout::open(dir.path(), tag("multi")).unwrap();
+    let picked = resolve(&multi, &host, Prefer::Dimsum).unwrap();
+    assert_eq!(picked.descriptor.digest, Digest::of(&manifest("own")));
     let vax = Platform { architecture: "vax".into(), ..host };
-    assert_eq!(layout.resolve(&vax).unwrap().digest, Digest::of(&manifest("other")));
+    assert_eq!(resolve(&layout, &vax, Prefer::Dimsum).unwrap().descriptor.digest, Digest::of(&manifest("other")));
     let pdp = Platform { architecture: "pdp11".into(), ..vax };
-    let error = layout.resolve(&pdp).unwrap_err().to_string();
+    let error = resolve(&layout, &pdp, Prefer::Dimsum).unwrap_err().to_string();
     assert!(error.contains("linux/vax") && error.contains("linux/pdp11"), "{error}");
 }

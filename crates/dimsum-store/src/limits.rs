@@ -38,8 +38,6 @@ pub const MAX_PROVEN_GROUPS: usize = 1 << 18;
 pub const MAX_DISTRUSTED: usize = 4096;
 /// Decoding threads: beyond that the link is the bottleneck.
 pub const MAX_DECODE_THREADS: usize = 16;
-/// Threads on which sources may block (files of a layout); they end when idle.
-pub const MAX_BLOCKING_THREADS: usize = 8;
 /// Bytes of a file of small records that is read whole.
 pub const MAX_RECORD: u64 = 64 << 10;
 /// Bytes of the options text of a conversion record.

@@ -4,20 +4,19 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{DeviceId, Digest};
-use dimsum_registry::Source;
+use dimsum_registry::{Runtime, Source};
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Runtime};
 
 use crate::device::Device;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::layout::{self, DEVICES, IMAGES, Layout, PACKS, RECORDS, VERSION};
-use crate::limits::{MAX_BLOCKING_THREADS, MAX_DECODE_THREADS, REQUEST_DEADLINE};
+use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE};
 use crate::load;
 use crate::local::LocalPacks;
 use crate::pool::Pool;
@@ -34,13 +33,15 @@ pub struct Options {
     pub decode_threads: Option<usize>,
     /// How long one request to a source may take.
     pub request_deadline: Duration,
+    /// Where requests wait; `None` starts a runtime of the store's own. One per process is enough.
+    pub runtime: Option<Runtime>,
     /// Who hears of damage, repairs and failing sources.
     pub events: Option<Arc<dyn EventSink>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { decode_threads: None, request_deadline: REQUEST_DEADLINE, events: None }
+        Self { decode_threads: None, request_deadline: REQUEST_DEADLINE, runtime: None, events: None }
     }
 }
 
@@ -69,20 +70,13 @@ impl Store {
         let threads = options.decode_threads.unwrap_or(cpus).clamp(1, MAX_DECODE_THREADS);
         let failed = |error| StoreError::io(layout.root(), error);
         let pool = Arc::new(Pool::new(threads).map_err(failed)?);
-        // One thread carries every request under way: they are futures that wait. Sources that block have a small pool besides.
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(MAX_BLOCKING_THREADS)
-            .thread_name("dimsum-fetch")
-            .enable_all()
-            .build()
-            .map_err(failed)?;
+        let runtime = options.runtime.map_or_else(Runtime::start, Ok).map_err(failed)?;
         let packs = Arc::new(LocalPacks::new(&layout, &pool));
         let inner = Inner {
             packs,
             layout,
             pool,
-            runtime: Some(runtime),
+            runtime,
             deadline: options.request_deadline,
             events: options.events,
             devices: Mutex::default(),
@@ -123,8 +117,7 @@ pub(crate) struct Inner {
     pub(crate) packs: Arc<LocalPacks>,
     pub(crate) deadline: Duration,
     pub(crate) events: Option<Arc<dyn EventSink>>,
-    /// There until the end.
-    runtime: Option<Runtime>,
+    runtime: Runtime,
     /// Devices of open images, so that images that share one share its files and its proven chaining values.
     devices: Mutex<HashMap<DeviceId, Weak<Device>>>,
 }
@@ -132,16 +125,12 @@ pub(crate) struct Inner {
 impl Inner {
     /// Runs a future to its end in the background.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
-            drop(runtime.spawn(future));
-        }
+        self.runtime.spawn(future);
     }
 
     /// Runs a future in the background and waits for it, from any thread that may block. `None` if it was cancelled.
     pub(crate) fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        let (give, take) = mpsc::channel();
-        self.spawn(async move { drop(give.send(future.await)) });
-        take.recv().ok()
+        self.runtime.wait(future)
     }
 
     /// Returns device `index` of an image, the same one for all images of this process that have it.
@@ -155,15 +144,6 @@ impl Inner {
         let device = Arc::new(Device::new(id, Arc::clone(maps), index, self.layout.device(id)));
         devices.insert(id, Arc::downgrade(&device));
         device
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // The last user may be a callback on one of the runtime's own threads, which must not wait for itself.
-            runtime.shutdown_background();
-        }
     }
 }
 

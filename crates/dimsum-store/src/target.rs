@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dimsum_format::Digest;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::Manifest;
-use dimsum_registry::{BlobWriter, Source as _, SourceError, Target};
+use dimsum_registry::{BlobWriter, Role, Source as _, SourceError, Target};
 
 use crate::layout::{self, PACKS, Temporary};
 use crate::load::{CONFIG_FILE, MANIFEST_FILE};
@@ -44,7 +44,7 @@ impl Target for StoreTarget {
         Ok(Box::new(PackWriter { inner: &self.inner, temporary, written: 0 }))
     }
 
-    fn put_manifest(&self, _media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError> {
+    fn put_manifest(&self, _media_type: &str, manifest: &[u8], _role: Role) -> Result<Digest, SourceError> {
         let digest = Digest::of(manifest);
         let put =
             |path: &Path, bytes: &[u8]| layout::put_file(path, bytes, true).map_err(|error| io_error(path, error));

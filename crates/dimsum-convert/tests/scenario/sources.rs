@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dimsum_convert::{Converted, Error, Input, Options, convert};
 use dimsum_format::manifest::{Descriptor, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Target};
+use dimsum_registry::{ImageName, OciLayout, Role, Target};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -93,7 +93,7 @@ impl Case {
             // Under the digest the manifest names, whether it is true or not.
             std::fs::write(dir.path().join("source/blobs/sha256").join(layer.digest.hex()), &layer.blob).unwrap();
         }
-        let manifest = layout.put_manifest(media::MANIFEST, &manifest.to_bytes()).unwrap();
+        let manifest = layout.put_manifest(media::MANIFEST, &manifest.to_bytes(), Role::Root).unwrap();
         Self { dir, manifest }
     }
 

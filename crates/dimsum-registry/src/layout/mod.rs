@@ -15,7 +15,6 @@ use std::{fs, io};
 use dimsum_format::Digest;
 use tokio::sync::Semaphore;
 
-pub use self::resolve::ResolvedImage;
 use crate::error::SourceError;
 use crate::reference::{ImageName, Reference};
 
@@ -33,7 +32,8 @@ const INDEX: &str = "index.json";
 pub struct OciLayout {
     dir: PathBuf,
     name: Option<ImageName>,
-    /// As the user wrote it.
+    reference: Reference,
+    /// The reference as text.
     text: String,
     reads: Arc<Semaphore>,
 }
@@ -71,8 +71,9 @@ impl OciLayout {
     }
 
     fn new(dir: PathBuf, name: Option<ImageName>) -> Self {
-        let text = Reference::OciLayout { dir: dir.clone(), name: name.clone() }.to_string();
-        Self { dir, name, text, reads: Arc::new(Semaphore::new(MAX_READS)) }
+        let reference = Reference::OciLayout { dir: dir.clone(), name: name.clone() };
+        let text = reference.to_string();
+        Self { dir, name, reference, text, reads: Arc::new(Semaphore::new(MAX_READS)) }
     }
 
     /// Returns the layout's directory.

@@ -1,7 +1,7 @@
 //! The layout as a source.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -38,11 +38,15 @@ impl Source for OciLayout {
     }
 
     fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        self.open_at(blob, 0)
+    }
+
+    fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
         let path = self.blob_path(blob);
-        match File::open(&path) {
+        let open = File::open(&path).and_then(|mut file| file.seek(SeekFrom::Start(start)).map(|_| file));
+        match open {
             Ok(file) => Ok(Box::new(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.not_found(blob)),
-            Err(error) => Err(io_error(&path, error)),
+            Err(error) => Err(self.read_error(&path, blob, start..start.saturating_add(1), error)),
         }
     }
 

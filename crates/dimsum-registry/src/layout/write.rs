@@ -18,7 +18,7 @@ use super::index::EMPTY;
 use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, io_error};
 use crate::error::SourceError;
 use crate::reference::ImageName;
-use crate::target::{BlobWriter, Target};
+use crate::target::{BlobWriter, Role, Target};
 
 /// Bytes gathered before they are written: frames of a few KiB would each cost a system call.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -81,11 +81,14 @@ impl Target for OciLayout {
         Ok(Box::new(LayoutBlob { layout: self, temporary, buffer: Vec::new(), written: 0 }))
     }
 
-    fn put_manifest(&self, media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError> {
+    fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
         let (digest, size) = (Digest::of(manifest), manifest.len() as u64);
         let mut blob = self.start_blob()?;
         blob.write_all(manifest).map_err(|error| io_error(&self.blob_path(digest), error))?;
         blob.commit(digest, size)?;
+        if role == Role::Part {
+            return Ok(digest);
+        }
         let descriptor = Descriptor {
             media_type: media_type.to_owned(),
             digest,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::media;
-use dimsum_registry::{Source, Target};
+use dimsum_registry::{Role, Source, Target};
 use dimsum_store::Store;
 
 use crate::common::{Random, TestImage, files_named, open, read};
@@ -179,7 +179,7 @@ pub(crate) fn convert_into(store: &Store, image: &TestImage) {
         assert!(target.has(*digest, blob.len() as u64).unwrap());
         assert!(!target.has(*digest, blob.len() as u64 + 1).unwrap());
     }
-    let digest = target.put_manifest(media::MANIFEST, &image.blobs[&image.manifest]).unwrap();
+    let digest = target.put_manifest(media::MANIFEST, &image.blobs[&image.manifest], Role::Root).unwrap();
     assert_eq!(digest, image.manifest);
 }
 

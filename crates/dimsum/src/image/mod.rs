@@ -16,11 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dimsum_erofs::{Bounds, ImageKind, OutOfRange, Summary};
-use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
-use dimsum_registry::{ImageName, OciLayout, Reference, Source, SourceError, host_platform};
+use dimsum_registry::{
+    ImageName, OciLayout, Prefer, Reference, Source, SourceError, host_platform, resolve as resolve_in,
+};
 use dimsum_store::{Image, Options, Store};
 
 use crate::context::Context;
@@ -124,8 +126,8 @@ pub fn resolve(dir: PathBuf, name: Option<ImageName>) -> Result<Resolved, Error>
     let reference = Reference::OciLayout { dir: dir.clone(), name: name.clone() };
     let failed = |source| Error::Source { object: reference.to_string(), source: Box::new(source) };
     let layout = OciLayout::open(dir, name).map_err(failed)?;
-    let digest = layout.resolve(&host_platform()).map_err(failed)?.digest;
-    let bytes = layout.read_small("manifest", digest, MAX_MANIFEST_BYTES).map_err(failed)?;
+    let document = resolve_in(&layout, &host_platform(), Prefer::Dimsum).map_err(failed)?;
+    let (digest, bytes) = (document.descriptor.digest, document.bytes);
     let malformed = |source: FormatError| Error::Format { object: reference.to_string(), source: Box::new(source) };
     let manifest = Manifest::parse(&bytes).map_err(malformed)?;
     Ok(Resolved { reference, layout: Arc::new(layout), digest, manifest })

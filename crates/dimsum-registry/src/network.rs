@@ -1,0 +1,67 @@
+//! Opens whatever a reference names.
+
+use std::sync::Arc;
+
+use crate::access::Access;
+use crate::error::SourceError;
+use crate::layout::OciLayout;
+use crate::place::Place;
+use crate::reference::Reference;
+use crate::runtime::Runtime;
+use crate::target::Target;
+
+/// All transports behind one door, with what they share: the runtime, connections, tokens.
+#[derive(Debug, Clone)]
+pub struct Network {
+    runtime: Runtime,
+    access: Arc<Access>,
+}
+
+impl Network {
+    /// Prepares; nothing is connected or read yet.
+    #[must_use]
+    pub fn new(access: Access, runtime: &Runtime) -> Self {
+        Self { runtime: runtime.clone(), access: Arc::new(access) }
+    }
+
+    /// Returns the runtime.
+    #[must_use]
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Returns the settings.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Opens a reference for reading, blocking.
+    ///
+    /// # Errors
+    /// If there is nothing of the kind, or it is a file tree.
+    pub fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
+        match reference {
+            Reference::OciLayout { dir, name } => Ok(Arc::new(OciLayout::open(dir, name.clone())?)),
+            _ => Err(not_here(reference)),
+        }
+    }
+
+    /// Opens a reference for writing, blocking; what can be made is made.
+    ///
+    /// # Errors
+    /// If it cannot be written, or is named by a digest.
+    pub fn create(&self, reference: &Reference) -> Result<Box<dyn Target>, SourceError> {
+        match reference {
+            Reference::OciLayout { dir, name } => Ok(Box::new(OciLayout::create(dir, name.clone())?)),
+            _ => Err(not_here(reference)),
+        }
+    }
+}
+
+fn not_here(reference: &Reference) -> SourceError {
+    SourceError::Name {
+        source_name: reference.to_string(),
+        reason: "this kind of reference holds no images".to_owned(),
+    }
+}
