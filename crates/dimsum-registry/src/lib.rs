@@ -21,7 +21,7 @@ mod runtime;
 mod source;
 mod target;
 
-pub use access::Access;
+pub use access::{Access, DEFAULT_TEMP_DIR};
 pub use error::SourceError;
 pub use layout::OciLayout;
 pub use network::Network;
