@@ -3,6 +3,7 @@
 //! Raw figures go to `OUT/<name>.jsonl`, one line per run and a last line with the medians.
 
 mod convert;
+mod hung;
 mod read;
 mod timing;
 
@@ -21,6 +22,7 @@ pub fn run(what: &str, directory: &Path, out: &Path) -> Result<()> {
         "memory" => convert::memory(directory, out),
         "meta" => convert::meta(directory, out),
         "read" => read::run(directory, out),
-        _ => bail!("bench convert|memory|meta|read"),
+        "hung" => hung::run(directory, out),
+        _ => bail!("bench convert|memory|meta|read|hung"),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
 /// The release binary of this workspace, built if need be, with a store of its own.
 #[derive(Debug, Clone)]
@@ -63,6 +64,19 @@ impl Dimsum {
             bail!("dimsum {}: {}\n{out}{err}", words.join(" "), output.status);
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What `dimsum info` says of server and mounts.
+    pub fn info(&self) -> Result<Value> {
+        serde_json::from_str(&self.ok(&["info", "--format", "json"])?).context("output of info")
+    }
+
+    /// What `dimsum info` says of the image that is mounted on `mount`.
+    pub fn mount_info(&self, mount: &Path) -> Result<Value> {
+        let info = self.info()?;
+        let mut mounts = info["mounts"].as_array().into_iter().flatten();
+        let found = mounts.find(|entry| entry["request"]["target"] == json!(mount));
+        found.cloned().with_context(|| format!("info does not know the mount {}", mount.display()))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::dimsum::Dimsum;
 use crate::tree;
 
 const RANDOM_READS: usize = 2000;
-const SMALL: usize = 4096;
+pub const SMALL: usize = 4096;
 const LARGE: usize = 1 << 20;
 
 pub fn run(corpus: &Path, out: &Path) -> Result<()> {
@@ -67,7 +67,7 @@ fn largest_device(store: &Path) -> Result<PathBuf> {
 }
 
 /// Mean, median and 99th percentile in microseconds.
-fn random(path: &Path, length: u64) -> Result<(f64, f64, f64)> {
+pub fn random(path: &Path, length: u64) -> Result<(f64, f64, f64)> {
     let file = File::open(path)?;
     fadvise(&file, 0, None, Advice::Random)?;
     let blocks = length / SMALL as u64;

@@ -4,11 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::json;
 
-use super::{Log, Mounted, read_all};
+use super::{Log, Mounted, Reading, read_all};
 use crate::corpus::layout::{Layout, blob};
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
@@ -16,6 +16,9 @@ use crate::tree;
 
 /// Places damaged per kind of file and kind of damage.
 const PLACES: u64 = 500;
+
+/// The kinds of files that the store has of an image, by their names.
+const KINDS: [&str; 6] = ["data", "state", "meta", "index", "manifest", "config"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
@@ -35,12 +38,9 @@ pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> 
         let mounted = Mounted::new(dimsum, image, &mount)?;
         tree::from_directory(&mounted.path)?
     };
-    for kind in ["data", "state", "meta", "manifest", "config"] {
+    for kind in KINDS {
         for damage in Damage::ALL {
-            let targets: Vec<PathBuf> =
-                files(&dimsum.store)?.into_iter().filter(|path| path.file_name() == Some(kind.as_ref())).collect();
-            ensure!(!targets.is_empty(), "the store has no file named {kind}");
-            let places = hurt(&targets, damage, PLACES)?;
+            let places = hurt(&of_kind(dimsum, kind)?, damage, PLACES)?;
             drop_caches()?;
             let case = json!({"where": "store", "kind": kind, "damage": format!("{damage:?}"), "places": places});
             let reading = {
@@ -52,10 +52,8 @@ pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> 
             log.case(&reading.add_to(case))?;
         }
     }
-    for kind in ["data", "state", "meta", "manifest", "config"] {
-        let targets: Vec<PathBuf> =
-            files(&dimsum.store)?.into_iter().filter(|path| path.file_name() == Some(kind.as_ref())).collect();
-        hurt(&targets, Damage::Flip, 1)?;
+    for kind in KINDS {
+        hurt(&of_kind(dimsum, kind)?, Damage::Flip, 1)?;
         let output = dimsum.output(&["check", &image.reference(), "--store"])?;
         let named = String::from_utf8_lossy(&output.stdout).contains(kind)
             || String::from_utf8_lossy(&output.stderr).contains(kind);
@@ -64,7 +62,45 @@ pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> 
         let mounted = Mounted::new(dimsum, image, &mount)?;
         ensure!(read_all(&mounted.path, &reference).refused == 0, "{kind} did not heal");
     }
+    index(dimsum, image, scratch, &reference, log)
+}
+
+/// Damages the index one place at a time: the meta root does not prove the lengths in it, so each must lead to the right tree or nowhere.
+fn index(dimsum: &Dimsum, image: &Layout, scratch: &Path, reference: &[tree::Entry], log: &mut Log) -> Result<()> {
+    let mount = scratch.join("mount");
+    let [path] = &of_kind(dimsum, "index")?[..] else { bail!("the store of one image has one index") };
+    let (saved, length) = (save(std::slice::from_ref(path))?, path.metadata()?.size());
+    // Every directory is listed and every name looked up; of the files some are read, since data does not depend on the index.
+    let names = reference.iter().filter(|entry| entry.kind != 'd').count();
+    let some: Vec<tree::Entry> = reference.iter().filter(|entry| entry.kind == 'f').step_by(300).cloned().collect();
+    for damage in Damage::ALL {
+        let (mut sum, mut places, mut noticed) = (Reading::default(), 0, 0);
+        for number in 0..PLACES.min(length) {
+            hurt_at(path, damage, number * length / PLACES.min(length), length)?;
+            places += 1;
+            let mounted = Mounted::new(dimsum, image, &mount)?;
+            let listed = files(&mounted.path)?.len();
+            let reading = read_all(&mounted.path, &some);
+            sum.right += reading.right;
+            sum.refused += reading.refused;
+            sum.wrong += reading.wrong + u64::from(listed != names);
+            noticed += u64::from(dimsum.mount_info(&mounted.path)?["stats"]["damage"].as_u64() > Some(0));
+            drop(mounted);
+            restore(&saved)?;
+        }
+        ensure!(sum.refused == 0, "index, {damage:?}: {} files did not heal though the source is whole", sum.refused);
+        let case = json!({"where": "store", "kind": "index, one place at a time", "damage": format!("{damage:?}"), "places": places, "noticed": noticed});
+        log.case(&sum.add_to(case))?;
+    }
     Ok(())
+}
+
+/// Files of a kind; an image has some of each.
+fn of_kind(dimsum: &Dimsum, kind: &str) -> Result<Vec<PathBuf>> {
+    let found: Vec<PathBuf> =
+        files(&dimsum.store)?.into_iter().filter(|path| path.file_name() == Some(kind.as_ref())).collect();
+    ensure!(!found.is_empty(), "the store has no file named {kind}");
+    Ok(found)
 }
 
 /// Damages each kind of blob of the layout, one place at a time for the small ones, and starts from an empty store each time.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Log, Mounted};
 use crate::corpus::layout::Layout;
@@ -88,8 +88,7 @@ fn kill_with_a_request_in_flight(dimsum: &Dimsum, fusectl: &FuseControl, connect
 }
 
 fn server_pid(dimsum: &Dimsum) -> Result<u64> {
-    let info: Value = serde_json::from_str(&dimsum.ok(&["info", "--format", "json"])?)?;
-    info["server"]["pid"].as_u64().context("info has no server.pid")
+    dimsum.info()?["server"]["pid"].as_u64().context("info has no server.pid")
 }
 
 /// The kernel's own count of unanswered requests; mounted for the time of the value if it was not.
