@@ -41,6 +41,8 @@ pub enum Input<'a> {
 pub struct Converted {
     /// Digest of the manifest.
     pub manifest: Digest,
+    /// Bytes of the manifest.
+    pub manifest_bytes: u64,
     /// The config blob.
     pub config: Blob,
     /// The meta blob.
@@ -91,7 +93,7 @@ pub struct LayerSummary {
     pub report: Report,
 }
 
-/// Converts an image or a directory and stores the result in `target`.
+/// Converts an image or a directory and makes the result the root of `target`.
 ///
 /// # Errors
 /// If the source cannot be read, is damaged or is refused, or the target cannot be written.
@@ -101,11 +103,26 @@ pub fn convert(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
+    convert_as(input, target, Role::Root, options, progress)
+}
+
+/// Converts an image or a directory and stores the result in `target`, as the whole or as a part of an index that follows.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_as(
+    input: Input<'_>,
+    target: &dyn Target,
+    role: Role,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Converted, Error> {
     options.check()?;
     let temporaries = Temporaries::new(options.temp_dir.clone());
     let contents = Contents::new(&temporaries, options.slice_size)?;
     let mut conversion = Conversion {
         target,
+        role,
         options,
         progress,
         temporaries,
@@ -135,6 +152,7 @@ pub fn convert(
 /// A conversion under way.
 struct Conversion<'a> {
     target: &'a dyn Target,
+    role: Role,
     options: &'a Options,
     progress: &'a dyn Progress,
     temporaries: Temporaries,
@@ -277,9 +295,11 @@ impl Conversion<'_> {
         }
         meta.blob.commit()?;
         config_out.commit()?;
-        let manifest = self.target.put_manifest(media::MANIFEST, &manifest, Role::Root)?;
+        let manifest_bytes = manifest.len() as u64;
+        let manifest = self.target.put_manifest(media::MANIFEST, &manifest, self.role)?;
         Ok(Converted {
             manifest,
+            manifest_bytes,
             config,
             meta: meta_layer.blob,
             root: meta.root,
@@ -292,7 +312,7 @@ impl Conversion<'_> {
     }
 }
 
-fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), Error> {
+pub(crate) fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), Error> {
     if value > limit {
         let source = FormatError::Limit { part, value, limit };
         return Err(Error::format("image", source));

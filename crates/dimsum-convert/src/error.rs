@@ -39,6 +39,20 @@ pub enum Error {
         /// Its manifest.
         digest: Digest,
     },
+    /// An index has no image for the platforms that are wanted.
+    #[error(
+        "index {digest} has no image for {}; it has {}",
+        if wanted.is_empty() { "any platform".to_owned() } else { wanted.join(", ") },
+        if offered.is_empty() { "none that can be converted".to_owned() } else { offered.join(", ") }
+    )]
+    NoPlatform {
+        /// The index.
+        digest: Digest,
+        /// Platforms that were wanted; none if it was all.
+        wanted: Vec<String>,
+        /// Platforms that there are.
+        offered: Vec<String>,
+    },
     /// The source is something else than a container image.
     #[error("manifest {digest}: {object} has the media type {media_type:?}, which is not that of a container image")]
     MediaType {

@@ -1,6 +1,7 @@
 //! Tree and content to packs and meta: split, deduplicate, hash, compress, merge.
 //!
-//! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory. Layers are read once, from
+//! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory, [`convert_all`] of whatever
+//! a name stands for, an index too. Layers are read once, from
 //! the lowest; what is known of the files stays small, their bytes go through temporary files:
 //!
 //! ```text
@@ -27,13 +28,15 @@ mod layer;
 mod manifest;
 mod options;
 mod ordered;
+mod platforms;
 mod progress;
 mod source;
 mod stream;
 mod temporary;
 
-pub use convert::{Converted, Input, LayerSummary, convert};
+pub use convert::{Converted, Input, LayerSummary, convert, convert_as};
 pub use dimsum_tree::{OverlayEntries, Report};
 pub use error::Error;
 pub use options::Options;
+pub use platforms::{Choice, ConvertedImage, ConvertedRoot, LeftOut, Reason, convert_all};
 pub use progress::{Phase, Progress};

@@ -6,6 +6,20 @@ use dimsum_format::Digest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
+    /// An image of several begins.
+    Image {
+        /// Its number, from 0.
+        index: usize,
+        /// How many there are.
+        count: usize,
+        /// Its manifest.
+        digest: Digest,
+    },
+    /// The original is copied.
+    Original {
+        /// Bytes of its blobs. [`Progress::bytes_in`] gets as many, less what the target has already.
+        size: u64,
+    },
     /// A layer is read, split and compressed.
     Layer {
         /// Its number, from 0.

@@ -1,6 +1,6 @@
 //! The source image: manifest and config, checked before anything is read.
 
-use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_registry::Source;
@@ -14,9 +14,16 @@ pub(crate) struct SourceImage {
     pub(crate) layers: Vec<Expected>,
 }
 
+/// Says whether a manifest is that of a container image, not of another artifact in the form of one.
+pub(crate) fn is_image(manifest: &Manifest) -> bool {
+    manifest.artifact_type.is_none()
+        && matches!(&*manifest.config.media_type, media::CONFIG | DOCKER_CONFIG)
+        && manifest.layers.iter().all(|layer| LAYERS.contains(&&*layer.media_type))
+}
+
 /// Reads manifest and config.
 pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, Error> {
-    let bytes = source.read_small("manifest", digest, MAX_MANIFEST_BYTES)?;
+    let bytes = source.read_manifest(digest)?;
     let document = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
     let manifest = Manifest::parse(&bytes).map_err(document("manifest", digest))?;
     if manifest.is_dimsum() {

@@ -1,0 +1,340 @@
+//! Converts what a name stands for: a manifest becomes a manifest, an index an index.
+//!
+//! ```text
+//!   root ─→ entries: images for the platforms wanted; what is none is left out and reported
+//!        └─ one after the other: [original copied as it is] ─→ converted ─→ descriptors
+//!   index of the descriptors, in the source's order, last
+//! ```
+//!
+//! One image is converted at a time, so memory and temporary space are those of the largest, not of all.
+
+use std::collections::HashMap;
+
+use dimsum_format::limits::MAX_CONFIG_BYTES;
+use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Index, Manifest, Platform};
+use dimsum_format::{Digest, FormatError, media};
+use dimsum_registry::{
+    Copied, CopyProgress, Document, Place, Role, Shape, SourceError, Target, copy_manifest, fits, is_twin,
+};
+
+use crate::convert::{Converted, Input, convert_as, limit};
+use crate::error::Error;
+use crate::options::Options;
+use crate::progress::{Phase, Progress};
+
+/// Indexes inside of indexes that are followed: the specification allows any number, tools write one.
+const MAX_NESTING: usize = 4;
+/// Images of an index that are converted: an index of many more is a mistake or an attack, and each takes its time.
+const MAX_IMAGES: usize = 128;
+
+/// Which images of an index are converted, and what is put beside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Only for these platforms; for all if there are none. A manifest is converted whatever it is for.
+    pub platforms: Vec<Platform>,
+    /// Put each original before its Dimsum image. A manifest then becomes an index of both.
+    pub with_original: bool,
+}
+
+/// What came out of converting what a name stands for.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConvertedRoot {
+    /// The manifest or index that the target's name stands for now.
+    pub root: Descriptor,
+    /// The images, in the order of the source.
+    pub images: Vec<ConvertedImage>,
+    /// Entries of the source's index that are not in the target.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// One image of several.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConvertedImage {
+    /// What it is for; not known of a single manifest that is converted alone.
+    pub platform: Option<Platform>,
+    /// The manifest that was converted.
+    pub source: Digest,
+    /// What it became.
+    pub converted: Converted,
+    /// What copying the original took, if it was asked for.
+    pub original: Option<Copied>,
+}
+
+/// An entry of an index that was not converted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// The entry.
+    pub digest: Digest,
+    /// What it is for.
+    pub platform: Option<Platform>,
+    /// Why it is not there.
+    pub reason: Reason,
+}
+
+/// Why an entry of an index is not converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is for a platform that was not asked for.
+    Platform,
+    /// It is an attestation, signature or another thing that is no image.
+    NoImage,
+    /// It is a Dimsum image already: the originals are converted.
+    Dimsum,
+    /// It is for Windows, where no Dimsum image can be mounted.
+    Windows,
+}
+
+/// An image to convert.
+struct Wanted {
+    /// As the source lists it; of a single manifest, without a platform.
+    entry: Descriptor,
+}
+
+/// Converts what the name of `place` stands for and makes the result the root of `target`.
+///
+/// # Errors
+/// As [`convert`](crate::convert); also if there is no image that can be converted. Blobs of images that were done before
+/// stay in the target, its name stands for what it stood for before.
+pub fn convert_all(
+    place: &dyn Place,
+    target: &dyn Target,
+    choice: &Choice,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<ConvertedRoot, Error> {
+    options.check()?;
+    let root = place.root()?;
+    let single = !root.is_index() && !choice.with_original;
+    refuse_shape(target, if single { Shape::Dimsum } else { Shape::Index })?;
+    if single {
+        let source = root.descriptor.digest;
+        let converted =
+            convert_as(Input::Image { source: place, manifest: source }, target, Role::Root, options, progress)?;
+        let root = descriptor(media::MANIFEST, converted.manifest, converted.manifest_bytes);
+        let image = ConvertedImage { platform: None, source, converted, original: None };
+        return Ok(ConvertedRoot { root, images: vec![image], left_out: Vec::new() });
+    }
+    let mut survey = Survey { place, choice, wanted: Vec::new(), left_out: Vec::new() };
+    let annotations = survey.root(&root)?;
+    let Survey { wanted, left_out, .. } = survey;
+    let mut index = Vec::new();
+    let mut images: Vec<ConvertedImage> = Vec::new();
+    let mut done: HashMap<Digest, usize> = HashMap::new();
+    let count = wanted.len();
+    for (number, Wanted { entry }) in wanted.into_iter().enumerate() {
+        let source = entry.digest;
+        let image = match done.get(&source).and_then(|&number| images.get(number)) {
+            // Two platforms may share an image.
+            Some(known) => ConvertedImage { platform: entry.platform.clone(), ..known.clone() },
+            None => {
+                progress.phase(Phase::Image { index: number, count, digest: source });
+                one(place, target, &entry, choice, options, progress)?
+            }
+        };
+        list(&mut index, entry, &image);
+        done.insert(source, images.len());
+        images.push(image);
+    }
+    let index = Index { schema_version: 2, media_type: Some(media::INDEX.to_owned()), manifests: index, annotations };
+    let bytes = index.to_bytes();
+    // What cannot be read again is not written.
+    Index::parse(&bytes).map_err(|source| Error::format("index", source))?;
+    let digest = target.put_manifest(media::INDEX, &bytes, Role::Root)?;
+    Ok(ConvertedRoot { root: descriptor(media::INDEX, digest, bytes.len() as u64), images, left_out })
+}
+
+/// Copies and converts one image of several.
+fn one(
+    place: &dyn Place,
+    target: &dyn Target,
+    entry: &Descriptor,
+    choice: &Choice,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<ConvertedImage, Error> {
+    let original = if choice.with_original {
+        let copied = copy_manifest(place, target, entry.digest, Role::Part, &Copying(progress));
+        Some(copied.map_err(|error| match error {
+            SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
+            error => error.into(),
+        })?)
+    } else {
+        None
+    };
+    let input = Input::Image { source: place, manifest: entry.digest };
+    let converted = convert_as(input, target, Role::Part, options, progress)?;
+    Ok(ConvertedImage { platform: entry.platform.clone(), source: entry.digest, converted, original })
+}
+
+/// Lists an image: the original first, since readers take the first that fits them.
+fn list(index: &mut Vec<Descriptor>, entry: Descriptor, image: &ConvertedImage) {
+    let mut twin = descriptor(media::MANIFEST, image.converted.manifest, image.converted.manifest_bytes);
+    twin.platform.clone_from(&entry.platform);
+    twin.annotations.insert(media::ANNOTATION_SOURCE_MANIFEST.to_owned(), entry.digest.to_string());
+    if image.original.is_some() {
+        twin.artifact_type = Some(media::ARTIFACT_TYPE.to_owned());
+        index.push(entry);
+    }
+    index.push(twin);
+}
+
+/// Finds the images of a source.
+struct Survey<'a> {
+    place: &'a dyn Place,
+    choice: &'a Choice,
+    wanted: Vec<Wanted>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Survey<'_> {
+    /// Looks at the root and returns the annotations that the new index gets from it.
+    fn root(&mut self, root: &Document) -> Result<Annotations, Error> {
+        if !root.is_index() {
+            if self.parse(root)?.is_dimsum() {
+                return Err(Error::AlreadyDimsum { digest: root.descriptor.digest });
+            }
+            let mut entry = Descriptor { annotations: Annotations::new(), ..root.descriptor.clone() };
+            entry.platform = Some(self.platform(root)?);
+            self.wanted.push(Wanted { entry });
+            return Ok(Annotations::new());
+        }
+        let annotations = self.index(root, 0)?;
+        limit("images of the index", self.wanted.len() as u64, MAX_IMAGES as u64)?;
+        if !self.wanted.is_empty() {
+            return Ok(annotations);
+        }
+        let digest = root.descriptor.digest;
+        let only_dimsum = self.left_out.iter().any(|each| each.reason == Reason::Dimsum);
+        Err(if only_dimsum { Error::AlreadyDimsum { digest } } else { self.nothing(digest) })
+    }
+
+    fn nothing(&self, digest: Digest) -> Error {
+        let text = |platform: &Platform| format!("{}/{}", platform.os, platform.architecture);
+        let wanted = self.choice.platforms.iter().map(text).collect();
+        let of_images = self.left_out.iter().filter(|each| each.reason == Reason::Platform);
+        let offered = of_images.filter_map(|each| each.platform.as_ref()).map(text).collect();
+        Error::NoPlatform { digest, wanted, offered }
+    }
+
+    fn index(&mut self, document: &Document, depth: usize) -> Result<Annotations, Error> {
+        let digest = document.descriptor.digest;
+        limit("depth of nested indexes", depth as u64, MAX_NESTING as u64)?;
+        let failed = |source| Error::Document { object: "index", digest, source: Box::new(source) };
+        let index = Index::parse(&document.bytes).map_err(failed)?;
+        for entry in index.manifests {
+            self.entry(entry, depth)?;
+        }
+        Ok(index.annotations)
+    }
+
+    fn entry(&mut self, mut entry: Descriptor, depth: usize) -> Result<(), Error> {
+        if is_twin(&entry) {
+            return self.leave_out(entry, Reason::Dimsum);
+        }
+        let unknown = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
+        let nested = matches!(&*entry.media_type, media::INDEX | media::DOCKER_INDEX);
+        let manifest = matches!(&*entry.media_type, media::MANIFEST | media::DOCKER_MANIFEST);
+        if unknown || entry.artifact_type.is_some() || !(nested || manifest) {
+            return self.leave_out(entry, Reason::NoImage);
+        }
+        if entry.platform.as_ref().is_some_and(|platform| !self.chosen(platform)) {
+            return self.leave_out(entry, Reason::Platform);
+        }
+        if entry.platform.as_ref().is_some_and(|platform| platform.os == "windows") {
+            return self.leave_out(entry, Reason::Windows);
+        }
+        let bytes = self.place.read_manifest(entry.digest)?;
+        let document = Document { descriptor: entry.clone(), bytes };
+        if nested {
+            return self.index(&document, depth + 1).map(drop);
+        }
+        let parsed = self.parse(&document)?;
+        if parsed.is_dimsum() {
+            return self.leave_out(entry, Reason::Dimsum);
+        }
+        if !crate::source::is_image(&parsed) {
+            return self.leave_out(entry, Reason::NoImage);
+        }
+        if entry.platform.is_none() {
+            let platform = self.platform(&document)?;
+            if !self.chosen(&platform) {
+                return self.leave_out(entry, Reason::Platform);
+            }
+            entry.platform = Some(platform);
+        }
+        self.wanted.push(Wanted { entry });
+        Ok(())
+    }
+
+    fn chosen(&self, platform: &Platform) -> bool {
+        let platforms = &self.choice.platforms;
+        platforms.is_empty() || platforms.iter().any(|wanted| fits(platform, wanted))
+    }
+
+    fn leave_out(&mut self, entry: Descriptor, reason: Reason) -> Result<(), Error> {
+        self.left_out.push(LeftOut { digest: entry.digest, platform: entry.platform, reason });
+        Ok(())
+    }
+
+    fn parse(&self, document: &Document) -> Result<Manifest, Error> {
+        let digest = document.descriptor.digest;
+        let failed = |source| Error::Document { object: "manifest", digest, source: Box::new(source) };
+        Manifest::parse(&document.bytes).map_err(failed)
+    }
+
+    /// Returns what an image is for, as its config says.
+    fn platform(&self, document: &Document) -> Result<Platform, Error> {
+        let digest = self.parse(document)?.config.digest;
+        let bytes = self.place.read_small("config", digest, MAX_CONFIG_BYTES)?;
+        let failed = |source| Error::Document { object: "config", digest, source: Box::new(source) };
+        let config = Config::parse(&bytes).map_err(failed)?;
+        let text = |key: &str| config.object().get(key).and_then(|value| value.as_str()).map(str::to_owned);
+        let missing = || failed(FormatError::NotDimsum { reason: "the config does not say what platform it is for" });
+        Ok(Platform {
+            architecture: text("architecture").ok_or_else(missing)?,
+            os: text("os").ok_or_else(missing)?,
+            variant: text("variant"),
+            os_version: text("os.version"),
+        })
+    }
+}
+
+/// Tells the progress of a conversion what copying an original does.
+struct Copying<'p>(&'p dyn Progress);
+
+impl CopyProgress for Copying<'_> {
+    fn planned(&self, _manifests: usize, _blobs: usize, bytes: u64) {
+        self.0.phase(Phase::Original { size: bytes });
+    }
+
+    fn blob_moved(&self, _blob: Blob, count: u64) {
+        self.0.bytes_in(count);
+        self.0.bytes_out(count);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+fn refuse_shape(target: &dyn Target, shape: Shape) -> Result<(), Error> {
+    match target.refuses(shape) {
+        Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
+        None => Ok(()),
+    }
+}
+
+fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        platform: None,
+        artifact_type: None,
+        annotations: Annotations::new(),
+    }
+}
