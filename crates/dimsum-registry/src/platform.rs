@@ -30,8 +30,7 @@ pub fn parse_platform(text: &str) -> Option<Platform> {
 }
 
 /// Says whether an image for `offered` runs on `wanted`. A variant counts only where one is wanted.
-#[must_use]
-pub fn fits(offered: &Platform, wanted: &Platform) -> bool {
+pub(crate) fn fits(offered: &Platform, wanted: &Platform) -> bool {
     offered.os == wanted.os
         && offered.architecture == wanted.architecture
         && (wanted.variant.is_none() || offered.variant == wanted.variant)

@@ -6,11 +6,14 @@ use std::sync::{Arc, mpsc};
 
 use tokio::runtime::{Builder, Handle};
 
+use crate::layout::MAX_READS;
+
 /// Threads that carry requests under way. They are futures that wait; two threads are enough to decrypt and copy what
 /// two links of 10 Gbit give, and one slow poll does not hold up the rest.
 const WORKERS: usize = 2;
-/// Threads on which sources may block (files of a layout); they end when idle.
-const MAX_BLOCKING_THREADS: usize = 8;
+/// Threads on which sources may block (files of a layout): enough that 15 layouts that hang do not stop the next. They
+/// are made when needed and end when idle.
+const MAX_BLOCKING_THREADS: usize = 16 * MAX_READS;
 
 /// A handle of the runtime; the runtime ends with the last one.
 #[derive(Debug, Clone)]

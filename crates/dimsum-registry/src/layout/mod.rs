@@ -4,7 +4,6 @@
 //! when it is whole and durable; `index.json` is replaced as a whole, under a lock.
 
 mod index;
-mod partial;
 mod read;
 mod resolve;
 mod write;
@@ -19,12 +18,9 @@ use tokio::sync::Semaphore;
 use crate::error::SourceError;
 use crate::reference::{ImageName, Reference};
 
-pub(crate) use self::resolve::find_named;
-pub(crate) use self::write::sync_directory;
-
-/// Reads under way at the same time: more than any disk's queue gains from, few enough that the runtime's threads for
-/// blocking work stay free for others.
-const MAX_READS: usize = 32;
+/// Reads of one layout under way at the same time: what a disk's queue gains from, and a small part of the threads for
+/// blocking work. A layout on a dead network file system holds so many for good, and leaves the rest to others.
+pub(crate) const MAX_READS: usize = 8;
 /// The marker file and what we write into a new one.
 const MARKER: &str = "oci-layout";
 const MARKER_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -101,6 +97,6 @@ impl OciLayout {
     }
 }
 
-pub(crate) fn io_error(path: &Path, source: io::Error) -> SourceError {
+fn io_error(path: &Path, source: io::Error) -> SourceError {
     SourceError::Io { path: path.display().to_string(), source }
 }
