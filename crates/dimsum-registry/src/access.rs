@@ -6,8 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Where blobs wait for their upload unless told otherwise: a place for large files that outlive nothing, and not `/tmp`,
+/// which is memory on many machines.
+pub const DEFAULT_TEMP_DIR: &str = "/var/tmp";
+
 /// Settings for all registries of a command. Serializable, since a command hands them to the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     /// Talk HTTP without TLS, to every host. To loopback addresses it is tried anyway when TLS is not spoken there.
@@ -20,4 +24,18 @@ pub struct Access {
     pub cert_dirs: Vec<PathBuf>,
     /// CA certificates (PEM) that count besides those of the system, for every host.
     pub ca_files: Vec<PathBuf>,
+    /// Where a blob whose digest is not known yet waits, in a file without a name, until it can be uploaded.
+    pub temp_dir: PathBuf,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            plain_http: false,
+            auth_files: Vec::new(),
+            cert_dirs: Vec::new(),
+            ca_files: Vec::new(),
+            temp_dir: PathBuf::from(DEFAULT_TEMP_DIR),
+        }
+    }
 }

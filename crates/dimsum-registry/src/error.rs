@@ -53,6 +53,18 @@ pub enum SourceError {
         /// The limit.
         limit: u64,
     },
+    /// An archive that is not one, or has a member that is refused.
+    #[error("{source_name}: member {member:?} at byte {offset}: {reason}")]
+    Member {
+        /// The archive.
+        source_name: String,
+        /// Name of the member, as far as it is known.
+        member: String,
+        /// Where its header stands.
+        offset: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A tag that is not there, or a name that stands for several images.
     #[error("{source_name}: {reason}")]
     Name {

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod archive;
+mod copy;
 mod error;
 mod layout;
 mod network;
@@ -21,13 +23,15 @@ mod runtime;
 mod source;
 mod target;
 
-pub use access::Access;
+pub use access::{Access, DEFAULT_TEMP_DIR};
+pub use archive::{Archive, ArchiveTarget, Members};
+pub use copy::{Copied, CopyProgress, Outcome, Selection, Tally, copy_image, copy_manifest};
 pub use error::SourceError;
 pub use layout::OciLayout;
 pub use network::Network;
 pub use place::{Document, Place, Prefer, is_twin, resolve};
-pub use platform::{host_platform, parse_platform};
+pub use platform::{fits, host_platform, parse_platform};
 pub use reference::{ImageName, Reference, Repository};
 pub use runtime::Runtime;
 pub use source::{BoxFuture, Source};
-pub use target::{BlobWriter, Role, Target};
+pub use target::{BlobWriter, Role, Shape, Target};

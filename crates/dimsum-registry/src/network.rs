@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Access;
+use crate::archive::{Archive, ArchiveTarget};
 use crate::error::SourceError;
 use crate::layout::OciLayout;
 use crate::place::Place;
@@ -43,6 +44,8 @@ impl Network {
     pub fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
         match reference {
             Reference::OciLayout { dir, name } => Ok(Arc::new(OciLayout::open(dir, name.clone())?)),
+            Reference::OciArchive { file, name } => Ok(Arc::new(Archive::open_oci(file, name.clone())?)),
+            Reference::DockerArchive { file, name } => Ok(Arc::new(Archive::open_docker(file, name.clone())?)),
             _ => Err(not_here(reference)),
         }
     }
@@ -54,6 +57,8 @@ impl Network {
     pub fn create(&self, reference: &Reference) -> Result<Box<dyn Target>, SourceError> {
         match reference {
             Reference::OciLayout { dir, name } => Ok(Box::new(OciLayout::create(dir, name.clone())?)),
+            Reference::OciArchive { file, name } => Ok(Box::new(ArchiveTarget::oci(file, name.clone())?)),
+            Reference::DockerArchive { file, name } => Ok(Box::new(ArchiveTarget::docker(file, name.clone())?)),
             _ => Err(not_here(reference)),
         }
     }

@@ -30,7 +30,8 @@ pub fn parse_platform(text: &str) -> Option<Platform> {
 }
 
 /// Says whether an image for `offered` runs on `wanted`. A variant counts only where one is wanted.
-pub(crate) fn fits(offered: &Platform, wanted: &Platform) -> bool {
+#[must_use]
+pub fn fits(offered: &Platform, wanted: &Platform) -> bool {
     offered.os == wanted.os
         && offered.architecture == wanted.architecture
         && (wanted.variant.is_none() || offered.variant == wanted.variant)

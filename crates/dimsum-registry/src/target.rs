@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::io::{Read as _, Write};
 use std::ops::ControlFlow;
 
-use dimsum_format::Digest;
-use dimsum_format::manifest::Blob;
+use dimsum_format::manifest::{Blob, Manifest};
+use dimsum_format::{Digest, FormatError};
 use sha2::{Digest as _, Sha256};
 
 use crate::SourceError;
+use crate::place::Document;
 use crate::reference::Repository;
 use crate::source::Source;
 
@@ -24,10 +25,41 @@ pub enum Role {
     Part,
 }
 
+/// What a root can be, as far as targets differ in what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// An ordinary image, or an artifact in the form of one.
+    Image,
+    /// A Dimsum image.
+    Dimsum,
+    /// An index.
+    Index,
+}
+
+impl Shape {
+    /// Returns the shape of a manifest or index.
+    #[must_use]
+    pub fn of(document: &Document) -> Self {
+        if document.is_index() {
+            Self::Index
+        } else if Manifest::parse(&document.bytes).is_ok_and(|manifest| manifest.is_dimsum()) {
+            Self::Dimsum
+        } else {
+            Self::Image
+        }
+    }
+}
+
 /// Where a converted image goes.
 pub trait Target: Debug + Send + Sync {
     /// Returns the name for messages, as the user wrote it.
     fn name(&self) -> &str;
+
+    /// Says why such a thing cannot be the root here, if it cannot: asked before anything moves.
+    fn refuses(&self, shape: Shape) -> Option<&'static str> {
+        let _ = shape;
+        None
+    }
 
     /// Says whether a blob is there already, with its full length.
     ///
@@ -84,7 +116,7 @@ pub trait BlobWriter: Write + Send {
 }
 
 /// Copies a blob from its start and checks its digest.
-fn copy_through(
+pub(crate) fn copy_through(
     mut writer: Box<dyn BlobWriter + '_>,
     blob: Blob,
     from: &dyn Source,
@@ -108,10 +140,20 @@ fn copy_through(
             return Err(SourceError::Cancelled { source_name: from.name().to_owned() });
         }
     }
-    let is = Digest::new(hasher.finalize().into());
-    if is != blob.digest || size != blob.size {
-        let source_name = from.name().to_owned();
-        return Err(SourceError::Digest { source_name, object: "blob", is, must: blob.digest });
-    }
+    check(blob, from, Digest::new(hasher.finalize().into()), size)?;
     writer.commit(blob.digest, blob.size)
+}
+
+/// Compares what was read of a blob with what it must be.
+pub(crate) fn check(blob: Blob, from: &dyn Source, is: Digest, length: u64) -> Result<(), SourceError> {
+    let source_name = from.name().to_owned();
+    if is == blob.digest && length == blob.size {
+        return Ok(());
+    }
+    if is == blob.digest {
+        // The bytes are right, and whoever named them was wrong.
+        let source = FormatError::Mismatch { part: "length of a blob", said: blob.size, is: length };
+        return Err(SourceError::Format { source_name, source });
+    }
+    Err(SourceError::Digest { source_name, object: "blob", is, must: blob.digest })
 }

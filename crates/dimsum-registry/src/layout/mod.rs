@@ -4,6 +4,7 @@
 //! when it is whole and durable; `index.json` is replaced as a whole, under a lock.
 
 mod index;
+mod partial;
 mod read;
 mod resolve;
 mod write;
@@ -17,6 +18,9 @@ use tokio::sync::Semaphore;
 
 use crate::error::SourceError;
 use crate::reference::{ImageName, Reference};
+
+pub(crate) use self::resolve::find_named;
+pub(crate) use self::write::sync_directory;
 
 /// Reads of one layout under way at the same time: what a disk's queue gains from, and a small part of the threads for
 /// blocking work. A layout on a dead network file system holds so many for good, and leaves the rest to others.
@@ -97,6 +101,6 @@ impl OciLayout {
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> SourceError {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> SourceError {
     SourceError::Io { path: path.display().to_string(), source }
 }

@@ -31,18 +31,7 @@ impl OciLayout {
             return Ok((digest, Annotations::new()));
         }
         let manifests = self.index()?.manifests;
-        let wanted = match &self.name {
-            Some(ImageName::Tag(tag)) => Some(tag.as_str()),
-            _ => None,
-        };
-        let mut found = manifests.iter().filter(|descriptor| wanted.is_none() || tag(descriptor) == wanted);
-        match (found.next(), found.next()) {
-            (Some(only), None) => Ok((only.digest, only.annotations.clone())),
-            (None, _) => Err(self.name_error(format!("no such image; {}", list_tags(&manifests)))),
-            (Some(_), Some(_)) => {
-                Err(self.name_error(format!("this stands for several images; {}", list_tags(&manifests))))
-            }
-        }
+        find_named(&manifests, self.name.as_ref()).map_err(|reason| self.name_error(reason))
     }
 
     pub(super) fn name_error(&self, reason: String) -> SourceError {
@@ -51,6 +40,21 @@ impl OciLayout {
 
     pub(super) fn format_error(&self, source: dimsum_format::FormatError) -> SourceError {
         SourceError::Format { source_name: self.text.clone(), source }
+    }
+}
+
+/// Finds what a name stands for among the entries of `index.json`: by its tag, and without a name the only one.
+pub(crate) fn find_named(manifests: &[Descriptor], name: Option<&ImageName>) -> Result<(Digest, Annotations), String> {
+    let wanted = match name {
+        Some(ImageName::Digest(digest)) => return Ok((*digest, Annotations::new())),
+        Some(ImageName::Tag(tag)) => Some(tag.as_str()),
+        None => None,
+    };
+    let mut found = manifests.iter().filter(|descriptor| wanted.is_none() || tag(descriptor) == wanted);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok((only.digest, only.annotations.clone())),
+        (None, _) => Err(format!("no such image; {}", list_tags(manifests))),
+        (Some(_), Some(_)) => Err(format!("this stands for several images; {}", list_tags(manifests))),
     }
 }
 

@@ -1,23 +1,26 @@
 //! The layout as a target: nothing is visible before it is whole and durable.
 //!
 //! A blob is written into a file without a name where the file system can do that (then even `kill -9` leaves nothing
-//! behind), else into a temporary name that is removed again. Order: data, fsync, name, fsync of the directory.
+//! behind), else into a temporary name that is removed again. Order: data, fsync, name, fsync of the directory. Only a copy
+//! of a large blob leaves something behind when it is interrupted, to go on from there (`partial.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dimsum_format::Digest;
-use dimsum_format::manifest::Descriptor;
+use dimsum_format::manifest::{Blob, Descriptor};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
 use super::index::EMPTY;
 use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, io_error};
 use crate::error::SourceError;
 use crate::reference::ImageName;
+use crate::source::Source;
 use crate::target::{BlobWriter, Role, Target};
 
 /// Bytes gathered before they are written: frames of a few KiB would each cost a system call.
@@ -46,7 +49,7 @@ impl OciLayout {
                 self.replace(name, content)?;
             }
         }
-        Ok(())
+        self.forget_partials()
     }
 
     /// Replaces a file of the layout as a whole, durably.
@@ -79,6 +82,15 @@ impl Target for OciLayout {
         let blobs = self.blobs();
         let temporary = Temporary::new(&blobs).map_err(|error| io_error(&blobs, error))?;
         Ok(Box::new(LayoutBlob { layout: self, temporary, buffer: Vec::new(), written: 0 }))
+    }
+
+    fn copy_blob(
+        &self,
+        blob: Blob,
+        from: &dyn Source,
+        progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.copy_resumable(blob, from, progress)
     }
 
     fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
@@ -226,6 +238,6 @@ impl Drop for Temporary {
     }
 }
 
-fn sync_directory(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
