@@ -110,6 +110,32 @@ pub enum ReadError<E> {
     },
 }
 
+/// Why a tree could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError<E> {
+    /// The tree itself.
+    #[error(transparent)]
+    Tree(#[from] Error),
+    /// The content of a file cannot be had.
+    #[error("cannot read the content of {path}")]
+    Content {
+        /// The file.
+        path: PathName,
+        /// What the source says.
+        #[source]
+        source: E,
+    },
+    /// Bytes, or a file, could not be written.
+    #[error("cannot write {path}")]
+    Output {
+        /// What was being written.
+        path: PathName,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
 /// What is wrong with one entry, or at one place of an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -298,4 +324,29 @@ pub enum Fault {
     /// A file on disk of a type Linux does not have.
     #[error("a file of unknown type")]
     UnknownFileType,
+    /// A file whose content is longer or shorter than the tree says.
+    #[error("its content ends at byte {found}, its size is {size}")]
+    ContentLength {
+        /// What the tree says.
+        size: u64,
+        /// How far content was given.
+        found: u64,
+    },
+    /// A file of a layer whose name is that of a whiteout.
+    #[error("its name begins with .wh., which in a layer says that something was deleted")]
+    NamedLikeWhiteout,
+    /// A whiteout or an opaque directory where a whole tree is wanted.
+    #[error("it hides something of a lower layer, but this is to be a whole tree")]
+    NotMerged,
+    /// A directory to write into that holds something.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A file that cannot be given to its owner.
+    #[error("only root can give it to its owner {uid}:{gid}")]
+    Owner {
+        /// The owner.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
 }

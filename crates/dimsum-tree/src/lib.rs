@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   directory ─┐                     ┌─ merge (layer over layer) ─┐
-//!   layer tar ─┴→ TreeBuilder → Tree ┴────────────────────────────┴→ Tree → writers
+//!   layer tar ─┴→ TreeBuilder → Tree ┴────────────────────────────┴→ Tree → to_tar, to_directory, other crates' writers
 //! ```
 //!
 //! A tree read from one layer is a *layer tree*: it may say what it hides of the layers below, by whiteouts and opaque
@@ -15,7 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod contents;
 mod decode;
+mod difference;
 mod directory;
 mod dump;
 mod error;
@@ -28,21 +30,27 @@ mod record;
 mod sink;
 mod tar;
 mod text;
+mod to_directory;
+mod to_tar;
 mod tree;
 mod types;
 mod walk;
 mod xattrs;
 
 pub use builder::{NodeId, TreeBuilder};
+pub use contents::ContentSource;
 pub use decode::{Compression, LayerDecoder, LayerTooLarge};
+pub use difference::difference;
 pub use directory::read_directory;
 pub use dump::{Dump, DumpEntry};
-pub use error::{Error, Fault, PathName, ReadError};
+pub use error::{Error, Fault, PathName, ReadError, WriteError};
 pub use layer::{Layer, read_layer};
 pub use merge::merge;
 pub use policy::{Dropped, OverlayEntries, Policy, Report, What};
 pub use record::Inode;
 pub use sink::{ContentSink, NullSink};
+pub use to_directory::{Owners, to_directory};
+pub use to_tar::{LeftOut, Omission, TarForm, TarOptions, to_tar};
 pub use tree::{Entries, Entry, Tree};
 pub use types::{ContentId, Device, FileType, InodeId, Kind, Metadata, Timestamp, Xattr};
 pub use walk::{Walk, WalkEntry};

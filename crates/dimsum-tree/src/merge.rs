@@ -3,6 +3,7 @@
 use crate::builder::{NodeId, REMOVED, TreeBuilder};
 use crate::error::{Error, Fault};
 use crate::freeze::Sorted;
+use crate::record::Inode;
 use crate::tree::Tree;
 use crate::types::InodeId;
 use crate::xattrs::XattrInterner;
@@ -48,12 +49,30 @@ impl Tree {
         }
         let (mut inodes, mut slots, text, xattrs) = self.into_parts();
         for slot in &mut slots {
-            if inodes.get(slot.inode as usize).is_some_and(crate::Inode::is_whiteout) {
+            if inodes.get(slot.inode as usize).is_some_and(Inode::is_whiteout) {
                 slot.inode = REMOVED;
             }
         }
         for inode in inodes.iter_mut().filter(|inode| inode.is_directory()) {
             inode.hides = false;
+        }
+        Sorted::new(inodes, slots, text, XattrInterner::from_sets(xattrs)).finish()
+    }
+}
+
+impl Tree {
+    /// Returns the tree without the inodes that `keep` says no to, and without what is below them. The root stays.
+    ///
+    /// # Errors
+    ///
+    /// None that the tree did not have.
+    pub fn retain(self, mut keep: impl FnMut(InodeId, Inode) -> bool) -> Result<Self, Error> {
+        let kept: Vec<bool> = self.ids().map(|id| id == InodeId::ROOT || keep(id, self.inode(id))).collect();
+        let (inodes, mut slots, text, xattrs) = self.into_parts();
+        for slot in &mut slots {
+            if kept.get(slot.inode as usize) == Some(&false) {
+                slot.inode = REMOVED;
+            }
         }
         Sorted::new(inodes, slots, text, XattrInterner::from_sets(xattrs)).finish()
     }

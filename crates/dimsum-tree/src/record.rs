@@ -116,6 +116,23 @@ impl Inode {
         self.hides && matches!(self.file_type, FileType::CharDevice)
     }
 
+    /// Returns a regular file of nobody's from 1970, as which whiteouts are written into a tar.
+    pub(crate) const fn mark() -> Self {
+        Self {
+            mtime_seconds: 0,
+            data: 0,
+            reference: 0,
+            mtime_nanoseconds: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            xattrs: 0,
+            permissions: 0,
+            file_type: FileType::Regular,
+            hides: false,
+        }
+    }
+
     /// Returns whether this is a directory.
     #[must_use]
     pub const fn is_directory(&self) -> bool {

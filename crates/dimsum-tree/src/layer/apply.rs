@@ -13,11 +13,11 @@ use crate::tree::Tree;
 use crate::types::{ContentId, Device, FileType, InodeId, Kind, Metadata};
 
 /// A name with this prefix is a whiteout of the rest of it.
-const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// A name with this prefix is a note of aufs, one of which counts.
 const AUFS: &[u8] = b".wh..wh.";
 /// Hides what the lower tree has in the directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What an entry needs before it can be added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -21,6 +21,8 @@ mod resolve;
 
 use std::io::Read;
 
+pub(crate) use self::apply::{OPAQUE, WHITEOUT};
+
 use crate::error::ReadError;
 use crate::policy::{Policy, Report};
 use crate::sink::ContentSink;

@@ -15,6 +15,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use self::header::{BLOCK, Header, SparseHeader};
 use self::pax::Extended;
+pub(crate) use self::sparse::MAX_SEGMENTS;
 use self::sparse::SparseMap;
 use crate::error::{Error, Fault, ReadError};
 use crate::limits::{MAX_EXTENDED_HEADER, MAX_FILE_SIZE, MAX_ID};

@@ -141,7 +141,7 @@ pub(crate) fn digits(value: &[u8]) -> Option<u64> {
 fn time(value: &[u8]) -> Option<Timestamp> {
     let (negative, value) = value.strip_prefix(b"-").map_or((false, value), |value| (true, value));
     let mut parts = value.splitn(2, |&byte| byte == b'.');
-    let seconds = i64::try_from(digits(parts.next()?)?).ok()?;
+    let seconds = digits(parts.next()?)?;
     let fraction = parts.next().unwrap_or(b"");
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;
@@ -152,9 +152,11 @@ fn time(value: &[u8]) -> Option<Timestamp> {
         .take(9)
         .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     Some(match (negative, nanoseconds) {
-        (false, _) => Timestamp { seconds, nanoseconds },
-        (true, 0) => Timestamp { seconds: -seconds, nanoseconds },
-        (true, _) => Timestamp { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
+        (false, _) => Timestamp { seconds: i64::try_from(seconds).ok()?, nanoseconds },
+        (true, 0) => Timestamp { seconds: 0i64.checked_sub_unsigned(seconds)?, nanoseconds },
+        (true, _) => {
+            Timestamp { seconds: (-1i64).checked_sub_unsigned(seconds)?, nanoseconds: 1_000_000_000 - nanoseconds }
+        }
     })
 }
 
@@ -184,10 +186,12 @@ mod tests {
             (b"-0.5", -1, 500_000_000),
             (b"-2147483648", -2_147_483_648, 0),
             (b"-1.000000001", -2, 999_999_999),
+            (b"-9223372036854775808", i64::MIN, 0),
+            (b"-9223372036854775807.9", i64::MIN, 100_000_000),
         ] {
             assert_eq!(time(text), Some(Timestamp { seconds, nanoseconds }), "{}", text.escape_ascii());
         }
-        for bad in [&b""[..], b"-", b"1.x", b"1e3", b"+1", b".5", b"99999999999999999999"] {
+        for bad in [&b""[..], b"-", b"1.x", b"1e3", b"+1", b".5", b"99999999999999999999", b"-9223372036854775808.1"] {
             assert_eq!(time(bad), None, "{}", bad.escape_ascii());
         }
     }

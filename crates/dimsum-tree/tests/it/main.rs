@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod core;
 #[cfg(test)]
+mod difference;
+#[cfg(test)]
 mod directory;
 #[cfg(test)]
 mod gnu_tar;
@@ -19,4 +21,10 @@ mod model;
 #[cfg(test)]
 mod need;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tar_writer;
+#[cfg(test)]
+mod to_directory;
+#[cfg(test)]
+mod to_tar;

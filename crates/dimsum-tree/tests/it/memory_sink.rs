@@ -1,8 +1,9 @@
-//! A sink that keeps every content in memory, and checks that it is called as promised.
+//! A sink that keeps every content in memory, checks that it is called as promised, and gives the content back.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
-use dimsum_tree::{ContentId, ContentSink, FileType, Tree};
+use dimsum_tree::{ContentId, ContentSink, ContentSource, FileType, Tree};
 
 #[derive(Debug, Default)]
 pub(crate) struct MemorySink {
@@ -78,4 +79,27 @@ impl MemorySink {
 /// FNV-1a: enough to tell contents of a test apart.
 fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What was read can be written again; zeros at the end of a block of 4096 bytes count as a hole.
+impl ContentSource for MemorySink {
+    type Error = Infallible;
+
+    fn next_data(&mut self, content: ContentId, from: u64) -> Result<Option<Range<u64>>, Infallible> {
+        let file = &self.files[content.get() as usize];
+        let start = usize::try_from(from).unwrap();
+        let Some(rest) = file.get(start..) else { return Ok(None) };
+        let Some(first) = rest.iter().position(|&byte| byte != 0) else { return Ok(None) };
+        let first = start + first / 4096 * 4096;
+        let end = (first + 4096).min(file.len());
+        Ok(Some(first as u64..end as u64))
+    }
+
+    fn read(&mut self, content: ContentId, offset: u64, buffer: &mut [u8]) -> Result<usize, Infallible> {
+        let file = &self.files[content.get() as usize];
+        let rest = &file[usize::try_from(offset).unwrap().min(file.len())..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
 }

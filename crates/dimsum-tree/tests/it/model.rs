@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dimsum_tree::{Policy, Tree, merge, read_layer};
+use dimsum_tree::{LeftOut, Policy, TarOptions, Tree, merge, read_layer, to_tar};
 use proptest::prelude::*;
 
 use crate::memory_sink::MemorySink;
@@ -269,6 +269,14 @@ proptest! {
             let again = read(&shuffled, merged.as_ref(), &mut MemorySink::default());
             let dump = |tree: &Tree| tree.dump().map(|entry| entry.to_string()).collect::<Vec<_>>();
             prop_assert_eq!(dump(&layer), dump(&again));
+
+            let mut written = Vec::new();
+            let left_out = to_tar(&layer, &mut sink, &mut written, TarOptions::default()).unwrap();
+            prop_assert_eq!(left_out, LeftOut::default());
+            let mut copies = MemorySink::default();
+            let written = read_layer(&written[..], merged.as_ref(), &mut copies, Policy::default()).unwrap().tree;
+            // A link to a file of the lower tree has brought it here; its content came along.
+            prop_assert_eq!(copies.lines(&written), sink.lines(&layer));
 
             merged = Some(match merged {
                 None => layer.into_base().unwrap(),

@@ -1,0 +1,194 @@
+//! From a tree to files on disk.
+//!
+//! Two walks: the first makes every name, the second gives directories their attributes from the leaves up, because a
+//! directory that may not be written to could not be filled, and each name made in one changes its time.
+//!
+//! The target must be empty and everything is made in directories that this walk has made itself, opened from the one above
+//! by one name, following no symbolic link: whatever a tree says, nothing outside the target is touched. Until the second walk
+//! only the owner can enter them.
+
+mod attributes;
+mod walk;
+
+use std::collections::HashMap;
+use std::fs::File as StdFile;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType as NodeType, Mode, OFlags};
+use rustix::io::Errno;
+
+use self::attributes::Attributes;
+use self::walk::{DIRECTORY, Visit, open_below, walk};
+use crate::contents::{ContentSource, Copier, File};
+use crate::error::{Error, Fault, WriteError};
+use crate::to_tar::{LeftOut, Omission};
+use crate::tree::Tree;
+use crate::types::{FileType, InodeId};
+
+/// Only we: until its attributes are set.
+const PRIVATE: Mode = Mode::RWXU;
+
+/// Who owns the files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Owners {
+    /// Those that the tree names. Takes the rights of root, or a tree with files of the caller's only.
+    #[default]
+    Keep,
+    /// The caller. Set-user-id and set-group-id bits of files are dropped with the owners they meant; device nodes and xattrs that
+    /// only root may set are left out and reported.
+    Mine,
+}
+
+/// Writes a merged tree into an empty directory, which is made if it is not there, and returns what was left out.
+///
+/// Holes stay holes. Nothing is synced. After an error the directory holds what was made so far, and only its owner can
+/// enter it.
+///
+/// # Errors
+///
+/// The directory is not empty, content cannot be had or is not as long as the tree says, the tree hides something of a lower
+/// one, or something cannot be written or given to its owner; the error names it.
+pub fn to_directory<C: ContentSource>(
+    tree: &Tree,
+    contents: &mut C,
+    path: &Path,
+    owners: Owners,
+) -> Result<LeftOut, WriteError<C::Error>> {
+    let root = prepare(path)?;
+    let mut writer = Writer {
+        tree,
+        contents,
+        root: &root,
+        copier: Copier::new(),
+        links: HashMap::new(),
+        attributes: Attributes { tree, owners, left_out: LeftOut::default() },
+    };
+    if tree.inode(InodeId::ROOT).is_opaque() {
+        return Err(Error::entry(&[][..], Fault::NotMerged).into());
+    }
+    walk(tree, &root, |visit| match visit {
+        Visit::Name { directory, name, id, path } => writer.make(directory, name, id, path),
+        Visit::Done { .. } => Ok(()),
+    })?;
+    let mut attributes = writer.attributes;
+    walk(tree, &root, |visit| match visit {
+        Visit::Name { .. } => Ok(()),
+        Visit::Done { directory, id, path } => attributes.of_fd(directory, id, path),
+    })?;
+    Ok(attributes.left_out)
+}
+
+/// Opens the target, which must be empty.
+fn prepare(path: &Path) -> Result<OwnedFd, Error> {
+    let failed = |error| Error::File { path: (&[][..]).into(), source: io::Error::from(error) };
+    match fs::mkdirat(CWD, path, PRIVATE) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let root = fs::open(path, DIRECTORY, Mode::empty()).map_err(failed)?;
+    for entry in Dir::read_from(&root).map_err(failed)? {
+        if !matches!(entry.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
+            return Err(Error::entry(&[][..], Fault::NotEmpty));
+        }
+    }
+    fs::fchmod(&root, PRIVATE).map_err(failed)?;
+    Ok(root)
+}
+
+struct Writer<'w, C> {
+    tree: &'w Tree,
+    contents: &'w mut C,
+    root: &'w OwnedFd,
+    copier: Copier,
+    /// First paths of files with more names than one.
+    links: HashMap<InodeId, Vec<u8>>,
+    attributes: Attributes<'w>,
+}
+
+impl<C: ContentSource> Writer<'_, C> {
+    /// Makes one name.
+    fn make(&mut self, directory: &OwnedFd, name: &[u8], id: InodeId, path: &[u8]) -> Result<(), WriteError<C::Error>> {
+        let failed = |error| output(path, error);
+        let tree = self.tree;
+        let inode = tree.inode(id);
+        if inode.is_whiteout() || inode.is_opaque() {
+            return Err(Error::entry(path, Fault::NotMerged).into());
+        }
+        if let Some(first) = self.links.get(&id) {
+            return self.link(first, directory, name).map_err(failed);
+        }
+        let node = match inode.file_type() {
+            FileType::Directory => return fs::mkdirat(directory, name, PRIVATE).map_err(failed),
+            FileType::Regular => {
+                self.file(directory, name, id, path)?;
+                None
+            }
+            FileType::Symlink => {
+                fs::symlinkat(tree.symlink_target(id), directory, name).map_err(failed)?;
+                self.attributes.of_name(directory, name, id, path)?;
+                None
+            }
+            FileType::CharDevice => Some(NodeType::CharacterDevice),
+            FileType::BlockDevice => Some(NodeType::BlockDevice),
+            FileType::Fifo => Some(NodeType::Fifo),
+            FileType::Socket => Some(NodeType::Socket),
+        };
+        if let Some(node) = node {
+            let device = fs::makedev(inode.rdev().major, inode.rdev().minor);
+            match fs::mknodat(directory, name, node, PRIVATE, device) {
+                Ok(()) => self.attributes.of_name(directory, name, id, path)?,
+                Err(Errno::PERM) if self.attributes.owners == Owners::Mine => {
+                    self.attributes.left_out.add(path, Omission::Device);
+                    return Ok(());
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if inode.nlink() > 1 {
+            self.links.insert(id, path.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Makes one more name of what `first` is.
+    fn link(&self, first: &[u8], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        let (parent, last) = match first.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => (first.get(..at).unwrap_or_default(), first.get(at + 1..).unwrap_or_default()),
+            None => (&[][..], first),
+        };
+        // Not the symbolic link's target, but the link itself.
+        fs::linkat(open_below(self.root, parent)?, last, directory, name, AtFlags::empty())
+    }
+
+    fn file(&mut self, directory: &OwnedFd, name: &[u8], id: InodeId, path: &[u8]) -> Result<(), WriteError<C::Error>> {
+        let failed = |source| WriteError::Output { path: path.into(), source };
+        let inode = self.tree.inode(id);
+        let Some(content) = inode.content() else { return Ok(()) };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| output(path, error))?;
+        let disk = StdFile::from(fd);
+        let file = File { path, content, size: inode.size() };
+        let mut end = 0;
+        while let Some(data) = file.next_data(self.contents, end)? {
+            let mut at = data.start;
+            end = data.end;
+            self.copier.copy(self.contents, &file, data, |bytes| {
+                disk.write_all_at(bytes, at).map_err(failed)?;
+                at += bytes.len() as u64;
+                Ok(())
+            })?;
+        }
+        self.copier.end(self.contents, &file)?;
+        if end < file.size {
+            disk.set_len(file.size).map_err(failed)?;
+        }
+        self.attributes.of_fd(&OwnedFd::from(disk), id, path)
+    }
+}
+
+fn output<E>(path: &[u8], error: Errno) -> WriteError<E> {
+    WriteError::Output { path: path.into(), source: io::Error::from(error) }
+}
