@@ -38,7 +38,8 @@ pub fn fits(offered: &Platform, wanted: &Platform) -> bool {
 }
 
 /// Returns a platform as `--platform` takes it.
-pub(crate) fn text(platform: &Platform) -> String {
+#[must_use]
+pub fn text(platform: &Platform) -> String {
     let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)
 }
