@@ -1,0 +1,148 @@
+//! Registries: the OCI distribution protocol, by a client of our own.
+//!
+//! ```text
+//!   RemoteRepository ─┬─ pull: manifests, ranges, streams          ┐
+//!                     └─ push: upload sessions, mounts, manifests  ┤ exchange: one request, with
+//!                                                                  │   auth: challenges, tokens, credentials
+//!   Network ── Hub ── clients (connections), registries (tokens) ──┘   redirects, tries
+//! ```
+//!
+//! Nothing that comes from a registry is believed: lengths are limits, digests are computed, redirects and challenges are
+//! counted, and every wait has an end ([`Timing`]). A [`RemoteRepository`] is cheap; what is worth sharing is in the hub.
+
+mod auth;
+mod body;
+mod challenge;
+mod clients;
+mod credentials;
+mod exchange;
+mod failure;
+mod helper;
+mod hub;
+mod origin;
+mod pull;
+mod push;
+mod range;
+mod reader;
+mod source;
+mod spool;
+mod stream;
+mod timing;
+mod token;
+mod upload;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use dimsum_format::Digest;
+use reqwest::Url;
+use tokio::sync::Semaphore;
+
+use auth::Purpose;
+pub(crate) use hub::Hub;
+use hub::Registry;
+pub use timing::Timing;
+
+use crate::error::SourceError;
+use crate::reference::{ImageName, Reference, Repository};
+use crate::runtime::Runtime;
+
+/// Ranges of one repository that are read at the same time. Each is a connection with HTTP/1; more fill no link, and
+/// registries count them.
+const MAX_RANGES: usize = 16;
+
+/// A repository of a registry, for one of its images: a [`Place`](crate::Place) and a [`Target`](crate::Target).
+#[derive(Debug)]
+pub(crate) struct RemoteRepository {
+    repo: Arc<Repo>,
+    runtime: Runtime,
+}
+
+/// What requests need; they own a handle of it.
+#[derive(Debug)]
+struct Repo {
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    repository: Repository,
+    name: ImageName,
+    reference: Reference,
+    /// The reference as text.
+    text: String,
+    pull: Purpose,
+    push: Purpose,
+    ranges: Semaphore,
+}
+
+impl RemoteRepository {
+    /// Prepares; nothing is connected yet.
+    pub(crate) fn open(hub: &Arc<Hub>, runtime: &Runtime, repository: &Repository, name: &ImageName) -> Self {
+        let reference = Reference::Registry { repository: repository.clone(), name: name.clone() };
+        let repo = Repo {
+            hub: Arc::clone(hub),
+            registry: hub.registry(repository.host()),
+            repository: repository.clone(),
+            name: name.clone(),
+            text: reference.to_string(),
+            reference,
+            pull: Purpose::new(repository, false),
+            push: Purpose::new(repository, true),
+            ranges: Semaphore::new(MAX_RANGES),
+        };
+        Self { repo: Arc::new(repo), runtime: runtime.clone() }
+    }
+
+    /// Opens a repository as a target.
+    pub(crate) fn create(
+        hub: &Arc<Hub>,
+        runtime: &Runtime,
+        repository: &Repository,
+        name: &ImageName,
+    ) -> Result<Self, SourceError> {
+        let target = Self::open(hub, runtime, repository, name);
+        if matches!(name, ImageName::Digest(_)) {
+            let reason = "a target has a tag, not a digest: the digest is known only afterwards";
+            return Err(SourceError::Target { target_name: target.repo.text.clone(), reason });
+        }
+        Ok(target)
+    }
+
+    /// Runs a future on the runtime and waits for it.
+    fn wait<T: Send + 'static, F: Future<Output = Result<T, SourceError>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Repo>) -> F,
+    ) -> Result<T, SourceError> {
+        let cancelled = || SourceError::Cancelled { source_name: self.repo.text.clone() };
+        self.runtime.wait(work(Arc::clone(&self.repo))).ok_or_else(cancelled)?
+    }
+}
+
+impl Repo {
+    /// Returns the address of something in this repository.
+    async fn url(&self, tail: &str) -> Result<Url, SourceError> {
+        let base = self.hub.base(&self.registry).await?;
+        let malformed = |_| SourceError::Reference { text: self.text.clone(), reason: "this is no address" };
+        base.join(&format!("{}/{tail}", self.repository.path())).map_err(malformed)
+    }
+
+    async fn blob_url(&self, blob: Digest) -> Result<Url, SourceError> {
+        self.url(&format!("blobs/{blob}")).await
+    }
+
+    fn answer_error(&self, what: &str, reason: impl Into<String>) -> SourceError {
+        SourceError::Answer { host: self.registry.host.clone(), what: what.to_owned(), reason: reason.into() }
+    }
+
+    /// Gives work a time.
+    async fn within<T>(
+        &self,
+        after: std::time::Duration,
+        what: &str,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let late = |_| {
+            let (host, what) = (self.registry.host.clone(), what.to_owned());
+            SourceError::Deadline { host, what, reason: "not done", after }
+        };
+        tokio::time::timeout(after, work).await.map_err(late)?
+    }
+}
