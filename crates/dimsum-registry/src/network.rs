@@ -8,6 +8,7 @@ use crate::error::SourceError;
 use crate::layout::OciLayout;
 use crate::place::Place;
 use crate::reference::Reference;
+use crate::remote::{Hub, RemoteRepository, Timing};
 use crate::runtime::Runtime;
 use crate::target::Target;
 
@@ -16,13 +17,22 @@ use crate::target::Target;
 pub struct Network {
     runtime: Runtime,
     access: Arc<Access>,
+    hub: Arc<Hub>,
 }
 
 impl Network {
     /// Prepares; nothing is connected or read yet.
     #[must_use]
     pub fn new(access: Access, runtime: &Runtime) -> Self {
-        Self { runtime: runtime.clone(), access: Arc::new(access) }
+        Self::with_timing(access, runtime, Timing::default())
+    }
+
+    /// As [`Network::new`], with other times to wait.
+    #[must_use]
+    pub fn with_timing(access: Access, runtime: &Runtime, timing: Timing) -> Self {
+        let access = Arc::new(access);
+        let hub = Arc::new(Hub::new(Arc::clone(&access), timing));
+        Self { runtime: runtime.clone(), access, hub }
     }
 
     /// Returns the runtime.
@@ -43,6 +53,9 @@ impl Network {
     /// If there is nothing of the kind, or it is a file tree.
     pub fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
         match reference {
+            Reference::Registry { repository, name } => {
+                Ok(Arc::new(RemoteRepository::open(&self.hub, &self.runtime, repository, name)))
+            }
             Reference::OciLayout { dir, name } => Ok(Arc::new(OciLayout::open(dir, name.clone())?)),
             Reference::OciArchive { file, name } => Ok(Arc::new(Archive::open_oci(file, name.clone())?)),
             Reference::DockerArchive { file, name } => Ok(Arc::new(Archive::open_docker(file, name.clone())?)),
@@ -56,6 +69,9 @@ impl Network {
     /// If it cannot be written, or is named by a digest.
     pub fn create(&self, reference: &Reference) -> Result<Box<dyn Target>, SourceError> {
         match reference {
+            Reference::Registry { repository, name } => {
+                Ok(Box::new(RemoteRepository::create(&self.hub, &self.runtime, repository, name)?))
+            }
             Reference::OciLayout { dir, name } => Ok(Box::new(OciLayout::create(dir, name.clone())?)),
             Reference::OciArchive { file, name } => Ok(Box::new(ArchiveTarget::oci(file, name.clone())?)),
             Reference::DockerArchive { file, name } => Ok(Box::new(ArchiveTarget::docker(file, name.clone())?)),

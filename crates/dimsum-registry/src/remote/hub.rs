@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::sync::OnceCell;
 
 use super::auth::Auth;
@@ -71,21 +71,21 @@ impl Hub {
             return Ok(secure);
         }
         match self.ping(&secure).await {
-            Ok(()) => Ok(secure),
+            Ok(_) => Ok(secure),
             Err(error) if may_be_plain(&error) => match self.ping(&plain).await {
-                Ok(()) => Ok(plain),
-                // What went wrong at first says more, unless nobody was there at all.
-                Err(_) => Err(error),
+                // Servers that speak TLS say this to plain requests.
+                Ok(StatusCode::BAD_REQUEST) | Err(_) => Err(error),
+                Ok(_) => Ok(plain),
             },
             Err(error) => Err(error),
         }
     }
 
-    /// Any answer is one.
-    async fn ping(&self, url: &Url) -> Result<(), SourceError> {
+    /// Sends a first request.
+    async fn ping(&self, url: &Url) -> Result<StatusCode, SourceError> {
         let what = "looking for a registry";
         let hop = Hop { method: Method::GET, url: url.clone(), headers: HeaderMap::new(), body: None };
-        send(self, hop, what).await.map(drop).map_err(|failure| failure.error)
+        send(self, hop, what).await.map(|response| response.status()).map_err(|failure| failure.error)
     }
 }
 

@@ -62,7 +62,8 @@ impl Source for RemoteRepository {
     fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
         // The first bytes are waited for, so that a blob that is not there is not opened.
         let (body, first) = self.wait(|repo| async move {
-            let mut body = RangeBody::new(blob, start, None);
+            let end = if start == 0 { None } else { repo.end_for(blob, start).await? };
+            let mut body = RangeBody::new(blob, start, end);
             let first = body.next(&repo).await?;
             Ok((body, first))
         })?;
@@ -98,6 +99,19 @@ impl Place for RemoteRepository {
 }
 
 impl Repo {
+    /// Returns the end of a blob that is to be read from its middle: some registries know no ranges without an end. `None` if
+    /// this one does not say how long its blobs are.
+    async fn end_for(&self, digest: Digest, start: u64) -> Result<Option<u64>, SourceError> {
+        let source_name = || self.text.clone();
+        let size = self.head(digest, false).await?.ok_or_else(|| SourceError::NotFound { source_name: source_name(), digest })?;
+        match size {
+            Some(size) if size < start => {
+                Err(SourceError::Range { source_name: source_name(), digest, range: start..start.saturating_add(1) })
+            }
+            size => Ok(size),
+        }
+    }
+
     async fn range(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
         let cancelled = |_| SourceError::Cancelled { source_name: self.text.clone() };
         let _permit = self.ranges.acquire().await.map_err(cancelled)?;

@@ -1,7 +1,7 @@
 //! Wrong bytes, wrong lengths, wrong headers: right bytes or an error that says what is wrong, and never more memory than what
 //! was asked for.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;

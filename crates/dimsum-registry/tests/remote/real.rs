@@ -32,7 +32,8 @@ pub(crate) const KINDS: [Kind; 3] = [Kind::Debian, Kind::V3, Kind::Crane];
 #[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) host: String,
-    pub(crate) dir: TempDir,
+    /// Its files.
+    _dir: TempDir,
     child: Child,
 }
 
@@ -67,7 +68,7 @@ impl Kind {
                 command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none");
             }
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-            let mut registry = Registry { host, dir, child };
+            let mut registry = Registry { host, _dir: dir, child };
             if registry.is_up() {
                 return Some(registry);
             }

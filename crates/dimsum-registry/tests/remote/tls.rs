@@ -69,7 +69,10 @@ fn a_client_certificate_is_shown_to_its_host() {
     image.push(&*network(access(&dir)).create(&reference).unwrap());
     image.compare(&*network(access(&dir)).open(&reference).unwrap());
     let without = cert_dir(&registry.host, &files[..1]);
-    assert_eq!(problem(access(&without), &reference), TlsProblem::ClientCertificate);
+    let error = network(access(&without)).open(&reference).unwrap().root().unwrap_err();
+    // With TLS 1.3 the refusal comes behind the handshake, and a reset may come before it.
+    let refused = matches!(error, SourceError::Tls { problem: TlsProblem::ClientCertificate, .. });
+    assert!(refused || matches!(error, SourceError::Broken { .. }), "{error:?}");
     let no_key = cert_dir(&registry.host, &files[..2]);
     assert_eq!(problem(access(&no_key), &reference), TlsProblem::OwnFiles);
 }
