@@ -212,6 +212,31 @@ impl ReadError {
     }
 }
 
+/// Why a fill did not bring everything.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FillError {
+    /// No source gave the rest of a pack, however often it was asked.
+    #[error("pack {pack}: {}", Failures(failures))]
+    Unavailable {
+        /// The pack.
+        pack: Digest,
+        /// What each source said last.
+        failures: Arc<[SourceFailure]>,
+    },
+    /// A file of the store could not be written.
+    #[error("{}: {kind}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word.
+        kind: io::ErrorKind,
+    },
+    /// It was cancelled.
+    #[error("the fill was ended")]
+    Ended,
+}
+
 /// What one source did wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{source_name}: {reason}")]

@@ -9,6 +9,8 @@ use dimsum_format::meta::MetaMaps;
 
 use crate::device::{ChunkProof, Device, WriteFailure};
 use crate::error::{FailureReason, ReadObject};
+use crate::frames::LocalFrames;
+use crate::limits::TAIL_PART;
 use crate::meta::MetaCore;
 
 /// Feed 0 of an image.
@@ -30,6 +32,7 @@ pub(crate) struct DeviceFeed {
     pub(crate) blob: Blob,
     pub(crate) maps: Arc<MetaMaps>,
     pub(crate) index: usize,
+    pub(crate) local: LocalFrames,
 }
 
 impl DeviceFeed {
@@ -62,6 +65,45 @@ impl Feed {
             Self::Device(feed) => feed.frames().and_then(|frames| frames.frame(unit)),
         }
         .unwrap_or(0..0)
+    }
+
+    /// Number of parts of the blob: its frames, and pieces of what stands behind them.
+    pub(crate) fn parts(&self) -> u32 {
+        let behind = self.blob().size.saturating_sub(self.frames_end()).div_ceil(TAIL_PART);
+        self.frames().saturating_add(u32::try_from(behind).unwrap_or(u32::MAX))
+    }
+
+    /// Where a part of the blob lies.
+    pub(crate) fn part(&self, part: u32) -> Range<u64> {
+        let Some(behind) = part.checked_sub(self.frames()) else { return self.frame(part) };
+        let size = self.blob().size;
+        let start = self.frames_end().saturating_add(u64::from(behind).saturating_mul(TAIL_PART)).min(size);
+        start..start.saturating_add(TAIL_PART).min(size)
+    }
+
+    fn frames_end(&self) -> u64 {
+        self.frames().checked_sub(1).map_or(0, |last| self.frame(last).end)
+    }
+
+    fn frames(&self) -> u32 {
+        let frames = match self {
+            Self::Meta(meta) => u64::from(meta.frame_count()),
+            Self::Device(feed) => feed.frames().map_or(0, FrameMap::frames),
+        };
+        u32::try_from(frames).unwrap_or(u32::MAX)
+    }
+
+    /// The frames on this disk.
+    pub(crate) fn local(&self) -> &LocalFrames {
+        match self {
+            Self::Meta(meta) => meta.local(),
+            Self::Device(feed) => &feed.local,
+        }
+    }
+
+    /// Whether frames are kept as they come, so that those that nobody asked for are not wasted.
+    pub(crate) const fn keeps_frames(&self) -> bool {
+        matches!(self, Self::Device(_))
     }
 
     /// Length of the unit when decoded.

@@ -1,11 +1,16 @@
 //! Flights: one per missing unit, however many readers wait for it.
 //!
-//! A flight starts in the queue of its feed, is taken into a request together with its neighbours, and ends when its bytes are
-//! proven and written, or every source has failed. Readers join it at any time; while its bytes are being written they get them
-//! from memory at once. Flights belong to one open image: another image that has the same device but another source does not wait
-//! for this one's. Limits are per image and per device, so sources that hang take no slot of another image, and no thread at all.
+//! ```text
+//! join ─→ the frame on this disk? ─→ decode pool ─────────────────────────────────────────────→ proven ─→ written
+//!   │            │ absent or wrong                                                                 ▲
+//!   │            └─→ queue ─→ request with its neighbours, by cost ─→ origins, one after the other ┘
+//!   └─→ in an answer that is coming in already (a fill, a bridged gap): waits for its frame ───────┘
+//! ```
+//!
+//! Readers join a flight at any time; while its bytes are being written they get them from memory at once. Flights belong to one open
+//! image: another image that has the same device but another source does not wait for this one's. Limits are per image and per
+//! device, so sources that hang take no slot of another image, and no thread at all; what is on this disk needs no slot.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,20 +18,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_registry::Source;
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
-use crate::error::ReadError;
+use crate::error::{ReadError, SourceFailure};
 use crate::feed::Feed;
-use crate::limits::{
-    MAX_BRIDGE, MAX_DISTRUSTED, MAX_REQUEST, MAX_REQUEST_CHUNKS, MAX_REQUESTS_PER_DEVICE, MAX_REQUESTS_PER_IMAGE,
-};
+use crate::land;
+use crate::origin::Origin;
+use crate::queue::{Batch, FeedQueue, Flight, Queue, Stage, Waiter};
 use crate::request::Request;
 use crate::stats::{Counters, Event, add};
 use crate::store::Inner;
-
-/// A reader that waits for a unit. Gets the whole decoded unit.
-pub(crate) type Waiter = Box<dyn FnOnce(Result<Bytes, ReadError>) + Send>;
 
 /// A unit that is not here.
 #[derive(Debug, Clone, Copy)]
@@ -44,83 +46,52 @@ pub(crate) struct Miss {
 pub(crate) struct Fetcher {
     pub(crate) store: Arc<Inner>,
     pub(crate) image: Digest,
-    /// The store's own packs first.
-    pub(crate) sources: Vec<Arc<dyn Source>>,
+    /// Where bytes come from that this disk does not have.
+    pub(crate) origins: Vec<Arc<Origin>>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) counters: Arc<Counters>,
     /// Reads that wait.
     pub(crate) parked: AtomicUsize,
+    /// Told when no reader waits for a source any more.
+    pub(crate) quiet: Notify,
     queue: Mutex<Queue>,
     /// Notified when the last flight has ended.
     idle: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    /// Flights of all feeds.
-    flights: usize,
-    feeds: Vec<FeedQueue>,
-    /// Requests under way.
-    active: usize,
-    /// Where the search for the next device starts, so that none starves.
-    turn: usize,
-}
-
-#[derive(Debug, Default)]
-struct FeedQueue {
-    flights: HashMap<u32, Flight>,
-    /// Units in the order they were missed; those taken along by a neighbour's request are skipped.
-    order: VecDeque<u32>,
-    active: usize,
-    /// Units whose frame in the store's own pack is wrong.
-    distrusted: HashSet<u32>,
-}
-
-struct Flight {
-    waiters: Vec<Waiter>,
-    damaged: bool,
-    since: Instant,
-    stage: Stage,
-}
-
-#[derive(PartialEq, Eq)]
-enum Stage {
-    Queued,
-    Asked,
-    /// Proven, being written.
-    Writing(Bytes),
-}
-
-impl std::fmt::Debug for Flight {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flight").field("waiters", &self.waiters.len()).finish_non_exhaustive()
-    }
+/// What is known of a flight when its bytes are there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Facts {
+    /// Wrong bytes stand in its place in the decoded file.
+    pub(crate) damaged: bool,
+    /// The frame on this disk is wrong.
+    pub(crate) frame_is_wrong: bool,
 }
 
 impl Fetcher {
     pub(crate) fn new(
         store: Arc<Inner>,
         image: Digest,
-        sources: Vec<Arc<dyn Source>>,
+        origins: Vec<Arc<Origin>>,
         feeds: Vec<Feed>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let queues = feeds.iter().map(|_| FeedQueue::default()).collect();
-        let queue = Mutex::new(Queue { feeds: queues, ..Queue::default() });
+        let queue = Mutex::new(Queue::new(feeds.len()));
         Arc::new(Self {
             store,
             image,
-            sources,
+            origins,
             feeds,
             counters,
             parked: AtomicUsize::new(0),
+            quiet: Notify::new(),
             queue,
             idle: Condvar::new(),
         })
     }
 
-    /// Joins or starts the flight of each miss, with a waiter made for it if somebody is to be called. All are known before the first request is cut, so
-    /// neighbours go together.
+    /// Joins or starts the flight of each miss, with a waiter made for it if somebody is to be called. All are known before the first
+    /// request is cut, so neighbours go together.
     ///
     /// Returns the misses that may have been filled since they were looked up; with `force` none.
     pub(crate) fn join<M>(
@@ -130,7 +101,7 @@ impl Fetcher {
         miss: impl Fn(&M) -> Miss,
         waiter: impl Fn(M) -> Option<Waiter>,
     ) -> Vec<M> {
-        let (mut again, mut ready, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut again, mut ready, mut damaged, mut new) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         {
             let mut queue = self.queue.lock();
             let queue = &mut *queue;
@@ -144,15 +115,20 @@ impl Fetcher {
                     Some(flight) => flight.waiters.extend(waiter(each)),
                     None if !force && source.fills() != seen => again.push(each),
                     None => {
+                        let arrives = feed_queue.arriving.contains_key(&unit);
                         let flight = Flight {
                             waiters: waiter(each).into_iter().collect(),
                             damaged: is_damaged,
+                            frame_is_wrong: false,
                             since: Instant::now(),
-                            stage: Stage::Queued,
+                            stage: if arrives { Stage::Arriving } else { Stage::Local },
+                            failures: Vec::new(),
                         };
                         feed_queue.flights.insert(unit, flight);
-                        feed_queue.order.push_back(unit);
                         queue.flights += 1;
+                        if !arrives {
+                            new.push((feed, unit));
+                        }
                         if is_damaged {
                             damaged.push(source.object(unit));
                         }
@@ -169,16 +145,57 @@ impl Fetcher {
                 call(waiter, Ok(bytes));
             }
         }
-        self.pump();
+        self.start(&new);
         again
     }
 
+    /// Starts flights: those whose frame is on this disk are decoded, the others are queued. A look at the disk is a few bytes of a
+    /// file for each, which the reader's thread does itself.
+    fn start(self: &Arc<Self>, new: &[(usize, u32)]) {
+        let mut remote = Vec::new();
+        for run in new.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((feed_index, feed)) = run.first().and_then(|(index, _)| Some((*index, self.feeds.get(*index)?)))
+            else {
+                continue;
+            };
+            let here = feed.local().open();
+            for (_, unit) in run {
+                // With no origin there is nothing to lose by looking once more at a frame that was wrong.
+                let may = self.origins.is_empty() || self.with(feed_index, |queue| queue.trusts(*unit)) == Some(true);
+                if may && here.has(&feed.frame(*unit)) {
+                    land::local(self, feed_index, *unit);
+                } else {
+                    remote.push((feed_index, *unit));
+                }
+            }
+        }
+        self.enqueue(&remote);
+    }
+
+    /// Lets flights wait for a request, and starts as many requests as may run.
+    pub(crate) fn enqueue(self: &Arc<Self>, units: &[(usize, u32)]) {
+        {
+            let mut queue = self.queue.lock();
+            for (feed, unit) in units {
+                if let Some(feed) = queue.feeds.get_mut(*feed) {
+                    feed.enqueue(*unit);
+                }
+            }
+        }
+        self.pump();
+    }
+
     /// Starts as many requests as may run.
-    pub(crate) fn pump(self: &Arc<Self>) {
-        while let Some((feed, units)) = self.next_batch() {
-            let request = Request::new(Arc::clone(self), feed, units);
+    fn pump(self: &Arc<Self>) {
+        let gap = self.gap();
+        while let Some(batch) = self.next_batch(gap) {
+            let request = Request::new(Arc::clone(self), batch);
             self.store.spawn(request.run());
         }
+    }
+
+    fn next_batch(&self, gap: u64) -> Option<Batch> {
+        self.queue.lock().next_batch(&self.feeds, gap)
     }
 
     /// A request of this feed has ended.
@@ -191,27 +208,53 @@ impl Fetcher {
             }
         }
         self.pump();
+        if self.is_quiet() {
+            self.quiet.notify_waiters();
+        }
+    }
+
+    /// Says whether no reader waits for a source.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.lock().is_quiet()
+    }
+
+    /// Unwanted bytes that may be fetched between two frames to save a request, of the origin that is asked first.
+    fn gap(&self) -> u64 {
+        if self.store.joining { self.origins.first().map_or(0, |origin| origin.gap()) } else { 0 }
     }
 
     /// Gives proven bytes to everybody who waits; from now on who joins gets them too.
     pub(crate) fn proven(&self, feed: usize, unit: u32, bytes: &Bytes) {
-        let waiters = {
-            let mut queue = self.queue.lock();
-            let flight = queue.feeds.get_mut(feed).and_then(|feed| feed.flights.get_mut(&unit));
-            let Some(flight) = flight else { return };
+        let waiters = self.with(feed, |queue| {
+            let flight = queue.flights.get_mut(&unit)?;
             flight.stage = Stage::Writing(bytes.clone());
-            std::mem::take(&mut flight.waiters)
-        };
-        for waiter in waiters {
+            Some(std::mem::take(&mut flight.waiters))
+        });
+        for waiter in waiters.flatten().into_iter().flatten() {
             call(waiter, Ok(bytes.clone()));
         }
     }
 
-    /// Says whether the flight of a unit was started because wrong bytes stood in its place.
-    pub(crate) fn is_repair(&self, feed: usize, unit: u32) -> bool {
-        let queue = self.queue.lock();
-        let flight = queue.feeds.get(feed).and_then(|feed| feed.flights.get(&unit));
-        flight.is_some_and(|flight| flight.damaged)
+    /// Returns what is known of a flight.
+    pub(crate) fn facts(&self, feed: usize, unit: u32) -> Facts {
+        let facts = self.with(feed, |queue| {
+            let Flight { damaged, frame_is_wrong, .. } = queue.flights.get(&unit)?;
+            Some(Facts { damaged: *damaged, frame_is_wrong: *frame_is_wrong })
+        });
+        facts.flatten().unwrap_or_default()
+    }
+
+    /// Remembers that a source failed a flight before it was queued; `local` if it was this disk.
+    pub(crate) fn refused(&self, feed: usize, unit: u32, failure: SourceFailure, local: bool) {
+        self.with(feed, |queue| {
+            if local {
+                queue.distrust(unit);
+            }
+            if let Some(flight) = queue.flights.get_mut(&unit) {
+                flight.frame_is_wrong |= local;
+                flight.failures.push(failure);
+            }
+        });
     }
 
     /// Ends a flight whose bytes were written, or could not be.
@@ -228,22 +271,28 @@ impl Fetcher {
         }
     }
 
+    fn end(&self, feed: usize, unit: u32) -> Option<Flight> {
+        let mut queue = self.queue.lock();
+        let flight = queue.feeds.get_mut(feed).and_then(|feed| feed.remove(unit))?;
+        queue.flights = queue.flights.saturating_sub(1);
+        if queue.is_idle() {
+            self.idle.notify_all();
+        }
+        Some(flight)
+    }
+
     /// Waits until no flight is left: what was fetched is in the files, or could not be written.
     pub(crate) fn wait_idle(&self) {
         let mut queue = self.queue.lock();
-        while queue.flights > 0 {
+        while !queue.is_idle() {
             self.idle.wait(&mut queue);
         }
     }
 
-    fn end(&self, feed: usize, unit: u32) -> Option<Flight> {
-        let mut queue = self.queue.lock();
-        let flight = queue.feeds.get_mut(feed).and_then(|feed| feed.flights.remove(&unit))?;
-        queue.flights = queue.flights.saturating_sub(1);
-        if queue.flights == 0 {
-            self.idle.notify_all();
-        }
-        Some(flight)
+    /// Starts a piece of work that [`Fetcher::wait_idle`] waits for.
+    pub(crate) fn chore(self: &Arc<Self>) -> Chore {
+        self.queue.lock().chores += 1;
+        Chore(Arc::clone(self))
     }
 
     /// Returns the units of a feed that have been queued for at least `age`: when a source hangs, they are not to wait once more
@@ -255,19 +304,9 @@ impl Fetcher {
         flights.filter(|(_, flight)| old(flight)).map(|(unit, _)| *unit).collect()
     }
 
-    /// Remembers that the store's own pack has a wrong frame for this unit.
-    pub(crate) fn distrust(&self, feed: usize, unit: u32) {
-        if let Some(feed) = self.queue.lock().feeds.get_mut(feed) {
-            if feed.distrusted.len() >= MAX_DISTRUSTED {
-                feed.distrusted.clear();
-            }
-            feed.distrusted.insert(unit);
-        }
-    }
-
-    /// Says whether it is remembered so.
-    pub(crate) fn distrusts(&self, feed: usize, unit: u32) -> bool {
-        self.queue.lock().feeds.get(feed).is_some_and(|feed| feed.distrusted.contains(&unit))
+    /// Looks at, or changes, the queue of a feed.
+    pub(crate) fn with<T>(&self, feed: usize, look: impl FnOnce(&mut FeedQueue) -> T) -> Option<T> {
+        self.queue.lock().feeds.get_mut(feed).map(look)
     }
 
     /// Tells the event sink, if there is one.
@@ -277,73 +316,24 @@ impl Fetcher {
         }
     }
 
-    /// Takes the longest waiting unit of the next feed that may run, and its neighbours.
-    fn next_batch(&self) -> Option<(usize, Vec<u32>)> {
-        let mut queue = self.queue.lock();
-        let queue = &mut *queue;
-        if queue.active >= MAX_REQUESTS_PER_IMAGE {
-            return None;
-        }
-        let count = queue.feeds.len();
-        // The meta first, then the devices in turn.
-        let turns = std::iter::once(0).chain((0..count).map(|step| (queue.turn + step) % count));
-        for feed_index in turns {
-            let (Some(queued), Some(feed)) = (queue.feeds.get_mut(feed_index), self.feeds.get(feed_index)) else {
-                continue;
-            };
-            if queued.active >= MAX_REQUESTS_PER_DEVICE {
-                continue;
-            }
-            if let Some(units) = queued.take_batch(feed) {
-                queued.active += 1;
-                queue.active += 1;
-                queue.turn = feed_index + 1;
-                return Some((feed_index, units));
-            }
-        }
-        None
+    /// A file of the store could not be written; nothing is cached there.
+    pub(crate) fn write_failed(&self, (path, error): crate::device::WriteFailure) {
+        add(&self.counters.write_errors, 1);
+        self.event(|| Event::WriteFailed { path, kind: error.kind() });
     }
 }
 
-impl FeedQueue {
-    fn is_queued(&self, unit: u32) -> bool {
-        self.flights.get(&unit).is_some_and(|flight| flight.stage == Stage::Queued)
-    }
+/// Work on the store's files that no flight stands for.
+#[derive(Debug)]
+pub(crate) struct Chore(Arc<Fetcher>);
 
-    /// Takes the first queued unit with the queued units next to it, within the limits of one request.
-    fn take_batch(&mut self, feed: &Feed) -> Option<Vec<u32>> {
-        let seed = loop {
-            let unit = self.order.pop_front()?;
-            if self.is_queued(unit) {
-                break unit;
-            }
-        };
-        let mut span = feed.frame(seed);
-        let (mut first, mut last) = (seed, seed);
-        let fits = |span: &std::ops::Range<u64>| span.end - span.start <= MAX_REQUEST;
-        while let Some(next) = last.checked_add(1).filter(|next| self.is_queued(*next)) {
-            let wider = span.start..feed.frame(next).end.max(span.end);
-            let gap = feed.frame(next).start.saturating_sub(span.end);
-            if gap > MAX_BRIDGE || !fits(&wider) || (next - first) as usize >= MAX_REQUEST_CHUNKS {
-                break;
-            }
-            (span, last) = (wider, next);
+impl Drop for Chore {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.chores = queue.chores.saturating_sub(1);
+        if queue.is_idle() {
+            self.0.idle.notify_all();
         }
-        while let Some(before) = first.checked_sub(1).filter(|before| self.is_queued(*before)) {
-            let wider = feed.frame(before).start.min(span.start)..span.end;
-            let gap = span.start.saturating_sub(feed.frame(before).end);
-            if gap > MAX_BRIDGE || !fits(&wider) || (last - before) as usize >= MAX_REQUEST_CHUNKS {
-                break;
-            }
-            (span, first) = (wider, before);
-        }
-        let units: Vec<u32> = (first..=last).collect();
-        for unit in &units {
-            if let Some(flight) = self.flights.get_mut(unit) {
-                flight.stage = Stage::Asked;
-            }
-        }
-        Some(units)
     }
 }
 

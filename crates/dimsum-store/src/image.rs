@@ -16,6 +16,7 @@ use crate::device::Piece;
 use crate::error::ReadError;
 use crate::feed::{Feed, META};
 use crate::fetch::{Fetcher, Miss};
+use crate::fill::{self, Fill, FillProgress};
 use crate::limits::{MAX_EXTENTS, MAX_PARKED, MAX_READ};
 use crate::meta::{Found, Meta};
 use crate::parked::Parked;
@@ -122,6 +123,16 @@ impl Image {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.fetcher.counters.snapshot()
+    }
+
+    /// Starts to bring the rest of the image's packs into the store, in the background, behind the reads. Only a network is asked;
+    /// frames are written as they come and proven when they are read. A reader who misses what is arriving waits for it.
+    ///
+    /// `report` is called on threads of the runtime, which it must not block. Several fills of one image get in each other's way, but
+    /// do no harm.
+    #[must_use = "dropping it ends the fill"]
+    pub fn fill(&self, report: impl Fn(FillProgress) + Send + Sync + 'static) -> Fill {
+        fill::start(&self.fetcher, Box::new(report))
     }
 
     /// Reads extents in order, together at most [`MAX_READ`] bytes.

@@ -13,6 +13,9 @@ use dimsum_format::{Blake3, DeviceId, Digest};
 use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use sha2::Digest as _;
+
+use crate::limits::HASH_BUFFER;
 
 /// Content of the file `version`. A change of any file that this crate cannot prove or rebuild changes it.
 pub(crate) const VERSION: &str = "dimsum store 1";
@@ -52,6 +55,13 @@ impl Layout {
 
     pub(crate) fn pack(&self, digest: Digest) -> PathBuf {
         self.fanned(PACKS, &digest.hex())
+    }
+
+    /// The sparse file beside a pack, for one map of it.
+    pub(crate) fn part(&self, digest: Digest, map: &str) -> PathBuf {
+        let mut path = self.pack(digest).into_os_string();
+        path.push(format!(".{map}"));
+        path.into()
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> PathBuf {
@@ -132,6 +142,20 @@ pub(crate) fn read_at(file: &File, length: usize, offset: u64) -> io::Result<Vec
     // The allocator may give more room than was asked for.
     bytes.truncate(length);
     Ok(bytes)
+}
+
+/// Hashes a whole file; `seen` is told of bytes as they are read.
+pub(crate) fn sha256(mut file: &File, mut seen: impl FnMut(u64)) -> io::Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; HASH_BUFFER];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(Digest::new(hasher.finalize().into()));
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        seen(count as u64);
+    }
 }
 
 /// Puts a whole file in place.

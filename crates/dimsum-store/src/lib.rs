@@ -3,9 +3,11 @@
 //! ```text
 //! Image::read ── present ──> pread of the covering 16 KiB groups ── hash = proven value ──> done, on the calling thread
 //!      │ absent or wrong
-//!      └─> flight of the chunk ─> queue ─> joined range request ─> decode pool: bounded zstd, BLAKE3 = the map's digest
-//!                 ▲                              │ next source           ├─> readers, from memory
-//!                 └── other readers join         └─ on bad bytes         └─> device files (data, then chaining values)
+//!      └─> flight of the chunk ─> frame in the store's pack files? ─────────────┬─> decode pool: bounded zstd, BLAKE3 = the map's digest
+//!                 ▲                    │ no, or wrong                           │        ├─> readers, from memory
+//!                 └── other readers    └─> queue ─> request joined by cost ─────┤        ├─> device files (data, then chaining values)
+//!                     join                            │ next origin             │        └─> pack file, if a network gave it
+//! Image::fill ─> large ranges, behind the readers ────┴─> what nobody waits for goes into the pack file as it came
 //! ```
 //!
 //! Nothing on disk is trusted: manifest, config and meta are proven from the manifest digest that the caller pins, chunks from
@@ -14,22 +16,32 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod arrivals;
 mod buf;
 mod cache;
 mod check;
+mod cutter;
 mod device;
 mod error;
 mod feed;
 mod fetch;
+mod fill;
+mod frames;
 mod image;
 mod index;
+mod land;
 mod layout;
 pub mod limits;
+mod link;
 mod load;
 mod local;
+mod mend;
 mod meta;
+mod origin;
 mod parked;
 mod pool;
+mod queue;
 mod records;
 mod request;
 mod stats;
@@ -38,7 +50,8 @@ mod target;
 
 pub use buf::ReadBuf;
 pub use check::{Cause, CheckProgress, Finding, Object, Report, Severity};
-pub use error::{FailureReason, MetaError, ReadError, ReadObject, SourceFailure, StoreError};
+pub use error::{FailureReason, FillError, MetaError, ReadError, ReadObject, SourceFailure, StoreError};
+pub use fill::{Fill, FillProgress};
 pub use image::{Extent, Image};
 pub use meta::Meta;
 pub use records::{NodeKey, Record};

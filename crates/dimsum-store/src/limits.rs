@@ -1,5 +1,6 @@
 //! The store's bounds. Everything that outside data can make grow has one.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Bytes of one [`crate::Image::read`]: the largest request of the kernel's FUSE client.
@@ -14,9 +15,38 @@ pub const MAX_PARKED: usize = 4096;
 pub const MAX_REQUEST: u64 = 4 << 20;
 /// Chunks of one joined request: bounds the bookkeeping when frames are tiny.
 pub const MAX_REQUEST_CHUNKS: usize = 128;
-/// Bytes between two frames that are fetched and thrown away to save a request. Only adjacent frames are joined until a cost model
-/// of the source exists.
-pub const MAX_BRIDGE: u64 = 0;
+/// Unwanted bytes between two frames that are fetched to save a round trip, whatever a source's estimate says: a quarter of a request,
+/// so that a false estimate fetches at most four times what was asked for.
+pub const MAX_BRIDGE: u64 = MAX_REQUEST / 4;
+/// How long what a fill asks for at once should take: a reader who comes meanwhile shares the link with it for that long.
+pub const FILL_RANGE_TIME: Duration = Duration::from_millis(200);
+/// Bytes that a fill asks for at once: at least what makes the round trip of 20 ms small on a link of 100 Mbit/s, at most what
+/// 2.5 Gbit/s bring in [`FILL_RANGE_TIME`], so that a broken answer costs little to ask for again.
+pub const FILL_RANGE: RangeInclusive<u64> = 1 << 20..=64 << 20;
+/// Length of the pieces in which what stands behind the frames of a pack is fetched and held.
+pub(crate) const TAIL_PART: u64 = 1 << 20;
+/// Bytes that a fill receives before it writes them: more than a write costs, less than is felt in memory.
+pub(crate) const FILL_WRITE: u64 = 1 << 20;
+/// Attempts of a fill in a row that bring nothing. With [`MAX_PAUSE`] between them they outlast ten minutes without a registry.
+pub const FILL_TRIES: u32 = 30;
+/// Walks of a fill over all packs: what a reader was fetching during one, and did not get, is fetched in the next.
+pub(crate) const FILL_PASSES: u32 = 3;
+/// Pause of a fill after its first failure, doubled with each in a row.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause of a fill.
+pub const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Pause before a reader's request asks again when all sources are out of reach: a registry that is restarted is back in a moment.
+pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// Longest such pause, and so how late a reader hears that a registry is back.
+pub const MAX_RETRY: Duration = Duration::from_secs(2);
+/// How long a source that failed is asked after the others, doubled with each failure in a row.
+pub(crate) const DEMOTION: Duration = Duration::from_secs(1);
+/// Longest such time: a source that heals is preferred again within it.
+pub const MAX_DEMOTION: Duration = Duration::from_secs(30);
+/// Bytes of a compressed meta that is fetched whole by one request. All of it is needed before an image is open, so this saves round
+/// trips and costs nothing but the memory of one answer; a longer one is asked for in pieces, of which one that breaks off is asked
+/// for again alone. The meta of an image of 110,000 files has some megabytes.
+pub const WHOLE_META: u64 = 16 << 20;
 /// Requests under way for one device of one image.
 pub const MAX_REQUESTS_PER_DEVICE: usize = 8;
 /// Requests under way for one image: with [`MAX_REQUEST`] the bound of its compressed bytes in memory.
@@ -34,7 +64,7 @@ pub const MAX_MAPS_BYTES: u64 = 512 << 20;
 pub const META_WINDOW: usize = 128;
 /// Chaining values per device in memory (8 MiB, for 4 GiB of the device); those not held are read and recombined again in a microsecond.
 pub const MAX_PROVEN_GROUPS: usize = 1 << 18;
-/// Frames of a source that are remembered as wrong, so that they are not asked for again first.
+/// Frames on this disk that are remembered as wrong, so that they are not looked at again first.
 pub const MAX_DISTRUSTED: usize = 4096;
 /// Decoding threads: beyond that the link is the bottleneck.
 pub const MAX_DECODE_THREADS: usize = 16;
@@ -42,6 +72,8 @@ pub const MAX_DECODE_THREADS: usize = 16;
 pub const MAX_RECORD: u64 = 64 << 10;
 /// Bytes of the options text of a conversion record.
 pub const MAX_OPTIONS_TEXT: usize = 4096;
+/// Times the length of a try to mend a pack that passes before the next: a tenth of a CPU at most.
+pub(crate) const MEND_SHARE: u32 = 9;
 /// Findings that `check` lists; the rest is only counted.
 pub const MAX_FINDINGS: usize = 10_000;
 /// Entries of one directory of the store that `check` looks at: a store of some million objects fans out over 256 directories.

@@ -1,12 +1,13 @@
 //! Opening an image: manifest → config, meta root → maps, each proven from what came before.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
 
+use bytes::Bytes;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_META_INDEX_BYTES};
-use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
+use dimsum_format::manifest::{Blob, Config, DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
@@ -15,12 +16,13 @@ use dimsum_registry::{Source, SourceError};
 use crate::error::{FailureReason, ReadError, ReadObject, SourceFailure, StoreError};
 use crate::feed::{DeviceFeed, Feed};
 use crate::fetch::Fetcher;
+use crate::frames::LocalFrames;
 use crate::image::Image;
-use crate::index;
+use crate::index::{self, Asker};
 use crate::layout;
 use crate::limits::MAX_MAPS_BYTES;
 use crate::meta::{INDEX_FILE, Meta, MetaCore};
-use crate::request::LOCAL;
+use crate::origin::{self, Origin};
 use crate::stats::{Counters, Event, add};
 use crate::store::Inner;
 
@@ -33,67 +35,75 @@ pub(crate) const CONFIG_FILE: &str = "config";
 struct Loader<'a> {
     inner: &'a Arc<Inner>,
     image: Digest,
-    sources: Vec<Arc<dyn Source>>,
+    origins: Vec<Arc<Origin>>,
     counters: Arc<Counters>,
 }
 
+/// A document of the store as it stands on its disk.
+struct Stored {
+    object: ReadObject,
+    path: PathBuf,
+    /// `None` if it is not there or wrong.
+    bytes: Option<Vec<u8>>,
+    is_damaged: bool,
+}
+
 /// Opens an image.
-pub(crate) fn open(inner: &Arc<Inner>, image: Digest, origins: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
-    let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&inner.packs) as Arc<dyn Source>];
-    sources.extend(origins);
-    let loader = Loader { inner, image, sources, counters: Arc::default() };
+pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
+    let origins = sources.into_iter().map(Origin::new).collect();
+    let loader = Loader { inner, image, origins, counters: Arc::default() };
     let directory = inner.layout.image(image);
     let format = |source| StoreError::Format { image, source };
 
-    let manifest = loader.document("manifest", &directory.join(MANIFEST_FILE), image, MAX_MANIFEST_BYTES)?;
+    let manifest = loader.manifest(&directory)?;
     let manifest = Manifest::parse(&manifest).and_then(|manifest| DimsumManifest::new(&manifest)).map_err(format)?;
-    let config = loader.document("config", &directory.join(CONFIG_FILE), manifest.config.digest, MAX_CONFIG_BYTES)?;
+    // Asked for now and waited for behind the meta: over a network both take one round trip.
+    let config = loader.start_config(&directory, manifest.config)?;
+    let meta = loader.meta(&directory, &manifest);
+    let config = loader.config(config, manifest.config)?;
     Config::parse(&config).map_err(format)?;
-
-    let (core, maps) = loader.meta(&directory, &manifest)?;
+    let (core, maps) = meta?;
     let maps = Arc::new(maps);
     agree(image, &manifest, &maps)?;
 
     let mut feeds = vec![Feed::Meta(Arc::clone(&core))];
     for (index, (device, blob)) in maps.devices.iter().zip(&manifest.packs).enumerate() {
         let shared = inner.device(&maps, index, device.id);
-        feeds.push(Feed::Device(DeviceFeed { device: shared, blob: *blob, maps: Arc::clone(&maps), index }));
+        let local = LocalFrames::of_pack(&inner.layout, *blob, device.id, &device.frames);
+        feeds.push(Feed::Device(DeviceFeed { device: shared, blob: *blob, maps: Arc::clone(&maps), index, local }));
     }
     let fetcher = loader.fetcher(feeds);
     let meta = Meta::new(core, Arc::clone(&fetcher));
     Ok(Arc::new(Image::new(manifest, config, maps, meta, fetcher)))
 }
 
+/// A config on its way: what this disk has, or the answer to come.
+type ComingConfig = (Stored, Option<mpsc::Receiver<Result<Bytes, Vec<SourceFailure>>>>);
+
 impl Loader<'_> {
-    /// Returns a small document that has its digest: the store's copy, or a source's, which is kept.
-    fn document(&self, object: &'static str, path: &Path, digest: Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
-        let found = layout::read_small(path, limit);
-        if let Ok(Some(bytes)) = &found
-            && Digest::of(bytes) == digest
-        {
-            return Ok(found.ok().flatten().unwrap_or_default());
-        }
-        let damaged = !matches!(found, Ok(None));
-        let what = ReadObject::Document { object, digest };
-        if damaged {
-            self.damaged(what);
+    /// Returns the manifest: the store's copy, or a source's, which is kept.
+    fn manifest(&self, directory: &Path) -> Result<Vec<u8>, StoreError> {
+        let (object, digest) = ("manifest", self.image);
+        let stored = self.stored(object, directory.join(MANIFEST_FILE), digest, MAX_MANIFEST_BYTES);
+        if let Some(bytes) = stored.bytes {
+            return Ok(bytes);
         }
         let mut failures = Vec::new();
-        for (number, source) in self.sources.iter().enumerate() {
-            let found = source.read_small(object, digest, limit);
-            if number != LOCAL {
-                add(&self.counters.requests, 1);
-                add(&self.counters.bytes_fetched, found.as_ref().map_or(0, |bytes| bytes.len() as u64));
-            }
+        match self.inner.packs.read_manifest(digest) {
+            Ok(bytes) => return Ok(self.keep(&stored, bytes)),
+            Err(SourceError::NotFound { .. }) => {}
+            Err(error) => failures.push(failure(self.inner.packs.name(), error)),
+        }
+        for place in origin::order(&self.origins) {
+            let Some(origin) = self.origins.get(place) else { continue };
+            add(&self.counters.requests, 1);
+            let found = self.manifest_of(origin);
+            add(&self.counters.bytes_fetched, found.as_ref().map_or(0, |bytes| bytes.len() as u64));
             match found {
-                Ok(bytes) => {
-                    self.keep(path, &bytes, damaged.then_some(what));
-                    return Ok(bytes);
-                }
-                Err(SourceError::NotFound { .. }) if number == LOCAL => {}
-                Err(error) => {
-                    let reason = FailureReason::Source(Arc::new(error));
-                    failures.push(SourceFailure { source_name: source.name().to_owned(), reason });
+                Ok(bytes) => return Ok(self.keep(&stored, bytes)),
+                Err(failure) => {
+                    origin.demote();
+                    failures.push(failure);
                 }
             }
         }
@@ -101,40 +111,115 @@ impl Loader<'_> {
         Err(StoreError::Unavailable { object, digest, failures })
     }
 
+    /// Asks an origin for the manifest: a network within the deadline, on a thread of its own that is left behind if it hangs.
+    fn manifest_of(&self, origin: &Origin) -> Result<Vec<u8>, SourceFailure> {
+        let (image, name) = (self.image, origin.source.name());
+        if !origin.is_remote() {
+            return origin.source.read_manifest(image).map_err(|error| failure(name, error));
+        }
+        let (give, take) = mpsc::channel();
+        let source = Arc::clone(&origin.source);
+        let ask = move || drop(give.send(source.read_manifest(image)));
+        let thread = std::thread::Builder::new().name("dimsum-open".to_owned()).spawn(ask);
+        let thread = thread.map_err(|source| failure(name, SourceError::Io { path: name.to_owned(), source }))?;
+        let found = match take.recv_timeout(self.inner.deadline) {
+            Ok(found) => found.map_err(|error| failure(name, error)),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let reason = FailureReason::Deadline(self.inner.deadline);
+                return Err(SourceFailure { source_name: name.to_owned(), reason });
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(failure(name, SourceError::Cancelled { source_name: name.to_owned() }))
+            }
+        };
+        // It has nothing left to do; one that panicked is told by its silence.
+        drop(thread.join());
+        found
+    }
+
+    /// Looks for the config on this disk and asks for it if it is not there.
+    fn start_config(&self, directory: &Path, blob: Blob) -> Result<ComingConfig, StoreError> {
+        if blob.size > MAX_CONFIG_BYTES {
+            let source = FormatError::Limit { part: "config", value: blob.size, limit: MAX_CONFIG_BYTES };
+            return Err(StoreError::Format { image: self.image, source });
+        }
+        let stored = self.stored("config", directory.join(CONFIG_FILE), blob.digest, MAX_CONFIG_BYTES);
+        if stored.bytes.is_some() {
+            return Ok((stored, None));
+        }
+        let (give, take) = mpsc::channel();
+        let asker = self.asker();
+        self.inner.spawn(async move { drop(give.send(index::fetch_small(&asker, "config", blob).await)) });
+        Ok((stored, Some(take)))
+    }
+
+    /// Waits for the config.
+    fn config(&self, (stored, coming): ComingConfig, blob: Blob) -> Result<Vec<u8>, StoreError> {
+        let Some(coming) = coming else { return Ok(stored.bytes.unwrap_or_default()) };
+        let (object, digest) = ("config", blob.digest);
+        // Silence is a source that panicked; the others were not asked then.
+        match coming.recv().unwrap_or_else(|_| Err(Vec::new())) {
+            Ok(bytes) => Ok(self.keep(&stored, bytes.into())),
+            Err(failures) => {
+                add(&self.counters.source_failures, failures.len() as u64);
+                Err(StoreError::Unavailable { object, digest, failures })
+            }
+        }
+    }
+
+    /// Reads a small document of the store.
+    fn stored(&self, object: &'static str, path: PathBuf, digest: Digest, limit: u64) -> Stored {
+        let found = layout::read_small(&path, limit);
+        let is_there = !matches!(found, Ok(None));
+        let bytes = found.ok().flatten().filter(|bytes| Digest::of(bytes) == digest);
+        let (object, is_damaged) = (ReadObject::Document { object, digest }, is_there && bytes.is_none());
+        if is_damaged {
+            self.damaged(object);
+        }
+        Stored { object, path, bytes, is_damaged }
+    }
+
+    /// Writes a document that was not there or wrong.
+    fn keep(&self, stored: &Stored, bytes: Vec<u8>) -> Vec<u8> {
+        self.put(&stored.path, &bytes, stored.is_damaged.then_some(stored.object));
+        bytes
+    }
+
     /// Returns the meta and its maps; the first time with all its bytes put into the store.
     fn meta(&self, directory: &Path, manifest: &DimsumManifest) -> Result<(Arc<MetaCore>, MetaMaps), StoreError> {
         let path = directory.join(INDEX_FILE);
         let object = ReadObject::MetaIndex { root: manifest.root };
         let (root, blob) = (manifest.root, manifest.meta);
+        let local = || LocalFrames::of_meta(&self.inner.layout, blob);
         let stored = layout::read_small(&path, MAX_META_INDEX_BYTES);
         let damaged = !matches!(stored, Ok(None));
         if let Ok(Some(bytes)) = &stored
             && let Ok(index) = MetaIndex::parse(bytes, blob.size, root)
         {
-            let core = Arc::new(MetaCore::new(directory, root, blob, index, true));
+            let core = Arc::new(MetaCore::new(directory, root, blob, local(), index, true));
             // The root proves the chaining values, but a false length of the last group shows only when that group is read:
             // an index from disk that leads nowhere is damaged.
-            if let Ok(maps) = self.maps(&core) {
+            if let Ok(maps) = self.maps(&core, None) {
                 return Ok((core, maps));
             }
         }
         if damaged {
             self.damaged(object);
         }
-        let (sources, deadline, counters) = (self.sources.clone(), self.inner.deadline, Arc::clone(&self.counters));
-        let fetch = async move { index::fetch(&sources, deadline, blob, root, &counters).await };
+        let (asker, whole) = (self.asker(), self.inner.whole_meta);
+        let fetch = async move { index::fetch(&asker, blob, root, whole).await };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let fetched = self.inner.wait(fetch).ok_or_else(|| failed(ReadError::Closed))?;
-        let (index, bytes) =
+        let fetched =
             fetched.map_err(|failures| failed(ReadError::Unavailable { object, failures: failures.into() }))?;
-        let core = Arc::new(MetaCore::new(directory, root, blob, index, false));
-        let maps = self.maps(&core)?;
-        self.keep(&path, &bytes, damaged.then_some(object));
+        let core = Arc::new(MetaCore::new(directory, root, blob, local(), fetched.index, false));
+        let maps = self.maps(&core, fetched.whole.as_ref())?;
+        self.put(&path, &fetched.bytes, damaged.then_some(object));
         Ok((core, maps))
     }
 
-    /// Reads the maps at the end of the meta.
-    fn maps(&self, core: &Arc<MetaCore>) -> Result<MetaMaps, StoreError> {
+    /// Reads the maps at the end of the meta. `whole` is the compressed meta, if it is here.
+    fn maps(&self, core: &Arc<MetaCore>, whole: Option<&Bytes>) -> Result<MetaMaps, StoreError> {
         let format = |source| StoreError::Format { image: self.image, source };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let meta = Meta::new(Arc::clone(core), self.fetcher(vec![Feed::Meta(Arc::clone(core))]));
@@ -151,7 +236,10 @@ impl Loader<'_> {
             }
             None => {
                 let begun = core.begin();
-                meta.fetch_all().map_err(failed)?;
+                // Frames that are wrong in a blob with the right digest are wrong everywhere: fetching them again says so.
+                if !whole.is_some_and(|whole| meta.take_whole(whole)) {
+                    meta.fetch_all().map_err(failed)?;
+                }
                 if let Err((path, error)) = begun.and_then(|temporary| core.complete(temporary)) {
                     self.tell(&self.counters.write_errors, &Event::WriteFailed { path, kind: error.kind() });
                 }
@@ -174,11 +262,15 @@ impl Loader<'_> {
 
     fn fetcher(&self, feeds: Vec<Feed>) -> Arc<Fetcher> {
         let (inner, counters) = (Arc::clone(self.inner), Arc::clone(&self.counters));
-        Fetcher::new(inner, self.image, self.sources.clone(), feeds, counters)
+        Fetcher::new(inner, self.image, self.origins.clone(), feeds, counters)
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::new(self.inner, &self.origins, &self.counters)
     }
 
     /// Writes what was proven; failing to costs the next opening a fetch.
-    fn keep(&self, path: &Path, bytes: &[u8], repaired: Option<ReadObject>) {
+    fn put(&self, path: &Path, bytes: &[u8], repaired: Option<ReadObject>) {
         match layout::put_file(path, bytes, true) {
             Ok(()) => repaired.into_iter().for_each(|object| self.repaired(object)),
             Err(error) => {
@@ -201,6 +293,10 @@ impl Loader<'_> {
             sink.event(event);
         }
     }
+}
+
+fn failure(source_name: &str, error: SourceError) -> SourceFailure {
+    SourceFailure { source_name: source_name.to_owned(), reason: FailureReason::Source(Arc::new(error)) }
 }
 
 /// Device k of the meta is pack k of the manifest, and its frames must lie in that blob.

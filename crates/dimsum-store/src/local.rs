@@ -1,17 +1,22 @@
-//! The store's own packs as the nearest source.
+//! The store's whole packs as a source, for copying from the store.
+//!
+//! A pack that came piece by piece (`frames.rs`) becomes a whole one here, when somebody asks for it: only if nothing of it is absent
+//! and it has its SHA-256. Reads of an open image do not need that; they prove frames one by one.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_registry::{BoxFuture, Source, SourceError};
+use rustix::fs::SeekFrom;
 use tokio::sync::oneshot;
 
 use crate::layout::{self, Layout};
+use crate::limits::MAX_DIR_ENTRIES;
 use crate::pool::Pool;
 
 /// Reads `packs/`. Reading runs on the decode pool, so no thread is added for it.
@@ -31,6 +36,39 @@ impl LocalPacks {
     fn find(&self, blob: Digest) -> Result<Option<File>, SourceError> {
         let path = self.layout.pack(blob);
         layout::open_regular(&path, false).map_err(|source| io_error(&path, source))
+    }
+
+    /// Finds a whole pack, or makes one of a sparse file that is complete and right, blocking: that is hashed.
+    fn find_or_make(&self, blob: Digest) -> Result<Option<File>, SourceError> {
+        if let Some(file) = self.find(blob)? {
+            return Ok(Some(file));
+        }
+        for part in self.parts(blob) {
+            // One that cannot be read or made whole is no pack, and hides no other.
+            if matches!(make_whole(&part, &self.layout.pack(blob), blob), Ok(true)) {
+                return self.find(blob);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the sparse files of a pack that is whole now: it has all they have.
+    pub(crate) fn forget_parts(&self, blob: Digest) {
+        for part in self.parts(blob) {
+            // What stays only takes space.
+            drop(fs::remove_file(part));
+        }
+    }
+
+    /// Lists the sparse files of a pack.
+    fn parts(&self, blob: Digest) -> Vec<PathBuf> {
+        let pack = self.layout.pack(blob);
+        let prefix = format!("{}.", blob.hex());
+        let Ok(list) = fs::read_dir(layout::directory_of(&pack)) else { return Vec::new() };
+        let is_part = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix))
+        };
+        list.flatten().take(MAX_DIR_ENTRIES).map(|entry| entry.path()).filter(is_part).collect()
     }
 
     fn not_found(&self, digest: Digest) -> SourceError {
@@ -65,15 +103,32 @@ impl Source for LocalPacks {
     }
 
     fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
-        let file = self.find(blob)?.ok_or_else(|| self.not_found(blob))?;
+        let file = self.find_or_make(blob)?.ok_or_else(|| self.not_found(blob))?;
         Ok(Box::new(file))
     }
 
     fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
-        let Some(file) = self.find(blob)? else { return Ok(None) };
+        let Some(file) = self.find_or_make(blob)? else { return Ok(None) };
         let metadata = file.metadata().map_err(|source| io_error(&self.layout.pack(blob), source))?;
         Ok(Some(metadata.len()))
     }
+}
+
+/// Gives a sparse file the name of its pack if it is that; says whether it was.
+fn make_whole(part: &Path, pack: &Path, blob: Digest) -> io::Result<bool> {
+    let Some(file) = layout::open_regular(part, true)? else { return Ok(false) };
+    let length = file.metadata()?.len();
+    // Where the file system knows of holes, most incomplete files are known without reading them.
+    if rustix::fs::seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole < length) {
+        return Ok(false);
+    }
+    if layout::sha256(&file, |_| {})? != blob {
+        return Ok(false);
+    }
+    file.sync_all()?;
+    fs::rename(part, pack)?;
+    layout::sync_directory(layout::directory_of(pack))?;
+    Ok(true)
 }
 
 pub(crate) fn io_error(path: &Path, source: io::Error) -> SourceError {

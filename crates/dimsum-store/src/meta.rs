@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 
 use bytes::Bytes;
 use dimsum_format::MetaRoot;
+use dimsum_format::codec::Decompressor;
 use dimsum_format::group::{GROUP_U64, Groups};
 use dimsum_format::index::MetaIndex;
 use dimsum_format::manifest::Blob;
@@ -27,10 +28,12 @@ use crate::cache::GroupCache;
 use crate::device::WriteFailure;
 use crate::error::{FailureReason, MetaError, ReadError};
 use crate::feed::META;
-use crate::fetch::{Fetcher, Miss, Waiter};
+use crate::fetch::{Fetcher, Miss};
+use crate::frames::LocalFrames;
 use crate::index;
 use crate::layout::{self, Temporary};
 use crate::limits::META_WINDOW;
+use crate::queue::Waiter;
 use crate::stats::{Counters, add};
 
 /// Groups of a frame of the compressed meta.
@@ -149,6 +152,27 @@ impl Meta {
         Ok(())
     }
 
+    /// Decodes every frame from the whole compressed blob, some at a time, and waits until they are written. Says whether all were
+    /// right.
+    pub(crate) fn take_whole(&self, blob: &Bytes) -> bool {
+        let frames: Vec<u32> = (0..self.core.frame_count()).collect();
+        frames.chunks(META_WINDOW).all(|window| {
+            let (give, take) = mpsc::channel();
+            for frame in window {
+                let range = self.core.frame(*frame).unwrap_or(0..0);
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(blob.len());
+                let bytes = blob.slice(place(range.start)..place(range.end));
+                let (fetcher, core, give, frame) =
+                    (Arc::clone(&self.fetcher), Arc::clone(&self.core), give.clone(), *frame);
+                self.fetcher.store.pool.submit(Box::new(move |decompressor| {
+                    let _ = give.send(core.take_frame(frame, &bytes, decompressor, &fetcher));
+                }));
+            }
+            drop(give);
+            take.iter().filter(|right| *right).count() == window.len()
+        })
+    }
+
     /// Waits until what was fetched is written.
     pub(crate) fn wait_idle(&self) {
         self.fetcher.wait_idle();
@@ -197,6 +221,7 @@ pub(crate) enum Found {
 pub(crate) struct MetaCore {
     root: MetaRoot,
     blob: Blob,
+    local: LocalFrames,
     path: PathBuf,
     index_path: PathBuf,
     groups: Groups,
@@ -211,10 +236,18 @@ pub(crate) struct MetaCore {
 }
 
 impl MetaCore {
-    pub(crate) fn new(directory: &Path, root: MetaRoot, blob: Blob, index: MetaIndex, from_disk: bool) -> Self {
+    pub(crate) fn new(
+        directory: &Path,
+        root: MetaRoot,
+        blob: Blob,
+        local: LocalFrames,
+        index: MetaIndex,
+        from_disk: bool,
+    ) -> Self {
         Self {
             root,
             blob,
+            local,
             path: directory.join(META_FILE),
             index_path: directory.join(INDEX_FILE),
             groups: index.groups,
@@ -233,6 +266,10 @@ impl MetaCore {
 
     pub(crate) const fn blob(&self) -> Blob {
         self.blob
+    }
+
+    pub(crate) const fn local(&self) -> &LocalFrames {
+        &self.local
     }
 
     pub(crate) fn frame(&self, frame: u32) -> Option<Range<u64>> {
@@ -313,6 +350,21 @@ impl MetaCore {
         Ok(())
     }
 
+    /// Decodes, proves and writes a frame; says whether it was right.
+    fn take_frame(&self, frame: u32, bytes: &[u8], decompressor: &mut Decompressor, fetcher: &Fetcher) -> bool {
+        let content = self.frame_content(frame);
+        let length = usize::try_from(content.end - content.start).unwrap_or(0);
+        let Ok(bytes) = decompressor.decompress(bytes, length) else { return false };
+        if self.accept(frame, &bytes).is_err() {
+            return false;
+        }
+        add(&fetcher.counters.chunks_verified, 1);
+        if let Err(failure) = self.keep(frame, &bytes) {
+            fetcher.write_failed(failure);
+        }
+        true
+    }
+
     /// Writes a proven frame.
     pub(crate) fn keep(&self, frame: u32, bytes: &[u8]) -> Result<(), WriteFailure> {
         let written = self.file().and_then(|file| file.write_all_at(bytes, self.frame_content(frame).start));
@@ -327,19 +379,18 @@ impl MetaCore {
         if !self.frames_are_hint.swap(false, Ordering::AcqRel) {
             return false;
         }
-        let fetched =
-            index::fetch(&fetcher.sources, fetcher.store.deadline, self.blob, self.root, &fetcher.counters).await;
-        let Ok((index, bytes)) = fetched else { return false };
-        if *self.frames.read() == index.frames {
+        let asker = index::Asker::new(&fetcher.store, &fetcher.origins, &fetcher.counters);
+        let Ok(fetched) = index::fetch(&asker, self.blob, self.root, 0).await else { return false };
+        if *self.frames.read() == fetched.index.frames {
             return false;
         }
-        *self.frames.write() = index.frames;
+        *self.frames.write() = fetched.index.frames;
         // Only saves the next process this detour.
-        drop(layout::put_file(&self.index_path, &bytes, false));
+        drop(layout::put_file(&self.index_path, &fetched.bytes, false));
         true
     }
 
-    fn frame_count(&self) -> u32 {
+    pub(crate) fn frame_count(&self) -> u32 {
         u32::try_from(self.frames.read().frames()).unwrap_or(u32::MAX)
     }
 

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use crate::buf::{ReadBuf, Run};
 use crate::error::ReadError;
-use crate::fetch::{Fetcher, Waiter};
+use crate::fetch::Fetcher;
+use crate::queue::Waiter;
 use crate::stats::add;
 
 /// Takes the result of a read.

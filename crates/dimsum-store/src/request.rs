@@ -1,23 +1,22 @@
-//! One request: units next to each other in a blob, asked from one source after the other until all are proven.
+//! One request: units near each other in a blob, asked from one origin after the other until all are proven.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use dimsum_format::codec::Decompressor;
-use dimsum_registry::{Source, SourceError};
+use dimsum_registry::SourceError;
 use tokio::sync::oneshot;
 
+use crate::answer::{Answer, Meter};
+use crate::arrivals::Arrivals;
 use crate::error::{FailureReason, ReadError, SourceFailure};
 use crate::feed::Feed;
 use crate::fetch::Fetcher;
-use crate::limits::MIN_SOURCE_RATE;
+use crate::land;
+use crate::limits::{FIRST_RETRY, MAX_RETRY, MIN_SOURCE_RATE};
+use crate::origin::{self, Origin};
+use crate::queue::{Batch, Failures, Group};
 use crate::stats::{Event, add};
-
-/// Place of the store's own packs in the list of sources.
-pub(crate) const LOCAL: usize = 0;
 
 /// Owns the flights of its units: whatever happens to the task, dropping this ends them and frees the slot.
 #[derive(Debug)]
@@ -26,144 +25,165 @@ pub(crate) struct Request {
     feed: usize,
     /// Units not proven yet, ascending.
     left: Vec<u32>,
-    failures: HashMap<u32, Vec<SourceFailure>>,
-    /// Sources that did not answer this request in time.
-    hung: Vec<usize>,
+    /// What went wrong before this request.
+    inherited: Failures,
+    /// What each origin last did wrong.
+    failures: Failures,
+    /// Origins that did not answer this request in time, or could not be reached.
+    away: Vec<usize>,
+    /// Whether the event sink was told of failures already.
+    told: bool,
 }
 
-/// What came of asking a source.
-enum Answer {
-    /// Bytes from the start of the range, perhaps too few.
-    Bytes(Bytes),
-    /// Nothing; smaller requests may still succeed (a blob that is cut off).
-    Refused(FailureReason),
-    /// Nothing, and nothing to be expected.
-    Nothing(FailureReason),
-}
+/// A unit that is being decoded.
+type Pending = (u32, oneshot::Receiver<Result<(), FailureReason>>);
 
 impl Request {
-    pub(crate) fn new(fetcher: Arc<Fetcher>, feed: usize, units: Vec<u32>) -> Self {
-        Self { fetcher, feed, left: units, failures: HashMap::new(), hung: Vec::new() }
+    pub(crate) fn new(fetcher: Arc<Fetcher>, batch: Batch) -> Self {
+        let Batch { feed, units, failures: inherited } = batch;
+        Self { fetcher, feed, left: units, inherited, failures: Failures::new(), away: Vec::new(), told: false }
     }
 
-    /// Asks every source in order, then the origin once more: a bad answer may have come from something between.
+    /// Asks every origin in order. While they are out of reach, waits and asks again, until the deadline.
     pub(crate) async fn run(mut self) {
-        self.ask_all().await;
-        if !self.left.is_empty() && self.refreshed_index().await {
+        let (begun, mut pause) = (Instant::now(), FIRST_RETRY);
+        loop {
             self.ask_all().await;
+            if !self.left.is_empty() && self.refreshed_index().await {
+                self.ask_all().await;
+            }
+            let over = begun.elapsed().saturating_add(pause) >= self.fetcher.store.deadline;
+            if self.left.is_empty() || over || !self.may_heal() {
+                return;
+            }
+            self.told = true;
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(MAX_RETRY);
         }
     }
 
+    /// Asks every origin, then the first once more: a bad answer may have come from something between.
     async fn ask_all(&mut self) {
-        let count = self.fetcher.sources.len();
-        let origin_again = (count > 1).then_some(1);
-        for (round, source) in (0..count).chain(origin_again).enumerate() {
-            let again = round >= count;
-            if self.left.is_empty() || (again && self.hung.contains(&source)) {
+        self.failures.clear();
+        self.away.clear();
+        let order = origin::order(&self.fetcher.origins);
+        for (round, place) in order.iter().chain(order.first()).enumerate() {
+            let again = round >= order.len();
+            if self.left.is_empty() || (again && self.away.contains(place)) {
                 break;
             }
-            let trusted = |unit: &u32| source != LOCAL || count == 1 || !self.fetcher.distrusts(self.feed, *unit);
-            let units = self.left.iter().copied().filter(trusted).collect();
-            self.ask(source, units).await;
+            self.ask(*place).await;
         }
     }
 
-    /// Asks one source for units, those next to each other together.
-    async fn ask(&mut self, source_index: usize, units: Vec<u32>) {
-        let Some(source) = self.fetcher.sources.get(source_index).cloned() else { return };
-        let mut work: VecDeque<Vec<u32>> = neighbours(&units).into();
+    /// Asks one origin for what is left, units near each other together.
+    async fn ask(&mut self, place: usize) {
+        let Some(origin) = self.fetcher.origins.get(place).cloned() else { return };
+        let mut work = self.runs(&origin);
         while let Some(run) = work.pop_front() {
-            let range = self.span(&run);
-            match self.read(source_index, &source, range.clone()).await {
-                Answer::Bytes(bytes) => self.decode(&source, &run, range.start, &bytes).await,
-                Answer::Refused(_) if run.len() > 1 => work.extend(run.into_iter().map(|unit| vec![unit])),
-                Answer::Refused(reason) | Answer::Nothing(reason) => {
-                    for unit in run {
-                        self.failed(&source, unit, reason.clone());
-                    }
-                }
-            }
-            if self.hung.contains(&source_index) {
-                // It would take the deadline again for each of the rest.
-                let deadline = self.deadline(0);
-                for unit in work.drain(..).flatten() {
-                    self.failed(&source, unit, FailureReason::Deadline(deadline));
-                }
-            }
-        }
-    }
-
-    async fn read(&mut self, source_index: usize, source: &Arc<dyn Source>, range: Range<u64>) -> Answer {
-        let blob = self.feed().blob().digest;
-        let must = range.end - range.start;
-        let deadline = self.deadline(must);
-        let counters = Arc::clone(&self.fetcher.counters);
-        if source_index != LOCAL {
-            add(&counters.requests, 1);
-        }
-        match tokio::time::timeout(deadline, source.read_range(blob, range)).await {
-            Err(_) => {
-                self.hung.push(source_index);
-                Answer::Nothing(FailureReason::Deadline(deadline))
-            }
-            Ok(Err(error @ SourceError::NotFound { .. })) => Answer::Nothing(FailureReason::Source(Arc::new(error))),
-            Ok(Err(error)) => Answer::Refused(FailureReason::Source(Arc::new(error))),
-            Ok(Ok(bytes)) => {
-                let is = bytes.len() as u64;
-                add(if source_index == LOCAL { &counters.local_bytes } else { &counters.bytes_fetched }, is);
-                if source_index == LOCAL {
-                    add(&counters.local_requests, 1);
-                }
-                if is > must { Answer::Nothing(FailureReason::Length { is, must }) } else { Answer::Bytes(bytes) }
-            }
-        }
-    }
-
-    /// Decodes and proves each unit on the pool; those that fail stay in `left`.
-    async fn decode(&mut self, source: &Arc<dyn Source>, run: &[u32], start: u64, bytes: &Bytes) {
-        let mut results = Vec::with_capacity(run.len());
-        for unit in run {
-            let frame = self.feed().frame(*unit);
-            let (must, has) = (frame.end - frame.start, bytes.len() as u64);
-            let (from, to) = (frame.start - start, frame.end - start);
-            if to > has {
-                self.failed(source, *unit, FailureReason::Length { is: has.saturating_sub(from), must });
+            let outcome = self.ask_run(&origin, &run).await;
+            let left: Vec<u32> = run.iter().copied().filter(|unit| self.left.contains(unit)).collect();
+            let Err(reason) = outcome else { continue };
+            if is_out_of_range(&reason) && run.len() > 1 {
+                // Of a blob that is cut off, smaller requests may still be answered.
+                work.extend(left.into_iter().map(|unit| vec![unit]));
                 continue;
             }
-            // Both fit: `to` is at most the length of `bytes`.
-            let frame = bytes.slice(from as usize..to as usize);
-            let (give, take) = oneshot::channel();
-            let (fetcher, feed, unit) = (Arc::clone(&self.fetcher), self.feed, *unit);
-            self.fetcher.store.pool.submit(Box::new(move |decompressor| {
-                // The request is gone only if its task was cancelled; the unit's readers have got their bytes all the same.
-                drop(give.send(land(&fetcher, feed, unit, &frame, decompressor)));
-            }));
-            results.push((unit, take));
+            let is_away = is_away(&reason);
+            for unit in left {
+                self.failed(&origin, unit, reason.clone());
+            }
+            if is_away {
+                // It would take the deadline again for each of the rest.
+                self.away.push(place);
+                for unit in work.drain(..).flatten() {
+                    self.failed(&origin, unit, reason.clone());
+                }
+            }
         }
-        for (unit, result) in results {
-            match result.await {
-                Ok(Ok(())) => self.left.retain(|left| *left != unit),
-                Ok(Err(reason)) => self.failed(source, unit, reason),
+    }
+
+    /// Asks for one range; its units are proven when this returns, or `failed`. An error is why the rest did not come.
+    async fn ask_run(&mut self, origin: &Arc<Origin>, run: &[u32]) -> Result<(), FailureReason> {
+        let (Some(first), Some(last)) = (run.first().copied(), run.last().copied()) else { return Ok(()) };
+        let feed = self.feed();
+        let gaps = (first..=last).filter(|unit| run.binary_search(unit).is_err());
+        let mut arrivals = Arrivals::announce(&self.fetcher, self.feed, origin, gaps);
+        let mut pending: Vec<Pending> = Vec::with_capacity(run.len());
+        let deadline = self.deadline(feed.part(last).end.saturating_sub(feed.part(first).start));
+        let counters = &self.fetcher.counters;
+        let meter = Meter { requests: &counters.requests, bytes: &counters.bytes_fetched };
+        let mut answer = Answer::ask(origin, feed, first..=last, deadline, meter);
+        let outcome = loop {
+            match answer.next().await {
+                Ok(None) => break Ok(()),
+                Err(reason) => break Err(reason),
+                Ok(Some((unit, frame))) if run.binary_search(&unit).is_ok() => {
+                    let decoded = land::asked(&self.fetcher, self.feed, unit, frame, origin.is_remote());
+                    pending.push((unit, decoded));
+                }
+                Ok(Some((unit, frame))) => {
+                    add(&counters.bytes_bridged, frame.len() as u64);
+                    arrivals.arrived(unit, frame);
+                }
+            }
+        };
+        drop(answer);
+        self.proven(origin, pending).await;
+        if let Err(failure) = arrivals.write().await {
+            self.fetcher.write_failed(failure);
+        }
+        outcome
+    }
+
+    /// Waits for units that are being decoded; those that fail stay in `left`.
+    async fn proven(&mut self, origin: &Arc<Origin>, pending: Vec<Pending>) {
+        for (unit, decoded) in pending {
+            match decoded.await {
+                Ok(Ok(())) => {
+                    self.left.retain(|left| *left != unit);
+                    origin.keeps_its_word();
+                }
+                Ok(Err(reason)) => self.failed(origin, unit, reason),
                 // The pool has ended or the job panicked; `left` keeps the unit and the flight is failed at the end.
                 Err(_) => {}
             }
         }
     }
 
-    fn failed(&mut self, source: &Arc<dyn Source>, unit: u32, reason: FailureReason) {
-        let failure = SourceFailure { source_name: source.name().to_owned(), reason };
-        let is_local = self.fetcher.sources.get(LOCAL).is_some_and(|local| Arc::ptr_eq(local, source));
-        if is_local && matches!(&failure.reason, FailureReason::Source(error) if is_not_found(error)) {
-            // The usual case: there is no local pack. Not worth an event, nor a place in a message.
-            return;
+    /// Splits what is left into runs that one question to this origin gets.
+    fn runs(&self, origin: &Origin) -> VecDeque<Vec<u32>> {
+        let feed = self.feed();
+        let gap = if self.fetcher.store.joining && feed.keeps_frames() { origin.gap() } else { 0 };
+        let mut runs = VecDeque::new();
+        let mut group: Option<Group<'_>> = None;
+        for unit in &self.left {
+            if group.as_mut().is_some_and(|group| group.append(*unit)) {
+                continue;
+            }
+            let full = group.replace(Group::new(feed, *unit, gap));
+            runs.extend(full.map(|group| group.units.into()));
         }
-        if is_local {
-            self.fetcher.distrust(self.feed, unit);
-        }
+        runs.extend(group.map(|group| group.units.into()));
+        runs
+    }
+
+    fn failed(&mut self, origin: &Origin, unit: u32, reason: FailureReason) {
+        origin.demote();
+        let failure = SourceFailure { source_name: origin.source.name().to_owned(), reason };
         add(&self.fetcher.counters.source_failures, 1);
-        let (image, object) = (self.fetcher.image, self.feed().object(unit));
-        self.fetcher.event(|| Event::SourceFailed { image, object, failure: failure.clone() });
+        if !self.told {
+            let (image, object) = (self.fetcher.image, self.feed().object(unit));
+            self.fetcher.event(|| Event::SourceFailed { image, object, failure: failure.clone() });
+        }
         self.failures.entry(unit).or_default().push(failure);
+    }
+
+    /// Says whether a unit is left that some origin may give a moment later.
+    fn may_heal(&self) -> bool {
+        let mut failures = self.left.iter().filter_map(|unit| self.failures.get(unit)).flatten();
+        failures.any(|failure| matches!(&failure.reason, FailureReason::Source(error) if origin::may_pass(error)))
+            && self.fetcher.origins.iter().any(|origin| origin.is_remote())
     }
 
     /// Frame lengths of a meta that come from the disk are not proven by the meta root. If they led nowhere they are fetched again;
@@ -176,11 +196,6 @@ impl Request {
     /// A long answer may take longer: a slow link is not a source that hangs.
     fn deadline(&self, bytes: u64) -> Duration {
         self.fetcher.store.deadline + Duration::from_secs_f64(bytes as f64 / MIN_SOURCE_RATE)
-    }
-
-    fn span(&self, run: &[u32]) -> Range<u64> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return 0..0 };
-        self.feed().frame(*first).start..self.feed().frame(*last).end
     }
 
     fn feed(&self) -> &Feed {
@@ -204,16 +219,19 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut late = None;
+        let mut away = None;
         for unit in std::mem::take(&mut self.left) {
-            let failures = self.failures.remove(&unit).unwrap_or_default();
-            let error = self.error(unit, failures);
-            if let ReadError::Deadline { source_name, after, .. } = &error {
-                late = Some((source_name.clone(), *after));
+            let mut failures = self.inherited.remove(&unit).unwrap_or_default();
+            failures.extend(self.failures.remove(&unit).unwrap_or_default());
+            if let Some(last) = failures.iter().rev().find(|failure| is_away(&failure.reason)) {
+                away = Some(last.source_name.clone());
             }
+            let error = self.error(unit, failures);
             self.fetcher.fail(self.feed, unit, &error);
         }
-        if let Some((source_name, after)) = late {
+        if let Some(source_name) = away {
+            // Those who waited as long behind this request are not to wait once more.
+            let after = self.fetcher.store.deadline;
             for unit in self.fetcher.queued_for(self.feed, after) {
                 let object = self.feed().object(unit);
                 let error = ReadError::Deadline { object, source_name: source_name.clone(), after };
@@ -224,40 +242,15 @@ impl Drop for Request {
     }
 }
 
-/// Decodes and proves a frame, wakes its readers, then writes it: in this order, so that a full or slow disk costs readers nothing.
-fn land(
-    fetcher: &Arc<Fetcher>,
-    feed_index: usize,
-    unit: u32,
-    frame: &[u8],
-    decompressor: &mut Decompressor,
-) -> Result<(), FailureReason> {
-    let Some(feed) = fetcher.feeds.get(feed_index) else { return Ok(()) };
-    let bytes = decompressor.decompress(frame, feed.length(unit));
-    let bytes = Bytes::from(bytes.map_err(|error| FailureReason::Frame(Arc::new(error)))?);
-    let proof = feed.prove(unit, &bytes)?;
-    add(&fetcher.counters.chunks_verified, 1);
-    fetcher.proven(feed_index, unit, &bytes);
-    match feed.keep(unit, &bytes, &proof) {
-        Ok(()) if fetcher.is_repair(feed_index, unit) => {
-            add(&fetcher.counters.repairs, 1);
-            fetcher.event(|| Event::Repaired { image: fetcher.image, object: feed.object(unit) });
-        }
-        Ok(()) => {}
-        Err((path, error)) => {
-            add(&fetcher.counters.write_errors, 1);
-            fetcher.event(|| Event::WriteFailed { path, kind: error.kind() });
-        }
+fn is_out_of_range(reason: &FailureReason) -> bool {
+    matches!(reason, FailureReason::Source(error) if matches!(**error, SourceError::Range { .. }))
+}
+
+/// Says whether the source gave no answer at all, so that asking it for something else makes no sense now.
+fn is_away(reason: &FailureReason) -> bool {
+    match reason {
+        FailureReason::Deadline(_) => true,
+        FailureReason::Source(error) => origin::may_pass(error) || matches!(**error, SourceError::NotFound { .. }),
+        _ => false,
     }
-    fetcher.land(feed_index, unit);
-    Ok(())
-}
-
-const fn is_not_found(error: &SourceError) -> bool {
-    matches!(error, SourceError::NotFound { .. })
-}
-
-/// Splits ascending units into runs without gaps.
-fn neighbours(units: &[u32]) -> Vec<Vec<u32>> {
-    units.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(<[u32]>::to_vec).collect()
 }

@@ -10,13 +10,19 @@ use crate::error::{ReadObject, SourceFailure};
 /// Counters of one image since it was opened. A copy; each is exact, together they are not one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Compressed bytes that sources gave, the store's own packs not counted.
+    /// Compressed bytes that sources gave to open the image and to readers; what is on this disk is not counted.
     pub bytes_fetched: u64,
+    /// Of these, bytes between wanted frames that were fetched to save a round trip. They are kept in the store.
+    pub bytes_bridged: u64,
+    /// Compressed bytes that sources gave to fills.
+    pub bytes_filled: u64,
     /// Compressed bytes from the store's own packs.
     pub local_bytes: u64,
-    /// Requests that were sent to sources other than the store's own packs.
+    /// Requests that were sent to sources to open the image and for readers.
     pub requests: u64,
-    /// Requests that the store's own packs answered.
+    /// Requests that were sent to sources by fills.
+    pub fill_requests: u64,
+    /// Frames that the store's own packs gave.
     pub local_requests: u64,
     /// Fetched chunks and meta frames whose digest was right.
     pub chunks_verified: u64,
@@ -38,8 +44,11 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) bytes_fetched: AtomicU64,
+    pub(crate) bytes_bridged: AtomicU64,
+    pub(crate) bytes_filled: AtomicU64,
     pub(crate) local_bytes: AtomicU64,
     pub(crate) requests: AtomicU64,
+    pub(crate) fill_requests: AtomicU64,
     pub(crate) local_requests: AtomicU64,
     pub(crate) chunks_verified: AtomicU64,
     pub(crate) groups_verified: AtomicU64,
@@ -55,8 +64,11 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             bytes_fetched: get(&self.bytes_fetched),
+            bytes_bridged: get(&self.bytes_bridged),
+            bytes_filled: get(&self.bytes_filled),
             local_bytes: get(&self.local_bytes),
             requests: get(&self.requests),
+            fill_requests: get(&self.fill_requests),
             local_requests: get(&self.local_requests),
             chunks_verified: get(&self.chunks_verified),
             groups_verified: get(&self.groups_verified),

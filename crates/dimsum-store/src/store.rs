@@ -11,12 +11,13 @@ use dimsum_format::meta::MetaMaps;
 use dimsum_format::{DeviceId, Digest};
 use dimsum_registry::{Runtime, Source};
 use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::device::Device;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::layout::{self, DEVICES, IMAGES, Layout, PACKS, RECORDS, VERSION};
-use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE};
+use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE, WHOLE_META};
 use crate::load;
 use crate::local::LocalPacks;
 use crate::pool::Pool;
@@ -31,8 +32,13 @@ const MAX_VERSION_TEXT: u64 = 256;
 pub struct Options {
     /// Threads that decode and verify; `None` takes one per CPU, at most [`crate::limits::MAX_DECODE_THREADS`].
     pub decode_threads: Option<usize>,
-    /// How long one request to a source may take.
+    /// How long one request to a source may take, and how long a reader's request is repeated while no source can be reached.
     pub request_deadline: Duration,
+    /// Whether bytes between wanted frames are fetched where that is cheaper than a second request. Frames next to each other
+    /// are always asked for together.
+    pub joining: bool,
+    /// Length of a compressed meta up to which a network is asked for all of it at once.
+    pub whole_meta: u64,
     /// Where requests wait; `None` starts a runtime of the store's own. One per process is enough.
     pub runtime: Option<Runtime>,
     /// Who hears of damage, repairs and failing sources.
@@ -41,7 +47,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { decode_threads: None, request_deadline: REQUEST_DEADLINE, runtime: None, events: None }
+        Self {
+            decode_threads: None,
+            request_deadline: REQUEST_DEADLINE,
+            joining: true,
+            whole_meta: WHOLE_META,
+            runtime: None,
+            events: None,
+        }
     }
 }
 
@@ -78,6 +91,8 @@ impl Store {
             pool,
             runtime,
             deadline: options.request_deadline,
+            joining: options.joining,
+            whole_meta: options.whole_meta,
             events: options.events,
             devices: Mutex::default(),
         };
@@ -88,7 +103,8 @@ impl Store {
     ///
     /// Manifest, config and meta are taken from the store, else from the store's packs, else from `origins` in order, and proven
     /// from `manifest`; damaged ones are written again. The meta is fetched whole the first time; data is fetched when it is read.
-    /// Manifest and config are read by the sources' blocking calls, which have no deadline but the sources' own.
+    /// From a registry that takes two round trips: the manifest, then config and meta together. Each source has the deadline of
+    /// a request.
     ///
     /// # Errors
     /// If no right copy of a part is found, or the parts are no image.
@@ -116,6 +132,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<Pool>,
     pub(crate) packs: Arc<LocalPacks>,
     pub(crate) deadline: Duration,
+    pub(crate) joining: bool,
+    pub(crate) whole_meta: u64,
     pub(crate) events: Option<Arc<dyn EventSink>>,
     runtime: Runtime,
     /// Devices of open images, so that images that share one share its files and its proven chaining values.
@@ -126,6 +144,11 @@ impl Inner {
     /// Runs a future to its end in the background.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(future);
+    }
+
+    /// Starts a future in the background that can be ended.
+    pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.runtime.handle().spawn(future).abort_handle()
     }
 
     /// Runs a future in the background and waits for it, from any thread that may block. `None` if it was cancelled.

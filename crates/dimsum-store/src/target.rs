@@ -1,4 +1,6 @@
 //! Putting a converted image into the store.
+//!
+//! What the store has of a pack piece by piece counts as there only when it is complete and has its digest (`local.rs`).
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -88,6 +90,8 @@ impl BlobWriter for PackWriter<'_> {
             let error = io::Error::new(io::ErrorKind::InvalidData, "another length was written than is committed");
             return Err(io_error(&path, error));
         }
-        self.temporary.place(&path, true).map_err(|error| io_error(&path, error))
+        self.temporary.place(&path, true).map_err(|error| io_error(&path, error))?;
+        self.inner.packs.forget_parts(digest);
+        Ok(())
     }
 }

@@ -8,15 +8,15 @@ use dimsum_format::group::Groups;
 use dimsum_format::map::DeviceMap;
 use rustix::fs::SeekFrom;
 
-use super::walk::{Named, fanned, only};
+use super::walk::{Named, fanned, is_digest, only};
 use super::{Cause, Checker, Object};
 use crate::device::{DATA, Known, STATE, STATE_HEADER, state_header, state_slot, stored_values};
 use crate::layout::{self, DEVICES};
 
 impl Checker<'_> {
     pub(super) fn devices(&mut self) {
-        for Named { path, hex } in fanned(&self.inner.layout.directory(DEVICES), self) {
-            let Ok(id) = DeviceId::from_hex(&hex) else { continue };
+        for Named { path, name } in fanned(&self.inner.layout.directory(DEVICES), is_digest, self) {
+            let Ok(id) = DeviceId::from_hex(&name) else { continue };
             only(&path, &[DATA, STATE], self);
             let Some((maps, index)) = self.devices.get(&id).cloned() else {
                 self.note(Object::Data, &path, Cause::Unnamed);

@@ -81,6 +81,11 @@ pub enum Cause {
         /// The digest that they must combine to.
         must: Blake3,
     },
+    /// A frame of a pack that came piece by piece does not decode to its chunk.
+    Frame {
+        /// The chunk.
+        chunk: u32,
+    },
     /// Proven bytes, or an index, do not have their form.
     Format {
         /// Why.
@@ -109,7 +114,7 @@ pub enum Cause {
         /// The chunk.
         chunk: u32,
     },
-    /// No image in the store has this device, so nothing says what its bytes must be.
+    /// No image in the store has this device or map, so nothing says what the bytes must be.
     Unnamed,
     /// Records can be checked with the node key only.
     NoKey,
@@ -130,6 +135,9 @@ impl fmt::Display for Cause {
             Self::ChainingValues { chunk, must } => {
                 write!(f, "chaining values of chunk {chunk} do not combine to {must}")
             }
+            Self::Frame { chunk } => {
+                write!(f, "frame does not decode to chunk {chunk}; it is fetched again when needed")
+            }
             Self::Format { error } => write!(f, "{error}"),
             Self::Header => f.write_str("its header is that of another file"),
             Self::Length { is, must } => write!(f, "says {is} bytes, but there are {must}"),
@@ -139,7 +147,7 @@ impl fmt::Display for Cause {
             Self::Orphan { chunk } => {
                 write!(f, "bytes of chunk {chunk} without chaining values; they are fetched again when needed")
             }
-            Self::Unnamed => f.write_str("no image in the store has this device"),
+            Self::Unnamed => f.write_str("no image in the store says what it must be"),
             Self::NoKey => f.write_str("not checked: the node key was not given"),
             Self::Name => f.write_str("not a name of the store"),
             Self::LeftOver => f.write_str("left over from an interrupted write; it can be removed"),

@@ -12,8 +12,9 @@ use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 
-use super::walk::{Named, named, only};
+use super::walk::{Named, is_digest, named, only};
 use super::{Cause, Checker, Object};
+use crate::frames::map_name;
 use crate::layout::{self, IMAGES};
 use crate::limits::MAX_MAPS_BYTES;
 use crate::load::{CONFIG_FILE, MANIFEST_FILE};
@@ -21,8 +22,8 @@ use crate::meta::{INDEX_FILE, META_FILE};
 
 impl Checker<'_> {
     pub(super) fn images(&mut self) {
-        for Named { path, hex } in named(&self.inner.layout.directory(IMAGES), self) {
-            if let Ok(digest) = Digest::from_hex(&hex) {
+        for Named { path, name } in named(&self.inner.layout.directory(IMAGES), is_digest, self) {
+            if let Ok(digest) = Digest::from_hex(&name) {
                 only(&path, &[MANIFEST_FILE, CONFIG_FILE, INDEX_FILE, META_FILE], self);
                 self.image(&path, digest);
             }
@@ -92,6 +93,10 @@ impl Checker<'_> {
                 let maps = Arc::new(maps);
                 for (index, device) in maps.devices.iter().enumerate() {
                     self.devices.entry(device.id).or_insert_with(|| (Arc::clone(&maps), index));
+                    if let Some(pack) = manifest.packs.get(index) {
+                        let name = format!("{}.{}", pack.digest.hex(), map_name(device.id, &device.frames));
+                        self.parts.entry(name).or_insert_with(|| (*pack, Arc::clone(&maps), index));
+                    }
                 }
             }
             Some(Err(error)) => self.damage(Object::Meta, &path, maps.start, Cause::Format { error: Arc::new(error) }),

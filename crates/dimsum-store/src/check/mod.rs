@@ -1,27 +1,28 @@
 //! Checking every file of the store: `check --store`.
 //!
 //! The walk trusts names only to know what a file must be, and proves its content from there: packs by their SHA-256, images from
-//! their manifest's digest, devices by the maps of the images that have them, records under the node key. It repairs nothing: reads do
+//! their manifest's digest, devices by the maps of the images that have them, as are the frames of packs that came piece by piece,
+//! records under the node key. It repairs nothing: reads do
 //! that. Chunks that a running server fills at the same time are looked at twice before they count as damaged.
 
 mod devices;
 mod finding;
 mod images;
+mod parts;
 mod walk;
 
 pub use finding::{Cause, CheckProgress, Finding, Object, Report, Severity};
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use dimsum_format::manifest::Blob;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Blake3, DeviceId, Digest};
-use sha2::Digest as _;
 
 use crate::layout::{self, PACKS, RECORDS};
-use crate::limits::{HASH_BUFFER, MAX_FINDINGS, MAX_RECORD};
+use crate::limits::{MAX_FINDINGS, MAX_RECORD};
 use crate::records::{self, NodeKey};
 use crate::store::{Inner, Store};
 use walk::{Named, fanned};
@@ -29,10 +30,12 @@ use walk::{Named, fanned};
 impl Store {
     /// Reads and proves every file of the store, blocking. `key` is needed to check conversion records.
     pub fn check(&self, key: Option<&NodeKey>, progress: &mut dyn FnMut(CheckProgress)) -> Report {
-        let mut checker = Checker { inner: &self.inner, report: Report::default(), progress, devices: HashMap::new() };
-        checker.packs();
+        let (report, devices, parts) = (Report::default(), HashMap::new(), HashMap::new());
+        let mut checker = Checker { inner: &self.inner, report, progress, devices, parts };
+        let parts = checker.packs();
         checker.images();
         checker.devices();
+        checker.parts(parts);
         checker.records(key);
         checker.report
     }
@@ -45,13 +48,18 @@ struct Checker<'a> {
     progress: &'a mut dyn FnMut(CheckProgress),
     /// Devices that a proven meta names: all that is known of what a device must be.
     devices: HashMap<DeviceId, (Arc<MetaMaps>, usize)>,
+    /// What the sparse files beside packs must be, by their names.
+    parts: HashMap<String, (Blob, Arc<MetaMaps>, usize)>,
 }
 
 impl Checker<'_> {
-    fn packs(&mut self) {
-        for entry in fanned(&self.inner.layout.directory(PACKS), self) {
-            let Named { path, hex } = entry;
-            let Ok(must) = Digest::from_hex(&hex) else { continue };
+    /// Checks whole packs; returns the sparse files, which images tell about.
+    fn packs(&mut self) -> Vec<Named> {
+        let (packs, parts): (Vec<_>, Vec<_>) = fanned(&self.inner.layout.directory(PACKS), walk::is_pack, self)
+            .into_iter()
+            .partition(|entry| entry.name.len() == walk::DIGEST);
+        for Named { path, name } in packs {
+            let Ok(must) = Digest::from_hex(&name) else { continue };
             self.file();
             match self.sha256(&path) {
                 Ok(is) if is == must => {}
@@ -59,12 +67,13 @@ impl Checker<'_> {
                 Err(kind) => self.damage(Object::Pack, &path, 0, Cause::Unreadable { kind }),
             }
         }
+        parts
     }
 
     fn records(&mut self, key: Option<&NodeKey>) {
-        for entry in fanned(&self.inner.layout.directory(RECORDS), self) {
-            let Named { path, hex } = entry;
-            let Ok(name) = Blake3::from_hex(&hex) else { continue };
+        for entry in fanned(&self.inner.layout.directory(RECORDS), walk::is_digest, self) {
+            let Named { path, name } = entry;
+            let Ok(name) = Blake3::from_hex(&name) else { continue };
             self.file();
             let Some(key) = key else {
                 self.note(Object::Record, &path, Cause::NoKey);
@@ -86,17 +95,8 @@ impl Checker<'_> {
     /// Hashes a whole file.
     fn sha256(&mut self, path: &Path) -> Result<Digest, std::io::ErrorKind> {
         let file = layout::open_regular(path, false).map_err(|error| error.kind())?;
-        let mut file = file.ok_or(std::io::ErrorKind::NotFound)?;
-        let mut hasher = sha2::Sha256::new();
-        let mut buffer = vec![0; HASH_BUFFER];
-        loop {
-            let count = file.read(&mut buffer).map_err(|error| error.kind())?;
-            if count == 0 {
-                return Ok(Digest::new(hasher.finalize().into()));
-            }
-            hasher.update(buffer.get(..count).unwrap_or_default());
-            self.bytes(count as u64);
-        }
+        let file = file.ok_or(std::io::ErrorKind::NotFound)?;
+        layout::sha256(&file, |count| self.bytes(count)).map_err(|error| error.kind())
     }
 
     fn file(&mut self) {

@@ -4,25 +4,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Cause, Checker, Object};
+use crate::frames::MAP_NAME;
 use crate::layout::TEMPORARY;
 use crate::limits::MAX_DIR_ENTRIES;
 
-/// An entry with a name of 64 hexadecimal digits.
+/// Hexadecimal digits of a digest.
+pub(super) const DIGEST: usize = 64;
+
+/// An entry with a name that the store gives.
 pub(super) struct Named {
     pub(super) path: PathBuf,
-    pub(super) hex: String,
+    pub(super) name: String,
 }
 
-/// Lists `kind/<hh>/<hex>`; reports what has other names.
-pub(super) fn fanned(kind: &Path, checker: &mut Checker<'_>) -> Vec<Named> {
+/// Lists `kind/<hh>/<name>`; reports what has other names.
+pub(super) fn fanned(kind: &Path, is_name: fn(&str) -> bool, checker: &mut Checker<'_>) -> Vec<Named> {
     let mut found = Vec::new();
     for (path, name) in list(kind, checker) {
         if name.len() != 2 || !is_hex(&name) {
             foreign(&path, &name, checker);
             continue;
         }
-        for entry in named(&path, checker) {
-            if entry.hex.starts_with(&name) {
+        for entry in named(&path, is_name, checker) {
+            if entry.name.starts_with(&name) {
                 found.push(entry);
             } else {
                 checker.note(Object::Foreign, &entry.path, Cause::Name);
@@ -32,12 +36,12 @@ pub(super) fn fanned(kind: &Path, checker: &mut Checker<'_>) -> Vec<Named> {
     found
 }
 
-/// Lists `directory/<hex>`; reports what has other names.
-pub(super) fn named(directory: &Path, checker: &mut Checker<'_>) -> Vec<Named> {
+/// Lists `directory/<name>`; reports what has other names.
+pub(super) fn named(directory: &Path, is_name: fn(&str) -> bool, checker: &mut Checker<'_>) -> Vec<Named> {
     let mut found = Vec::new();
     for (path, name) in list(directory, checker) {
-        if name.len() == 64 && is_hex(&name) {
-            found.push(Named { path, hex: name });
+        if is_name(&name) {
+            found.push(Named { path, name });
         } else {
             foreign(&path, &name, checker);
         }
@@ -78,6 +82,19 @@ fn list(directory: &Path, checker: &mut Checker<'_>) -> Vec<(PathBuf, String)> {
 fn foreign(path: &Path, name: &str, checker: &mut Checker<'_>) {
     let cause = if name.starts_with(TEMPORARY) { Cause::LeftOver } else { Cause::Name };
     checker.note(Object::Foreign, path, cause);
+}
+
+/// Says whether a name is a digest.
+pub(super) fn is_digest(name: &str) -> bool {
+    name.len() == DIGEST && is_hex(name)
+}
+
+/// Says whether a name is that of a pack, or of a sparse file beside one.
+pub(super) fn is_pack(name: &str) -> bool {
+    match name.split_once('.') {
+        None => is_digest(name),
+        Some((digest, map)) => is_digest(digest) && map.len() == MAP_NAME && is_hex(map),
+    }
 }
 
 fn is_hex(text: &str) -> bool {
