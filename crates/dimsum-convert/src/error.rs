@@ -155,12 +155,53 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A Dimsum image to be exported cannot be read.
+    #[error("{object} cannot be read: {source}")]
+    Unreadable {
+        /// The image, or a part of it.
+        object: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Bytes of a Dimsum image to be exported are not what its root says.
+    #[error("{object} is damaged: {source}")]
+    Damaged {
+        /// The image, or a part of it.
+        object: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file system of a Dimsum image to be exported, or that of a layer meta, is not in its form, though its digest is right.
+    #[error("the file system of {object}: {source}")]
+    Malformed {
+        /// The image, or its layer meta.
+        object: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An export would have given another tree than the image has.
+    #[error("{image}: the layers would not give the image's tree; this is a fault of this program")]
+    NotIdentical {
+        /// The image.
+        image: String,
+    },
     /// [`Progress::cancelled`](crate::Progress::cancelled) said so.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Error {
+    /// Says whether bytes were not what a digest says they are.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::LayerDigest { .. } | Self::DiffId { .. } | Self::Damaged { .. } => true,
+            Self::Registry(source) => matches!(source, SourceError::Digest { .. }),
+            Self::Content { source, .. } => source.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Wraps a breach of the format's limits.
     pub(crate) fn format(origin: &str, source: FormatError) -> Self {
         Self::Format { origin: origin.to_owned(), source: Box::new(source) }

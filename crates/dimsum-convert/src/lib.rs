@@ -23,6 +23,7 @@ mod content;
 mod convert;
 mod erofs;
 mod error;
+pub mod export;
 mod image;
 mod layer;
 mod manifest;

@@ -1,0 +1,153 @@
+//! Manifest and config of the ordinary image: what they were, without what is ours.
+
+use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, DimsumManifest, Manifest};
+use dimsum_format::{Digest, media};
+use serde_json::{Value, json};
+
+use super::open::ExportImage;
+use crate::error::Error;
+
+/// Prefixes of our annotations.
+const OURS: [&str; 2] = ["io.dimsum.", "containerd.io/snapshot/dimsum."];
+
+/// What history says of a layer of which it said nothing.
+const LAYER_HISTORY: &str = "dimsum export: file data";
+/// What history says of the layer that has everything.
+const FLAT_HISTORY: &str = "dimsum export: the whole file tree";
+/// What history says of the last layer.
+const FIX_UP_HISTORY: &str = "dimsum export: what the layers leave open";
+
+/// Which layers there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape {
+    Flat,
+    /// One for each pack, and perhaps one more.
+    PerLayer {
+        packs: usize,
+        layers: usize,
+    },
+}
+
+/// The documents of a Dimsum image.
+pub(super) struct Documents {
+    manifest: Manifest,
+    config: Config,
+    pub(super) dimsum: DimsumManifest,
+}
+
+impl Documents {
+    pub(super) fn parse(image: &dyn ExportImage) -> Result<Self, Error> {
+        let digest = Digest::of(image.manifest());
+        let failed = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+        let manifest = Manifest::parse(image.manifest()).map_err(failed("manifest", digest))?;
+        let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
+        let config = Config::parse(image.config()).map_err(failed("config", dimsum.config.digest))?;
+        let (packs, devices) = (dimsum.packs.len(), image.maps().devices.len());
+        if packs != devices {
+            let source = dimsum_format::FormatError::Mismatch {
+                part: "devices of the image",
+                said: packs as u64,
+                is: devices as u64,
+            };
+            return Err(failed("meta", dimsum.meta.digest)(source));
+        }
+        Ok(Self { manifest, config, dimsum })
+    }
+
+    /// Returns the config for other layers.
+    pub(super) fn config(&self, shape: Shape, diff_ids: &[Digest]) -> Vec<u8> {
+        let mut config = self.config.clone();
+        let object = config.object_mut();
+        let history = history(object.get("history"), self.dimsum.packs.len(), shape);
+        let diff_ids: Vec<_> = diff_ids.iter().map(|diff_id| Value::String(diff_id.to_string())).collect();
+        object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+        object.insert("history".to_owned(), Value::Array(history));
+        config.to_bytes()
+    }
+
+    /// Returns the descriptor of a layer, with the annotations of its pack that are not ours.
+    pub(super) fn layer(&self, blob: Blob, pack: Option<Digest>, media_type: &str) -> Descriptor {
+        let from = pack.and_then(|pack| self.manifest.layers.iter().find(|layer| layer.digest == pack));
+        let annotations = from.map(|layer| others(&layer.annotations)).unwrap_or_default();
+        descriptor(blob, media_type, annotations)
+    }
+
+    /// Returns the manifest.
+    pub(super) fn manifest(&self, config: Blob, layers: Vec<Descriptor>) -> Vec<u8> {
+        let annotations = others(&self.manifest.config.annotations);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: descriptor(config, media::CONFIG, annotations),
+            layers,
+            annotations: others(&self.manifest.annotations),
+        };
+        manifest.to_bytes()
+    }
+}
+
+/// Returns the history for other layers: as many entries that are not empty as there are layers.
+fn history(source: Option<&Value>, packs: usize, shape: Shape) -> Vec<Value> {
+    let mut history = source.and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_layer = |entry: &Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
+    let layers = history.iter().filter(|entry| is_layer(entry)).count();
+    // The last one is the meta.
+    let meta =
+        history.iter().rposition(is_layer).filter(|_| layers == packs + 1 && history.iter().all(Value::is_object));
+    match meta {
+        Some(meta) => drop(history.remove(meta)),
+        None => history = (0..packs).map(|_| json!({ "created_by": LAYER_HISTORY })).collect(),
+    }
+    match shape {
+        Shape::Flat => {
+            for entry in history.iter_mut().filter_map(Value::as_object_mut) {
+                entry.insert("empty_layer".to_owned(), Value::Bool(true));
+            }
+            history.push(json!({ "created_by": FLAT_HISTORY }));
+        }
+        Shape::PerLayer { packs, layers } if layers > packs => history.push(json!({ "created_by": FIX_UP_HISTORY })),
+        Shape::PerLayer { .. } => {}
+    }
+    history
+}
+
+fn others(annotations: &Annotations) -> Annotations {
+    let other = |key: &String| !OURS.iter().any(|ours| key.starts_with(ours));
+    annotations.iter().filter(|(key, _)| other(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn descriptor(blob: Blob, media_type: &str, annotations: Annotations) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: blob.digest,
+        size: blob.size,
+        platform: None,
+        artifact_type: None,
+        annotations,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, empty: bool) -> Value {
+        if empty { json!({ "created_by": name, "empty_layer": true }) } else { json!({ "created_by": name }) }
+    }
+
+    #[test]
+    fn history_has_an_entry_for_each_layer() {
+        let source = json!([entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
+        let kept = vec![entry("a", false), entry("env", true), entry("b", false)];
+        let per_layer = |layers| history(Some(&source), 2, Shape::PerLayer { packs: 2, layers });
+        assert_eq!(per_layer(2), kept);
+        assert_eq!(per_layer(3), [&kept[..], &[entry(FIX_UP_HISTORY, false)]].concat());
+        let flat = [entry("a", true), entry("env", true), entry("b", true), entry(FLAT_HISTORY, false)];
+        assert_eq!(history(Some(&source), 2, Shape::Flat), flat);
+        for odd in [None, Some(json!("text")), Some(json!([entry("a", false)])), Some(json!([1, 2, 3]))] {
+            let replaced = history(odd.as_ref(), 2, Shape::PerLayer { packs: 2, layers: 2 });
+            assert_eq!(replaced, vec![entry(LAYER_HISTORY, false); 2]);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The way back: from a Dimsum image to an ordinary image, a tar, or a directory.
+//!
+//! ```text
+//!   packs ─▸ layer metas ─▸ layer trees ─▸ merged ─┐
+//!                                                  ├─ difference ─▸ fix-up layer
+//!   meta ──────────────────────────▸ image tree ───┘                     │
+//!                                        │ whole tree                    ▼
+//!   flat image, proven ─▸ content ───────┴──▸ tars ─▸ compressed ─▸ layers, config, manifest
+//! ```
+//!
+//! What a layer meta says is proven by the pack's digest only, not by the meta root. So it decides nothing but how the files
+//! are spread over layers: every byte of a file comes through the verified flat image, and whatever the layers give when laid over
+//! one another is compared with the image's own tree, the difference of which is the last layer. That difference is there by
+//! nature too: a layer without data of its own (a change of owner, a deletion) is not listed as a pack. So the result always
+//! unpacks to the identical tree, and images with a common base get equal layers for it (as long as they list the same devices
+//! of it: a file whose data no image tree uses any more is left out of its layer).
+
+mod compress;
+mod contents;
+mod document;
+mod layer_meta;
+mod open;
+mod space;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use dimsum_format::manifest::{Blob, Descriptor};
+use dimsum_format::{Digest, FormatError, media};
+use dimsum_registry::{Role, Target};
+pub use dimsum_tree::{LeftOut, Omission, Owners};
+use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
+
+pub use self::open::{ExportImage, ReadFailure};
+
+use self::compress::{Layer, write_layer};
+use self::contents::{Contents, failed_writing};
+use self::document::{Documents, Shape};
+use crate::blob::BlobOut;
+use crate::error::Error;
+use crate::progress::{Phase, Progress};
+use crate::temporary::Temporaries;
+
+/// How files are spread over layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// One layer for each pack that the image lists, and one for what these leave open, if they do.
+    #[default]
+    PerLayer,
+    /// One layer with the whole tree.
+    Flatten,
+}
+
+/// How layers are compressed. Always the same bytes for the same layer, level and version of this program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, in members of 1 MiB, so that all processors help: level 1 to 9.
+    #[default]
+    Gzip,
+    /// zstd, in frames of 1 MiB: level 1 to 19.
+    Zstd,
+}
+
+/// How to export an image.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How files are spread over layers.
+    pub mode: Mode,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// The level of it; the usual one if none.
+    pub level: Option<u32>,
+    /// What the manifest is in the target.
+    pub role: Role,
+    /// From how many bytes of holes on a file is written as a sparse one, see [`TarOptions::sparse_from`].
+    pub sparse_from: Option<u64>,
+    /// Threads that compress, beside the one that reads.
+    pub jobs: NonZeroUsize,
+    /// Where temporary files go: the layer metas, uncompressed. They have no names there.
+    pub temp_dir: PathBuf,
+}
+
+impl Default for Options {
+    /// Per layer, gzip, as the root, sparse from 1 GiB on, as many threads and the same directory as a conversion.
+    fn default() -> Self {
+        let crate::Options { jobs, temp_dir, .. } = crate::Options::default();
+        Self {
+            mode: Mode::default(),
+            compression: Compression::default(),
+            level: None,
+            role: Role::Root,
+            sparse_from: TarOptions::default().sparse_from,
+            jobs,
+            temp_dir,
+        }
+    }
+}
+
+/// What came out of an export.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Exported {
+    /// Digest of the manifest.
+    pub manifest: Digest,
+    /// The config blob.
+    pub config: Blob,
+    /// The layers, lowest first.
+    pub layers: Vec<ExportedLayer>,
+    /// What a tar cannot hold and the image has.
+    pub left_out: LeftOut,
+}
+
+/// One layer of an exported image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportedLayer {
+    /// The blob.
+    pub blob: Blob,
+    /// Digest of the tar.
+    pub diff_id: Digest,
+    /// Bytes of the tar.
+    pub tar_bytes: u64,
+    /// The pack it was made of; none for the whole tree and for what packs leave open.
+    pub pack: Option<Digest>,
+}
+
+/// Turns a Dimsum image into an ordinary OCI image.
+///
+/// # Errors
+/// If the image cannot be read, is damaged, or has a file that cannot be in a layer; or the target cannot be written.
+/// Nothing is visible in the target then.
+pub fn export(
+    image: &dyn ExportImage,
+    target: &dyn Target,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Exported, Error> {
+    let documents = Documents::parse(image)?;
+    compress::check_level(options)?;
+    let mut contents = Contents::new(image, progress, options.mode == Mode::Flatten);
+    let tree = contents.image_tree()?;
+    let mut export =
+        Export { image, target, options, progress, contents, layers: Vec::new(), left_out: LeftOut::default() };
+    match options.mode {
+        Mode::Flatten => {
+            progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+            export.layer(&tree, None)?;
+        }
+        Mode::PerLayer => export.per_layer(tree, &documents.dimsum.packs)?,
+    }
+    export.publish(documents)
+}
+
+/// Writes the whole tree as a tar and returns what a tar cannot hold. Holes and `form` are as in [`to_tar`]; a file whose name is
+/// that of a whiteout is only refused in a layer.
+///
+/// # Errors
+/// If the image cannot be read or is damaged, or `output` fails: it has a part of the archive then.
+pub fn export_tar(
+    image: &dyn ExportImage,
+    output: &mut dyn Write,
+    sparse_from: Option<u64>,
+    progress: &dyn Progress,
+) -> Result<LeftOut, Error> {
+    let mut contents = Contents::new(image, progress, true);
+    let tree = contents.image_tree()?;
+    progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+    let options = TarOptions { form: TarForm::Archive, sparse_from };
+    to_tar(&tree, &mut contents, output, options).map_err(|error| failed_writing(error, "the archive"))
+}
+
+/// Writes the whole tree into an empty directory and returns what it cannot hold. See [`to_directory`].
+///
+/// # Errors
+/// If the image cannot be read or is damaged, the directory is not empty, or a file cannot be made or given to its owner.
+/// What was made so far stays, and only the caller can enter it.
+pub fn export_directory(
+    image: &dyn ExportImage,
+    path: &Path,
+    owners: Owners,
+    progress: &dyn Progress,
+) -> Result<LeftOut, Error> {
+    let mut contents = Contents::new(image, progress, true);
+    let tree = contents.image_tree()?;
+    progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+    let name = path.display().to_string();
+    to_directory(&tree, &mut contents, path, owners).map_err(|error| failed_writing(error, &name))
+}
+
+/// An export under way.
+struct Export<'a> {
+    image: &'a dyn ExportImage,
+    target: &'a dyn Target,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    contents: Contents<'a>,
+    /// Written, not visible, with the packs they come from.
+    layers: Vec<(Layer<'a>, Option<Digest>)>,
+    left_out: LeftOut,
+}
+
+impl Export<'_> {
+    fn per_layer(&mut self, tree: Tree, packs: &[Blob]) -> Result<(), Error> {
+        let temporaries = Temporaries::new(self.options.temp_dir.clone());
+        // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that would bring them.
+        let mut merged: Option<Tree> = None;
+        for (index, pack) in packs.iter().enumerate() {
+            let (digest, size) = (Some(pack.digest), Some(pack.size));
+            self.progress.phase(Phase::Layer { index, count: packs.len(), digest, size });
+            let origin = format!("pack {}", pack.digest);
+            let layer_meta = layer_meta::read(self.image, index, *pack, &temporaries, self.progress)?;
+            let layer = self.contents.layer_tree(layer_meta, index, &origin)?;
+            self.layer(&layer, Some(pack.digest))?;
+            let over = match merged.take() {
+                None => layer.into_base(),
+                Some(lower) => merge(lower, &layer),
+            };
+            merged = Some(over.map_err(|source| Error::Tree { origin, source })?);
+        }
+        self.fix_up(merged, &tree)
+    }
+
+    /// Adds what the layers leave open.
+    fn fix_up(&mut self, merged: Option<Tree>, tree: &Tree) -> Result<(), Error> {
+        let origin = "what the layers leave open";
+        let failed = |source| Error::Tree { origin: origin.to_owned(), source };
+        let no_layers = merged.is_none();
+        let merged = match merged {
+            Some(merged) => merged,
+            None => TreeBuilder::new().finish().map_err(failed)?,
+        };
+        let contents = &mut self.contents;
+        let between = |contents: &mut Contents<'_>, merged: &Tree| {
+            let layer = difference(merged, tree, |a, b| contents.same(a, b));
+            layer.map_err(|error| failed_writing(error, origin))
+        };
+        let layer = match between(contents, &merged)? {
+            Some(layer) => layer,
+            // Some tools do not take an image without layers.
+            None if no_layers => merged.clone(),
+            None => return Ok(()),
+        };
+        let whole = merge(merged, &layer).map_err(failed)?;
+        if between(contents, &whole)?.is_some() {
+            return Err(Error::NotIdentical { image: self.image.name().to_owned() });
+        }
+        self.layer(&layer, None)
+    }
+
+    /// Writes one layer.
+    fn layer(&mut self, tree: &Tree, pack: Option<Digest>) -> Result<(), Error> {
+        let out = BlobOut::new(self.target, self.progress)?;
+        let (layer, left_out) = write_layer(tree, &mut self.contents, self.options, out)?;
+        self.layers.push((layer, pack));
+        self.left_out.extend(left_out);
+        Ok(())
+    }
+
+    /// Makes everything visible.
+    fn publish(self, documents: Documents) -> Result<Exported, Error> {
+        let layers: Vec<ExportedLayer> = self.layers.iter().map(|(layer, pack)| layer.describe(*pack)).collect();
+        let shape = match self.options.mode {
+            Mode::Flatten => Shape::Flat,
+            Mode::PerLayer => Shape::PerLayer { packs: documents.dimsum.packs.len(), layers: layers.len() },
+        };
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+        let config = documents.config(shape, &diff_ids);
+        let mut config_out = BlobOut::new(self.target, self.progress)?;
+        config_out.put(&config)?;
+        let config_out = config_out.finish();
+        let config = config_out.blob;
+        let media_type = self.options.compression.media_type();
+        let descriptors: Vec<Descriptor> =
+            layers.iter().map(|layer| documents.layer(layer.blob, layer.pack, media_type)).collect();
+        let manifest = documents.manifest(config, descriptors);
+        check_limits(config.size, manifest.len() as u64)?;
+        if self.progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        self.progress.phase(Phase::Publish);
+        for (layer, _) in self.layers {
+            layer.blob.commit()?;
+        }
+        config_out.commit()?;
+        let manifest = self.target.put_manifest(media::MANIFEST, &manifest, self.options.role)?;
+        Ok(Exported { manifest, config, layers, left_out: self.left_out })
+    }
+}
+
+impl Compression {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::None => media::LAYER_TAR,
+            Self::Gzip => media::LAYER_GZIP,
+            Self::Zstd => media::LAYER_ZSTD,
+        }
+    }
+}
+
+fn check_limits(config: u64, manifest: u64) -> Result<(), Error> {
+    use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+    for (part, value, limit) in [("config", config, MAX_CONFIG_BYTES), ("manifest", manifest, MAX_MANIFEST_BYTES)] {
+        if value > limit {
+            return Err(Error::format("image", FormatError::Limit { part, value, limit }));
+        }
+    }
+    Ok(())
+}
