@@ -121,7 +121,7 @@ pub enum SourceError {
         /// The repository.
         repository: String,
         /// The registry's own words.
-        detail: Detail,
+        detail: Box<Detail>,
     },
     /// The registry does not let these credentials (or nobody) do this.
     #[error("{registry}: no permission to {action} {repository}{detail}")]
@@ -135,7 +135,7 @@ pub enum SourceError {
         /// Whether there were credentials.
         with_credentials: bool,
         /// The registry's own words.
-        detail: Detail,
+        detail: Box<Detail>,
     },
     /// Credentials that cannot be had: a malformed file, a helper that fails, a place they must not be sent to.
     #[error("{registry}: credentials from {place}: {reason}")]
@@ -183,7 +183,7 @@ pub enum SourceError {
         /// The HTTP status.
         status: u16,
         /// The registry's own words.
-        detail: Detail,
+        detail: Box<Detail>,
     },
     /// An answer that breaks the protocol, so that nothing of it can be used.
     #[error("{host}: {what}: {reason}")]

@@ -91,7 +91,12 @@ impl Auth {
             return Ok(Some(proof.header.clone()));
         }
         let Some(known) = state.known.clone() else { return Ok(None) };
-        state.prove(hub, registry, purpose, &known, Detail::default()).await.map(Some)
+        match state.prove(hub, registry, purpose, &known, Box::default()).await {
+            Ok(header) => Ok(Some(header)),
+            // What one repository wants another may not: it is asked first.
+            Err(Failure { error: SourceError::AuthNeeded { .. }, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Answers a refusal with a new header.
@@ -102,7 +107,7 @@ impl Auth {
         purpose: &Purpose,
         refused: Option<HeaderValue>,
         challenges: Vec<Challenge>,
-        detail: Detail,
+        detail: Box<Detail>,
     ) -> Result<HeaderValue, Failure> {
         let mut state = self.0.lock().await;
         let known = state.headers.remove(purpose);
@@ -128,7 +133,7 @@ impl Auth {
     }
 
     /// Returns the error for a request that was refused again and again.
-    pub(super) async fn refusal(&self, registry: &Registry, purpose: &Purpose, detail: Detail) -> SourceError {
+    pub(super) async fn refusal(&self, registry: &Registry, purpose: &Purpose, detail: Box<Detail>) -> SourceError {
         let known = self.0.lock().await.headers.remove(purpose);
         refusal(registry, purpose, known.is_some_and(|proof| !proof.anonymous), detail)
     }
@@ -146,7 +151,7 @@ impl State {
         registry: &Registry,
         purpose: &Purpose,
         challenge: &Challenge,
-        detail: Detail,
+        detail: Box<Detail>,
     ) -> Result<HeaderValue, Failure> {
         let (files, patience) = (hub.access.auth_files.clone(), hub.timing.helper);
         let repository = purpose.repository.clone();
@@ -178,7 +183,12 @@ impl State {
     }
 }
 
-pub(super) fn refusal(registry: &Registry, purpose: &Purpose, with_credentials: bool, detail: Detail) -> SourceError {
+pub(super) fn refusal(
+    registry: &Registry,
+    purpose: &Purpose,
+    with_credentials: bool,
+    detail: Box<Detail>,
+) -> SourceError {
     let (registry, repository) = (registry.host.clone(), purpose.repository.path().to_owned());
     if with_credentials {
         SourceError::AuthDenied { registry, repository, action: purpose.action(), with_credentials, detail }

@@ -95,12 +95,12 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Reads what a registry says of an error; nothing if it says nothing that can be understood.
-pub(super) async fn detail(response: Response, timing: Timing) -> Detail {
-    let Ok(body) = Body::of(response, "error", timing) else { return Detail::default() };
+pub(super) async fn detail(response: Response, timing: Timing) -> Box<Detail> {
+    let Ok(body) = Body::of(response, "error", timing) else { return Box::default() };
     // An endless error is not worth more than a silent one.
     match tokio::time::timeout(timing.idle, body.all(MAX_ERROR_BODY)).await {
-        Ok(Ok(Some(bytes))) => parse_detail(&bytes),
-        _ => Detail::default(),
+        Ok(Ok(Some(bytes))) => Box::new(parse_detail(&bytes)),
+        _ => Box::default(),
     }
 }
 

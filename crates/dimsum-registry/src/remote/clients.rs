@@ -13,7 +13,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect};
 
 use super::failure::translate;
-use super::origin::authority;
+use super::origin::{authority, names};
 use super::timing::Timing;
 use crate::access::Access;
 use crate::error::{SourceError, TlsProblem};
@@ -57,7 +57,7 @@ impl Clients {
         let host = authority(url);
         let kind = match url.scheme() {
             "http" => Kind::Plain,
-            _ => self.tls_kind(&host),
+            _ => self.tls_kind(url),
         };
         if let Some(client) = self.made.lock().get(&kind) {
             return Ok(client.clone());
@@ -71,9 +71,11 @@ impl Clients {
         made.await.map_err(|_| SourceError::Cancelled { source_name: host })?
     }
 
-    /// A directory is named by the host as it is written in references, with or without a port.
-    fn tls_kind(&self, host: &str) -> Kind {
-        let dirs: Vec<_> = self.access.cert_dirs.iter().map(|dir| dir.join(host)).filter(|dir| dir.is_dir()).collect();
+    /// A directory is named by the host as it may be written in references.
+    fn tls_kind(&self, url: &Url) -> Kind {
+        let names = names(url);
+        let named = |dir: &PathBuf| names.iter().map(|name| dir.join(name)).collect::<Vec<_>>();
+        let dirs: Vec<_> = self.access.cert_dirs.iter().flat_map(named).filter(|dir| dir.is_dir()).collect();
         if dirs.is_empty() { Kind::Tls } else { Kind::Own(dirs) }
     }
 

@@ -135,8 +135,11 @@ fn wait(timing: &Timing, failure: &Failure, tried: u32) -> Option<Duration> {
     match failure.retry {
         Retry::No => None,
         Retry::Yes => Some(timing.pause_before(tried.saturating_add(1))),
-        Retry::After(wish) if wish > timing.longest_retry_after => None,
-        Retry::After(wish) => Some(wish.max(timing.pause_before(tried.saturating_add(1)))),
+        Retry::After(seconds) => {
+            let wish = Duration::from_secs(seconds.into());
+            let pause = wish.max(timing.pause_before(tried.saturating_add(1)));
+            (wish <= timing.longest_retry_after).then_some(pause)
+        }
     }
 }
 
@@ -155,8 +158,9 @@ pub(super) async fn refused(response: Response, what: &str, timing: Timing) -> F
 }
 
 /// `Retry-After` in seconds. A date is not understood: then the usual pauses apply.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+fn seconds(value: &HeaderValue) -> Option<u32> {
+    let seconds: u64 = value.to_str().ok()?.trim().parse().ok()?;
+    Some(seconds.try_into().unwrap_or(u32::MAX))
 }
 
 fn challenges(headers: &HeaderMap) -> Vec<challenge::Challenge> {
@@ -226,7 +230,9 @@ pub(super) async fn send(hub: &Hub, hop: Hop, what: &str) -> Result<Response, Fa
     let mut request = Request::new(hop.method, hop.url);
     *request.headers_mut() = hop.headers;
     *request.body_mut() = hop.body.map(Into::into);
-    let after = timing.idle.saturating_add(timing.connect);
+    // What was written may be read once more before it is acknowledged.
+    let patience = if request.method() == Method::PUT { timing.commit } else { timing.idle };
+    let after = patience.saturating_add(timing.connect);
     match tokio::time::timeout(after, client.execute(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(Failure::from(translate(&host, what, error))),

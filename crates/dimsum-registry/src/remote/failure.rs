@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
@@ -22,8 +21,8 @@ pub(super) enum Retry {
     No,
     /// Try again, after a pause.
     Yes,
-    /// Try again, as the registry wished.
-    After(Duration),
+    /// Try again, after the seconds that the registry wished.
+    After(u32),
 }
 
 impl Failure {

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_helper_is_told_the_server_and_gives_a_password_or_a_token() {
-        let script = r#"test "$1" = get && test "$(cat)" = h.io && echo '{"ServerURL":"x","Username":"U","Secret":"s e"}'"#;
+        let script =
+            r#"test "$1" = get && test "$(cat)" = h.io && echo '{"ServerURL":"x","Username":"U","Secret":"s e"}'"#;
         let must = Credentials::Password { user: "U".into(), secret: "s e".into() };
         assert_eq!(helper(script), Ok(Some(must)));
         let token = r#"echo '{"Username":"<token>","Secret":"t"}'"#;

@@ -19,6 +19,7 @@ mod exchange;
 mod failure;
 mod helper;
 mod hub;
+mod moved;
 mod origin;
 mod pull;
 mod push;
@@ -41,6 +42,7 @@ use tokio::sync::Semaphore;
 use auth::Purpose;
 pub(crate) use hub::Hub;
 use hub::Registry;
+use moved::Moved;
 pub use timing::Timing;
 
 use crate::error::SourceError;
@@ -71,6 +73,7 @@ struct Repo {
     pull: Purpose,
     push: Purpose,
     ranges: Semaphore,
+    moved: Moved,
 }
 
 impl RemoteRepository {
@@ -87,6 +90,7 @@ impl RemoteRepository {
             pull: Purpose::new(repository, false),
             push: Purpose::new(repository, true),
             ranges: Semaphore::new(MAX_RANGES),
+            moved: Moved::default(),
         };
         Self { repo: Arc::new(repo), runtime: runtime.clone() }
     }

@@ -44,6 +44,15 @@ pub(super) fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// Returns what a host may be called in references: with and without the port that goes without saying.
+pub(super) fn names(url: &Url) -> Vec<String> {
+    let name = authority(url);
+    let with_port = url.port().is_none().then(|| url.port_or_known_default()).flatten();
+    let with_port = with_port.map(|port| format!("{name}:{port}"));
+    let short = (name == DOCKER_API).then(|| DOCKER_HOST.to_owned());
+    [Some(name), with_port, short].into_iter().flatten().collect()
+}
+
 /// Says whether a host is this machine: there TLS protects nothing.
 pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
@@ -78,6 +87,14 @@ mod tests {
         assert_eq!(base("https", "docker.io").unwrap().as_str(), "https://registry-1.docker.io/v2/");
         assert_eq!(base("http", "a.b:5000").unwrap().as_str(), "http://a.b:5000/v2/");
         assert!(base("https", "a:b:c").is_none());
+    }
+
+    #[test]
+    fn a_host_has_the_names_that_people_give_it() {
+        let of = |host: &str| names(&base("https", host).unwrap());
+        assert_eq!(of("a.b:5000"), ["a.b:5000"]);
+        assert_eq!(of("a.b:443"), ["a.b", "a.b:443"]);
+        assert_eq!(of("docker.io"), ["registry-1.docker.io", "registry-1.docker.io:443", "docker.io"]);
     }
 
     #[test]

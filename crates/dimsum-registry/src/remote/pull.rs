@@ -54,10 +54,9 @@ impl Repo {
     }
 
     async fn try_manifest(&self, url: &Url, what: &str, digest: Option<Digest>) -> Result<Option<Vec<u8>>, Failure> {
-        let mut headers = HeaderMap::new();
-        for accepted in [media::MANIFEST, media::INDEX, media::DOCKER_MANIFEST, media::DOCKER_INDEX] {
-            headers.append(ACCEPT, HeaderValue::from_static(accepted));
-        }
+        let accepted = [media::MANIFEST, media::INDEX, media::DOCKER_MANIFEST, media::DOCKER_INDEX].join(", ");
+        let accepted = HeaderValue::try_from(accepted).expect("media types make a header");
+        let headers = HeaderMap::from_iter([(ACCEPT, accepted)]);
         let call = Call { method: Method::GET, url: url.clone(), headers, body: None, what, purpose: &self.pull };
         let response = self.call(&call).await?;
         match response.status() {

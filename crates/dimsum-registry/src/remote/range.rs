@@ -123,7 +123,11 @@ impl RangeBody {
         let url = repo.blob_url(self.blob).await?;
         let (what, purpose) = (&*self.what, &repo.pull);
         let call = Call { method: Method::GET, url, headers, body: None, what, purpose };
-        let response = repo.call(&call).await?;
+        let response = match repo.read_there(self.blob, &call.headers, what).await {
+            Some(response) => response,
+            None => repo.call(&call).await?,
+        };
+        repo.moved.remember(self.blob, &call.url, &response);
         let no_range = || {
             let range = self.at..self.end.unwrap_or_else(|| self.at.saturating_add(1));
             Failure::fatal(SourceError::Range { source_name: repo.text.clone(), digest: self.blob, range })

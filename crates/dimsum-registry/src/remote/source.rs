@@ -103,7 +103,10 @@ impl Repo {
     /// this one does not say how long its blobs are.
     async fn end_for(&self, digest: Digest, start: u64) -> Result<Option<u64>, SourceError> {
         let source_name = || self.text.clone();
-        let size = self.head(digest, false).await?.ok_or_else(|| SourceError::NotFound { source_name: source_name(), digest })?;
+        let size = self
+            .head(digest, false)
+            .await?
+            .ok_or_else(|| SourceError::NotFound { source_name: source_name(), digest })?;
         match size {
             Some(size) if size < start => {
                 Err(SourceError::Range { source_name: source_name(), digest, range: start..start.saturating_add(1) })

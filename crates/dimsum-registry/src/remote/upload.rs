@@ -17,7 +17,7 @@ use std::sync::mpsc as blocking;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use reqwest::header::{HeaderMap, LOCATION, RANGE};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -130,6 +130,14 @@ impl Upload<'_> {
     /// Begins or goes on, to the end if nothing fails.
     fn attempt(&mut self) -> Result<(), Failure> {
         let known = self.session.take();
+        let digest = self.blob.digest;
+        if known.as_ref().is_some_and(|session| session.has == self.blob.size) {
+            // Only the word that it is there was missing, perhaps.
+            let has = self.request(|repo| async move { repo.head(digest, true).await.map_err(Failure::from) })?;
+            if has == Some(Some(self.blob.size)) {
+                return Ok(());
+            }
+        }
         let session = self.request(|repo| async move { repo.begin_or_resume(known).await })?;
         let resumed = session.resumed;
         self.session = Some(session.clone());
@@ -140,7 +148,6 @@ impl Upload<'_> {
         }
         let url = if session.has < self.blob.size { self.send(session)? } else { session.url };
         self.session = Some(Session { url: url.clone(), has: self.blob.size, resumed });
-        let digest = self.blob.digest;
         match self.request(|repo| async move { repo.finish(url, digest).await }) {
             Ok(()) => {
                 self.session = None;
@@ -323,7 +330,11 @@ impl Repo {
         body: Option<Bytes>,
         what: &str,
     ) -> Result<Response, Failure> {
-        self.call(&Call { method, url, headers: HeaderMap::new(), body, what, purpose: &self.push }).await
+        let mut headers = HeaderMap::new();
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        }
+        self.call(&Call { method, url, headers, body, what, purpose: &self.push }).await
     }
 
     /// Returns where an upload goes on. It stays with the registry: bytes and credentials go nowhere else.

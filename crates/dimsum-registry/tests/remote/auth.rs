@@ -40,8 +40,11 @@ fn a_password_opens_a_registry() {
         image.push(&*network(access.clone()).create(&reference).unwrap());
         image.compare(&*network(access).open(&reference).unwrap());
         let none = root(Access::default(), &reference);
-        assert!(matches!(&none, SourceError::AuthNeeded { registry: host, repository, .. }
-            if *host == registry.host && repository == "a/b"), "{none:?}");
+        assert!(
+            matches!(&none, SourceError::AuthNeeded { registry: host, repository, .. }
+            if *host == registry.host && repository == "a/b"),
+            "{none:?}"
+        );
         let (_dir, wrong) = login(&registry.host, USER, "wrong");
         let wrong = root(wrong, &reference);
         assert!(matches!(wrong, SourceError::AuthDenied { with_credentials: true, .. }), "{wrong:?}");
@@ -92,15 +95,20 @@ fn nobody_may_read_what_is_open_and_no_more() {
     assert!(matches!(closed, SourceError::AuthNeeded { .. }), "{closed:?}");
     let (_dir, wrong) = login(&registry.host, USER, "wrong");
     let wrong = root(wrong, &reference);
-    assert!(matches!(&wrong, SourceError::AuthDenied { with_credentials: true, detail, .. }
-        if detail.message == "wrong"), "{wrong:?}");
+    assert!(
+        matches!(&wrong, SourceError::AuthDenied { with_credentials: true, detail, .. }
+        if detail.message == "wrong"),
+        "{wrong:?}"
+    );
 }
 
 #[test]
 fn an_identity_token_is_posted() {
     let tokens = Server::start(|request, stream| {
         let body = String::from_utf8(request.body.clone()).unwrap();
-        let fits = request.method == "POST" && body.contains("refresh_token=me%26") && body.contains("scope=repository%3Aa%2Fb%3Apull");
+        let fits = request.method == "POST"
+            && body.contains("refresh_token=me%26")
+            && body.contains("scope=repository%3Aa%2Fb%3Apull");
         match fits && request.header("authorization").is_none() {
             true => answer(stream, 200, &[], br#"{"access_token": "good"}"#),
             false => answer(stream, 400, &[], b""),
@@ -124,7 +132,9 @@ fn a_registry_that_always_wants_more_is_given_up() {
         let token = format!("{{\"token\": \"t{}\"}}", count.fetch_add(1, Ordering::Relaxed));
         answer(stream, 200, &[], token.as_bytes())
     });
-    for challenge in [format!("Bearer realm=\"{}\"", tokens.url("/t")), "Basic".into(), "Digest x=y".into(), String::new()] {
+    for challenge in
+        [format!("Bearer realm=\"{}\"", tokens.url("/t")), "Basic".into(), "Digest x=y".into(), String::new()]
+    {
         let registry = Server::start(move |_, stream| answer(stream, 401, &[("WWW-Authenticate", &challenge)], b""));
         let (_dir, access) = login(&registry.host(), USER, PASSWORD);
         let network = Network::with_timing(access, &Runtime::start().unwrap(), quick());

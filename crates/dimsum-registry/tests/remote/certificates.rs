@@ -18,7 +18,12 @@ impl Certificates {
     /// Makes an authority.
     pub(crate) fn new() -> Option<Self> {
         let these = Self { dir: TempDir::new().unwrap(), openssl: find("openssl", true)? };
-        these.make("ca", "ec", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature\n", false);
+        these.make(
+            "ca",
+            "ec",
+            "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature\n",
+            false,
+        );
         Some(these)
     }
 

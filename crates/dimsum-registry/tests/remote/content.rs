@@ -38,9 +38,7 @@ impl Image {
         let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers",
             "diff_ids": layers.iter().map(|layer| Digest::of(layer)).collect::<Vec<_>>() } });
         let config = serde_json::to_vec(&config).unwrap();
-        let describe = |media_type: &str, bytes: &[u8]| {
-            json!({ "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len() })
-        };
+        let describe = |media_type: &str, bytes: &[u8]| json!({ "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len() });
         let manifest = json!({ "schemaVersion": 2, "mediaType": media::MANIFEST,
             "config": describe(media::CONFIG, &config),
             "layers": layers.iter().map(|layer| describe(media::LAYER_TAR, layer)).collect::<Vec<_>>() });

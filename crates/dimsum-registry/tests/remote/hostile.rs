@@ -37,9 +37,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(
-        handler: impl Fn(&Request, &mut dyn Stream) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Request, &mut dyn Stream) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self::start_wrapped(|socket| Box::new(socket), handler)
     }
 

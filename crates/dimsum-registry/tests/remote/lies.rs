@@ -114,9 +114,8 @@ fn more_than_was_asked_for_is_refused() {
 
 #[test]
 fn a_blob_that_is_shorter_is_said_so() {
-    let (read, _) = read(|_, stream| {
-        answer(stream, 206, &[("Content-Range", "bytes 1000-1999/2000")], &content()[1000..2000])
-    });
+    let (read, _) =
+        read(|_, stream| answer(stream, 206, &[("Content-Range", "bytes 1000-1999/2000")], &content()[1000..2000]));
     assert!(matches!(read, Err(SourceError::Range { .. })), "{read:?}");
 }
 

@@ -107,7 +107,10 @@ impl Registry {
     /// Reads what it logs until it listens, and then on in the background so that it never waits for us.
     fn is_up(&mut self) -> bool {
         let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines();
-        let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening on") || line.contains("serving on"));
+        let up = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("listening on") || line.contains("serving on"));
         std::thread::spawn(move || lines.map_while(Result::ok).count());
         up
     }
@@ -129,7 +132,8 @@ impl Drop for Registry {
 pub(crate) fn find(name: &str, required: bool) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let peers = std::env::var_os("DIMSUM_PEERS").map(PathBuf::from);
-    let found = peers.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let found =
+        peers.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|path| path.is_file());
     if found.is_none() {
         let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
         assert!(!(required && ci), "{name} is not installed");
@@ -152,7 +156,7 @@ pub(crate) fn impatient() -> Network {
 pub(crate) fn quick() -> Timing {
     use std::time::Duration;
     Timing {
-        connect: Duration::from_secs(5),
+        connect: Duration::from_millis(1500),
         idle: Duration::from_millis(500),
         least: 1 << 10,
         total: Duration::from_secs(20),

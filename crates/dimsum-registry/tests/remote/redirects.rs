@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_registry::{Access, Network, Runtime, SourceError};
+use dimsum_registry::{Access, Network, Place, Runtime, SourceError};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tempfile::NamedTempFile;
 
 use crate::certificates::Certificates;
 use crate::content;
@@ -35,15 +37,20 @@ fn redirecting(status: u16, to: String) -> Server {
 
 /// Reads a range with credentials for this registry, and for every other host that is asked.
 fn read(registry: &Server, others: &[&Server]) -> Result<Bytes, SourceError> {
+    let (_file, network, place) = open(registry, others);
+    range(&network, &place, Digest::of(b""), 100..200)
+}
+
+fn open(registry: &Server, others: &[&Server]) -> (NamedTempFile, Network, Arc<dyn Place>) {
     let auth = STANDARD.encode(format!("{USER}:{PASSWORD}"));
     let hosts = others.iter().chain([&registry]).map(|server| (server.host(), serde_json::json!({ "auth": auth })));
     let auths: serde_json::Map<_, _> = hosts.collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    serde_json::to_writer(&file, &serde_json::json!({ "auths": auths })).unwrap();
+    let mut file = NamedTempFile::new().unwrap();
+    serde_json::to_writer(&mut file, &serde_json::json!({ "auths": auths })).unwrap();
     let access = Access { auth_files: vec![file.path().into()], ..Access::default() };
     let network = Network::with_timing(access, &Runtime::start().unwrap(), quick());
     let place = network.open(&registry.reference("a/b:v1")).unwrap();
-    range(&network, &place, Digest::of(b""), 100..200)
+    (file, network, place)
 }
 
 #[test]
@@ -57,6 +64,25 @@ fn a_redirect_to_a_store_is_followed_without_credentials() {
         assert_eq!((&*seen[0].method, seen[0].header("range")), ("GET", Some("bytes=100-199")));
         assert_eq!((seen[0].header("authorization"), seen[0].header("referer")), (None, None));
     }
+}
+
+#[test]
+fn a_store_is_asked_directly_for_as_long_as_it_answers() {
+    // Each address is good for two requests.
+    let store = Server::start({
+        let asked = AtomicUsize::new(0);
+        move |request, stream| match asked.fetch_add(1, Ordering::Relaxed) {
+            2 => answer(stream, 403, &[], b""),
+            _ => blob(request, stream, &content()),
+        }
+    });
+    let registry = redirecting(307, store.url("/x"));
+    let (_file, network, place) = open(&registry, &[&store]);
+    for start in [0, 100, 200] {
+        assert_eq!(range(&network, &place, Digest::of(b""), start..start + 10).unwrap().len(), 10);
+    }
+    let targets = |server: &Server| server.seen().iter().filter(|seen| seen.header("authorization").is_some()).count();
+    assert_eq!((targets(&registry), targets(&store), store.seen().len()), (2, 0, 4));
 }
 
 #[test]

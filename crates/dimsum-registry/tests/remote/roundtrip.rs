@@ -14,7 +14,12 @@ use crate::content::{Image, blob, go_on, write};
 use crate::real::{KINDS, Kind, network};
 
 /// Reads a range on the runtime, where ranges are read.
-pub(crate) fn range(network: &Network, place: &Arc<dyn Place>, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
+pub(crate) fn range(
+    network: &Network,
+    place: &Arc<dyn Place>,
+    blob: Digest,
+    range: Range<u64>,
+) -> Result<Bytes, SourceError> {
     let place = Arc::clone(place);
     network.runtime().wait(async move { place.read_range(blob, range).await }).unwrap()
 }

@@ -90,6 +90,14 @@ fn a_registry_that_does_not_answer_is_given_up() {
 }
 
 #[test]
+fn a_request_that_is_not_answered_is_given_up() {
+    let server = registry(|_, stream| until_gone(stream));
+    let error = read(&server).unwrap_err();
+    assert!(matches!(error, SourceError::Deadline { reason: "no answer came", .. }), "{error:?}");
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
 fn a_body_that_stops_is_gone_on_with_or_given_up() {
     let server = registry(|request, stream| {
         let (start, _) = request.range().unwrap();

@@ -61,7 +61,8 @@ fn a_client_certificate_is_shown_to_its_host() {
     let Some(certificates) = Certificates::new() else { return };
     let Some(registry) = start(&certificates, true) else { return };
     certificates.client("client");
-    let (ca, crt, key) = (certificates.file("ca.crt"), certificates.file("client.crt"), certificates.file("client.key"));
+    let (ca, crt, key) =
+        (certificates.file("ca.crt"), certificates.file("client.crt"), certificates.file("client.key"));
     let (image, reference) = (Image::new(2), registry.reference("a/b:v1"));
     let files: [(&str, &Path); 3] = [("ca.crt", &ca), ("me.cert", &crt), ("me.key", &key)];
     let dir = cert_dir(&registry.host, &files);

@@ -36,7 +36,13 @@ pub(crate) fn start(life: u64) -> Option<(Server, Registry)> {
     Some((server, registry))
 }
 
-fn token(certificates: &Certificates, life: u64, number: u64, request: &Request, stream: &mut dyn Stream) -> io::Result<()> {
+fn token(
+    certificates: &Certificates,
+    life: u64,
+    number: u64,
+    request: &Request,
+    stream: &mut dyn Stream,
+) -> io::Result<()> {
     let user = match request.header("authorization") {
         None => false,
         Some(header) if header == format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}"))) => true,
