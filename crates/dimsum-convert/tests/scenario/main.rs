@@ -10,6 +10,7 @@ mod canonical;
 mod damage;
 mod model;
 mod packs;
+mod platforms;
 mod reader;
 mod share;
 mod sources;
