@@ -96,7 +96,7 @@ fn a_blob_is_mounted_from_another_repository() {
         let layer = blob(&image.layers[1]);
         let mounted = target.mount_blob(layer, &repository).unwrap();
         assert!(mounted || kind == Kind::Crane, "{kind:?}");
-        assert_eq!(target.has(layer.digest, layer.size).unwrap() || !mounted, true, "{kind:?}");
+        assert!(target.has(layer.digest, layer.size).unwrap() || !mounted, "{kind:?}");
         let absent = target.mount_blob(blob(b"absent"), &repository).unwrap();
         assert!(!absent || kind == Kind::Crane, "{kind:?}");
         image.push(&*target);
