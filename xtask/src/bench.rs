@@ -4,6 +4,7 @@
 
 mod convert;
 mod hung;
+mod network;
 mod read;
 mod timing;
 
@@ -23,6 +24,7 @@ pub fn run(what: &str, directory: &Path, out: &Path) -> Result<()> {
         "meta" => convert::meta(directory, out),
         "read" => read::run(directory, out),
         "hung" => hung::run(directory, out),
-        _ => bail!("bench convert|memory|meta|read|hung"),
+        "network" => network::run(directory, out),
+        _ => bail!("bench convert|memory|meta|read|hung|network"),
     }
 }

@@ -9,6 +9,7 @@ mod deny;
 mod dimsum;
 mod faults;
 mod kernel;
+mod peers;
 mod tree;
 
 use anyhow::{Result, bail};
@@ -17,7 +18,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   demo [oci:DIR:TAG]            convert a real image, run it lazily, damage the store, report (root)
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
-  bench WHAT DIR OUT            convert, memory, meta, read or hung: measurements of BENCHMARKS.md on the corpus in DIR (root)
+  bench WHAT DIR OUT            convert, memory, meta, read, hung or network: measurements of BENCHMARKS.md on the corpus in DIR (root)
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry

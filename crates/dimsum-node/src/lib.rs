@@ -29,5 +29,5 @@ pub use client::Client;
 pub use dimsum_mount::keeper::{self, Program};
 pub use dimsum_mount::log;
 pub use error::Error;
-pub use origin::{OriginOpener, open_origin};
+pub use origin::{Networks, Origin, OriginOpener, open_origin};
 pub use protocol::{Failure, FailureKind, MountInfo, MountRequest, MountStats, ServerInfo};

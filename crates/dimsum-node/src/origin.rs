@@ -1,33 +1,74 @@
-//! Where blobs come from, as a client writes it.
+//! Where blobs come from, as a client writes it and as the server opens it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use dimsum_registry::{OciLayout, Reference, Source, SourceError};
+use dimsum_registry::{Access, Network, Reference, Runtime, Source, SourceError};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
-/// Opens an origin by its reference.
-pub type OriginOpener = fn(&str) -> Result<Arc<dyn Source>, SourceError>;
+/// Settings of network access that are kept with their connections and tokens; beyond that the oldest users make new ones.
+const MAX_NETWORKS: usize = 16;
 
-/// Opens an OCI layout (`oci:DIR[:TAG]`; which image of it is meant does not matter here).
+/// A place that has blobs, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// A reference; paths in it are absolute.
+    pub reference: String,
+    /// How registries are reached.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// The networks of a server: one for each way to reach registries, all on one runtime.
+#[derive(Debug)]
+pub struct Networks {
+    runtime: Runtime,
+    open: Mutex<HashMap<Access, Network>>,
+}
+
+/// Opens an origin.
+pub type OriginOpener = fn(&Networks, &Origin) -> Result<Arc<dyn Source>, SourceError>;
+
+impl Networks {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        Self { runtime, open: Mutex::default() }
+    }
+
+    fn network(&self, access: &Access) -> Network {
+        let mut open = self.open.lock();
+        if let Some(network) = open.get(access) {
+            return network.clone();
+        }
+        if open.len() >= MAX_NETWORKS {
+            open.clear();
+        }
+        let network = Network::new(access.clone(), &self.runtime);
+        open.insert(access.clone(), network.clone());
+        network
+    }
+}
+
+/// Opens a registry's repository, a layout or an archive; which image of it is meant does not matter here.
 ///
 /// # Errors
 /// If there is none, or the reference is of another kind.
-pub fn open_origin(reference: &str) -> Result<Arc<dyn Source>, SourceError> {
-    match Reference::parse(reference)? {
-        Reference::OciLayout { dir, .. } => Ok(Arc::new(OciLayout::open(dir, None)?)),
-        _ => Err(SourceError::Name {
-            source_name: reference.to_owned(),
-            reason: "blobs cannot come from here; use oci:DIR".to_owned(),
-        }),
-    }
+pub fn open_origin(networks: &Networks, origin: &Origin) -> Result<Arc<dyn Source>, SourceError> {
+    let place = networks.network(&origin.access).open(&Reference::parse(&origin.reference)?)?;
+    Ok(place)
 }
 
 /// Opens what can be opened; the rest is returned as reasons. A place that moved away is no error as long as nothing is
 /// needed from it.
-pub(crate) fn open_all(open: OriginOpener, references: &[String]) -> (Vec<Arc<dyn Source>>, Vec<String>) {
+pub(crate) fn open_all(
+    open: OriginOpener,
+    networks: &Networks,
+    origins: &[Origin],
+) -> (Vec<Arc<dyn Source>>, Vec<String>) {
     let mut sources = Vec::new();
     let mut skipped = Vec::new();
-    for reference in references {
-        match open(reference) {
+    for origin in origins {
+        match open(networks, origin) {
             Ok(source) => sources.push(source),
             Err(error) => skipped.push(error.to_string()),
         }

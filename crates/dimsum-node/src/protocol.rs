@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Origin};
 
 /// The most bytes of a request. It becomes the keeper's record of the mount, which has the same limit.
 pub(crate) const MAX_REQUEST: usize = dimsum_mount::keeper::MAX_RECORD;
@@ -48,9 +48,9 @@ pub(crate) enum Request {
 pub struct MountRequest {
     /// The manifest, the root of all trust.
     pub image: Digest,
-    /// Where its blobs can come from, in order: references with absolute paths. May be empty if the store has all.
+    /// Where its blobs can come from, in order. May be empty if the store has all.
     #[serde(default)]
-    pub origins: Vec<String>,
+    pub origins: Vec<Origin>,
     /// What mount tables show as the source.
     pub source_name: String,
     /// Where the client will attach it; only for lists.
@@ -62,6 +62,9 @@ pub struct MountRequest {
     /// Device nodes can be opened.
     #[serde(default)]
     pub dev: bool,
+    /// Fetch the rest of the image behind the readers.
+    #[serde(default)]
+    pub fill: bool,
 }
 
 /// What the server says.
@@ -111,10 +114,16 @@ pub struct MountStats {
     pub bytes_read: u64,
     /// Requests that got `EIO`.
     pub errors: u64,
-    /// Compressed bytes that sources gave.
+    /// Compressed bytes that sources gave for readers.
     pub bytes_fetched: u64,
-    /// Requests to sources other than the store's own packs.
+    /// Of these, bytes between wanted chunks, fetched to save a round trip.
+    pub bytes_bridged: u64,
+    /// Compressed bytes that sources gave to fill the store.
+    pub bytes_filled: u64,
+    /// Requests to sources other than the store's own packs, for readers.
     pub source_requests: u64,
+    /// Requests to sources to fill the store.
+    pub fill_requests: u64,
     /// Requests that the store's own packs answered.
     pub local_requests: u64,
     /// Chunks that were fetched and proven.
@@ -237,11 +246,12 @@ mod tests {
     fn mount_request() -> MountRequest {
         MountRequest {
             image: Digest::of(b"image"),
-            origins: vec!["oci:/layout:tag".into()],
+            origins: vec![Origin { reference: "oci:/layout:tag".into(), access: Default::default() }],
             source_name: "app".into(),
             target: "/mnt".into(),
             suid: false,
             dev: true,
+            fill: false,
         }
     }
 

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dimsum_format::manifest::Platform;
+use dimsum_registry::parse_platform;
 
 use crate::commands::{
-    cat::Cat, check::Check, completions::Completions, convert::Convert, hook::Hook, info::Info, inspect::Inspect,
-    keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve, umount::Umount,
+    cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, export::Export, hook::Hook,
+    info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve,
+    umount::Umount,
 };
 use crate::context::Context;
 use crate::error::Error;
@@ -32,8 +35,12 @@ pub struct Cli {
 
 const REFERENCES: &str = "\
 IMAGE, SOURCE and TARGET are one of
-  oci:DIR[:TAG]   an image in an OCI image layout on this machine
-  dir:PATH        a directory tree (as SOURCE of convert and of check --against)
+  [docker://][HOST/]REPO[:TAG]  an image in a registry, with docker's defaults (docker.io/library, latest)
+  oci:DIR[:TAG]                 an image in an OCI image layout on this machine
+  oci-archive:FILE[:TAG]        an image in a tar of such a layout
+  docker-archive:FILE[:NAME]    an image as `docker save` writes it
+  dir:PATH                      a directory tree (as SOURCE of convert and of check --against, as TARGET of export)
+Instead of a tag, @sha256:… names an image by the digest of its manifest: nothing else is taken for it.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 integrity: bytes do not match the image's digest.
 `run` ends with the status of the command that ran (128 + the number of the signal that ended it).";
@@ -50,6 +57,27 @@ pub struct Common {
     /// /etc/dimsum/node.key, or $XDG_CONFIG_HOME/dimsum/node.key when not root]
     #[arg(long, global = true, value_name = "FILE")]
     pub node_key: Option<PathBuf>,
+    /// Take the image for this platform, such as linux/arm64 [default: this machine's; for convert and copy: all]. May be
+    /// given more than once where several images are made or moved
+    #[arg(long, global = true, value_name = "OS/ARCH[/VARIANT]", value_parser = platform, help_heading = "Registries")]
+    pub platform: Vec<Platform>,
+    /// Credentials in the form of podman's auth.json or docker's config.json [env: REGISTRY_AUTH_FILE] [default: where
+    /// podman, skopeo and docker keep them]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registries")]
+    pub authfile: Option<PathBuf>,
+    /// Trust the CA certificates (PEM) in FILE, besides those of the system
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registries")]
+    pub ca_file: Vec<PathBuf>,
+    /// Directory with a directory HOST[:PORT] for a registry's certificates: *.crt are CAs, *.cert with *.key a client's
+    /// [default: /etc/containers/certs.d and /etc/docker/certs.d]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Registries")]
+    pub cert_dir: Vec<PathBuf>,
+    /// Talk HTTP without TLS to registries. Needed for none on this machine: loopback is tried without TLS anyway
+    #[arg(long, global = true, help_heading = "Registries")]
+    pub plain_http: bool,
+    /// Refuse images that are named by a tag: a tag can be moved, a digest cannot
+    #[arg(long, global = true, help_heading = "Registries")]
+    pub require_digest: bool,
     /// How results and errors are written
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub format: Format,
@@ -67,12 +95,18 @@ pub enum Format {
     Json,
 }
 
+fn platform(text: &str) -> Result<Platform, String> {
+    parse_platform(text).ok_or_else(|| "a platform is OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64".to_owned())
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "each is described at its struct, from which clap takes the help")]
 pub enum Command {
     Run(Run),
     Convert(Convert),
+    Copy(Copy),
+    Export(Export),
     Mount(Mount),
     Umount(Umount),
     Inspect(Inspect),
@@ -96,6 +130,8 @@ impl Command {
         match self {
             Self::Run(run) => run.run(context),
             Self::Convert(convert) => convert.run(context).map(done),
+            Self::Copy(copy) => copy.run(context).map(done),
+            Self::Export(export) => export.run(context).map(done),
             Self::Mount(mount) => mount.run(context).map(done),
             Self::Umount(umount) => umount.run(context).map(done),
             Self::Inspect(inspect) => inspect.run(context).map(done),

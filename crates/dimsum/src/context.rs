@@ -1,7 +1,11 @@
 //! What every command gets: the places of this node, and how to speak. The only code that reads the environment.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use dimsum_format::manifest::Platform;
+use dimsum_registry::{Access, Network, Runtime, host_platform};
 
 use crate::cli::Common;
 use crate::error::Error;
@@ -27,6 +31,14 @@ pub struct Context {
     pub progress: Progress,
     /// The signals of this process, where the command takes them over.
     pub interrupts: Option<Interrupts>,
+    /// Platforms that were asked for; none means this machine's, or all where several can be.
+    pub platforms: Vec<Platform>,
+    /// Whether an image must be named by its digest.
+    pub require_digest: bool,
+    /// How registries are reached.
+    access: Access,
+    /// Made at the first use: a thread made earlier would not have the mask of signals that a command wants.
+    network: Arc<OnceLock<Network>>,
     /// Whether decisions are explained.
     verbose: bool,
 }
@@ -52,16 +64,18 @@ impl Context {
         // The server outlives us and has another working directory.
         let store = std::path::absolute(&store).map_err(|source| Error::io("find", &store, source))?;
         let node_key = std::path::absolute(&node_key).map_err(|source| Error::io("find", &node_key, source))?;
-        // Not /tmp, which is in memory on many machines: a layer's files pass through.
-        let temp_dir = env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let output = Output::new(common.format);
         Ok(Self {
             store,
             node_key,
-            temp_dir,
+            temp_dir: temp_dir(),
             output,
             progress: Progress::new(common.format),
             interrupts: None,
+            platforms: common.platform.clone(),
+            require_digest: common.require_digest,
+            access: access(common)?,
+            network: Arc::default(),
             verbose: common.verbose,
         })
     }
@@ -75,12 +89,78 @@ impl Context {
         Ok((Self { interrupts: Some(interrupts.clone()), ..self.clone() }, interrupts))
     }
 
+    /// Returns the way to registries, layouts and archives.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub fn network(&self) -> Result<&Network, Error> {
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let runtime =
+            Runtime::start().map_err(|source| Error::io("start threads for", Path::new("the network"), source))?;
+        Ok(self.network.get_or_init(|| Network::new(self.access.clone(), &runtime)))
+    }
+
+    /// Returns the platform of which one image is wanted.
+    ///
+    /// # Errors
+    /// If several were asked for.
+    pub fn platform(&self) -> Result<Platform, Error> {
+        match &*self.platforms {
+            [] => Ok(host_platform()),
+            [only] => Ok(only.clone()),
+            _ => Err(Error::Usage {
+                object: "--platform".to_owned(),
+                reason: "this command takes one platform".to_owned(),
+                hint: "give --platform once",
+            }),
+        }
+    }
+
     /// Explains a decision to who asked for explanations.
     pub fn explain(&self, line: &str) {
         if self.verbose {
             note(line);
         }
     }
+}
+
+/// Not /tmp, which is in memory on many machines: a layer's files pass through.
+fn temp_dir() -> PathBuf {
+    env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+/// Where registries' certificates are, unless told otherwise: podman's place and docker's.
+const CERT_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+/// Finds credentials and certificates where podman, skopeo and docker keep them.
+fn access(common: &Common) -> Result<Access, Error> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|source| Error::io("find", path, source));
+    let all = |paths: &[PathBuf]| paths.iter().map(absolute).collect::<Result<Vec<_>, _>>();
+    let auth_files = match common.authfile.clone().or_else(|| set("REGISTRY_AUTH_FILE")) {
+        Some(file) => {
+            // One that was named must be there: going on without credentials would hide the mistake.
+            std::fs::metadata(&file).map_err(|source| Error::io("read the credentials in", &file, source))?;
+            vec![absolute(&file)?]
+        }
+        None => {
+            let places = [
+                set("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+                home("XDG_CONFIG_HOME", ".config").ok().map(|dir| dir.join("containers/auth.json")),
+                set("DOCKER_CONFIG")
+                    .or_else(|| set("HOME").map(|home| home.join(".docker")))
+                    .map(|dir| dir.join("config.json")),
+            ];
+            places.into_iter().flatten().filter(|path| path.is_absolute()).collect()
+        }
+    };
+    let cert_dirs = match &*common.cert_dir {
+        [] => CERT_DIRS.map(PathBuf::from).to_vec(),
+        named => all(named)?,
+    };
+    let ca_files = all(&common.ca_file)?;
+    Ok(Access { plain_http: common.plain_http, auth_files, cert_dirs, ca_files, temp_dir: temp_dir() })
 }
 
 /// Returns a variable that is set and not empty.

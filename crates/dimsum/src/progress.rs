@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::Format;
 
@@ -38,6 +38,37 @@ impl Progress {
                 Phase { bar: None }
             }
             Self::Bars => Phase { bar: Some(bar(what, total)) },
+        }
+    }
+}
+
+/// Phases under way at the same time, one bar below the other.
+#[derive(Debug)]
+pub struct Group {
+    bars: Option<MultiProgress>,
+}
+
+impl Progress {
+    /// Starts a group of phases.
+    #[must_use]
+    pub fn group(self) -> Group {
+        Group { bars: (self == Self::Bars).then(MultiProgress::new) }
+    }
+}
+
+impl Group {
+    /// Starts a phase in the group.
+    #[must_use]
+    pub fn phase(&self, what: &str, total: Option<u64>) -> Phase {
+        Phase { bar: self.bars.as_ref().map(|bars| bars.add(bar(what, total))) }
+    }
+
+    /// Writes a line above the bars.
+    pub fn line(&self, line: &str) {
+        match &self.bars {
+            // Not shown is not worse than a line that nobody reads.
+            Some(bars) => drop(bars.println(format!("dimsum: {line}"))),
+            None => note(line),
         }
     }
 }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use dimsum_fuse::Pool;
 use dimsum_mount::keeper::{Inherited, Link};
 use dimsum_mount::log::Log;
+use dimsum_registry::Runtime;
 use dimsum_store::{Event, EventSink, Options, Store};
 use dimsum_sys::privilege::drop_all_capabilities;
 use dimsum_sys::signal::Signals;
@@ -35,7 +36,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::with_causes;
-use crate::{Error, OriginOpener, mountinfo};
+use crate::{Error, Networks, OriginOpener, mountinfo};
 use hub::Hub;
 use mounts::Mounts;
 
@@ -91,6 +92,7 @@ struct Server {
     /// What mounts may hold on to.
     hub: Arc<Hub>,
     mounts: Mounts,
+    networks: Networks,
     open_origin: OriginOpener,
     idle: Option<Duration>,
     started: Instant,
@@ -110,6 +112,8 @@ impl Server {
         drop_all_capabilities().map_err(Error::system("give up capabilities"))?;
         let mut options = config.store_options;
         options.events.get_or_insert_with(|| Arc::new(LogEvents { log: Arc::clone(&log) }));
+        let runtime = Runtime::start().map_err(Error::system("start the runtime"))?;
+        options.runtime = Some(runtime.clone());
         let store = Store::open(&config.store, options)
             .map_err(|source| Error::Store { source: Box::new(source), skipped: Vec::new() })?;
         Ok(Arc::new(Self {
@@ -118,6 +122,7 @@ impl Server {
             pool: Pool::new()?,
             hub: Arc::new(Hub::new(link, log)?),
             mounts: Mounts::default(),
+            networks: Networks::new(runtime),
             open_origin: config.open_origin,
             idle: config.idle,
             started: Instant::now(),

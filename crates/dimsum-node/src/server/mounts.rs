@@ -65,6 +65,9 @@ impl Mount {
             stats.bytes_read = counted.bytes_read;
             stats.errors = counted.errors;
             stats.bytes_fetched = store.bytes_fetched;
+            stats.bytes_bridged = store.bytes_bridged;
+            stats.bytes_filled = store.bytes_filled;
+            stats.fill_requests = store.fill_requests;
             stats.source_requests = store.requests;
             stats.local_requests = store.local_requests;
             stats.chunks_verified = store.chunks_verified;
@@ -135,7 +138,7 @@ impl Server {
 
     /// Opens the image of a request, blocking.
     pub(super) fn open_image(&self, request: &MountRequest) -> Result<Arc<Image>, Error> {
-        let (origins, skipped) = open_all(self.open_origin, &request.origins);
+        let (origins, skipped) = open_all(self.open_origin, &self.networks, &request.origins);
         for reason in &skipped {
             self.hub.log.line(format_args!("origin of {} is not usable: {reason}", request.image));
         }

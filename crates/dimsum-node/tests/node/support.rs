@@ -14,7 +14,7 @@ use dimsum_convert::{Input, Options, convert};
 use dimsum_format::Digest;
 use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, run as run_keeper};
 use dimsum_node::server::{self, Config as ServerConfig};
-use dimsum_node::{Client, MountInfo, MountRequest, Program, open_origin};
+use dimsum_node::{Client, MountInfo, MountRequest, Networks, Origin, Program, open_origin};
 use dimsum_registry::{BoxFuture, OciLayout, Source, SourceError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -159,11 +159,15 @@ fn watchdog() -> Sender<()> {
 pub(crate) fn request(image: &TestImage) -> MountRequest {
     MountRequest {
         image: image.digest,
-        origins: vec![format!("oci:{}", image.layout.display())],
+        origins: vec![Origin {
+            reference: format!("oci:{}", image.layout.display()),
+            access: dimsum_registry::Access::default(),
+        }],
         source_name: "test".into(),
         target: "somewhere".into(),
         suid: false,
         dev: false,
+        fill: false,
     }
 }
 
@@ -231,9 +235,9 @@ struct MayHang {
     switch: PathBuf,
 }
 
-fn open_may_hang(reference: &str) -> Result<Arc<dyn Source>, SourceError> {
-    let layout = open_origin(reference)?;
-    let switch = Path::new(reference.trim_start_matches("oci:")).join(HANG);
+fn open_may_hang(networks: &Networks, origin: &Origin) -> Result<Arc<dyn Source>, SourceError> {
+    let layout = open_origin(networks, origin)?;
+    let switch = Path::new(origin.reference.trim_start_matches("oci:")).join(HANG);
     Ok(Arc::new(MayHang { layout, switch }))
 }
 

@@ -7,18 +7,19 @@ use std::path::Path;
 use dimsum_erofs::{Image, Inode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
-use dimsum_registry::{Reference, Source as _, SourceError};
+use dimsum_registry::{Prefer, Reference};
 use dimsum_tree::{
     ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, ReadError, Tree, merge, read_directory, read_layer,
 };
 use sha2::{Digest as _, Sha256};
 
+use super::blobs::Checked;
 use super::chunks::{ChunkError, Chunks};
 use super::compare::{Comparison, compare};
 use super::fingerprint::{Fingerprint, FingerprintSink, Hasher};
-use super::layout::Checked;
+use crate::context::Context;
 use crate::error::Error;
-use crate::image::{Resolved, resolve};
+use crate::image::{Resolved, parse, resolve};
 
 /// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -80,27 +81,33 @@ pub enum AgainstError {
 ///
 /// # Errors
 /// If one of the two cannot be read.
-pub fn against(checked: &Checked, blobs: &Path, text: &str, list: usize) -> Result<Comparison, Error> {
+pub fn against(
+    context: &Context,
+    resolved: &Resolved,
+    checked: &Checked,
+    text: &str,
+    list: usize,
+) -> Result<Comparison, Error> {
     let failed = |source| Error::Against { object: text.to_owned(), source: Box::new(source) };
     let mut sink = FingerprintSink::default();
     let reference =
         Reference::parse(text).map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })?;
     let source = match reference {
-        Reference::OciLayout { dir, name } => {
-            let resolved = resolve(dir, name)?;
-            if resolved.manifest.is_dimsum() {
+        Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
+        _ => {
+            let source = resolve(context, &parse(text)?, Prefer::Original)?;
+            if source.manifest.is_dimsum() {
                 return Err(Error::Usage {
                     object: text.to_owned(),
                     reason: "this is a Dimsum image itself".to_owned(),
                     hint: "compare with the ordinary image or the directory that it was made from",
                 });
             }
-            layers(&resolved, &mut sink)?
+            layers(&source, &mut sink)?
         }
-        Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
-        _ => return Err(Error::Source { object: text.to_owned(), source: Box::new(unsupported(text)) }),
     };
-    let mut contents = Contents { chunks: Chunks::new(&checked.manifest, &checked.maps, blobs), files: Vec::new() };
+    let chunks = Chunks::new(&checked.manifest, &checked.maps, resolved, context.network()?.runtime());
+    let mut contents = Contents { chunks, files: Vec::new() };
     let erofs =
         Image::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;
     let image = dimsum_erofs::to_tree(&erofs, |inode| {
@@ -118,10 +125,6 @@ pub fn against(checked: &Checked, blobs: &Path, text: &str, list: usize) -> Resu
     compare(&source, &image, list, both).map_err(failed)
 }
 
-fn unsupported(text: &str) -> SourceError {
-    SourceError::Reference { text: text.to_owned(), reason: "this kind of source cannot be compared with" }
-}
-
 const POLICY: Policy = Policy { overlay_entries: OverlayEntries::Drop };
 
 fn directory(path: &Path, sink: &mut FingerprintSink) -> Result<Tree, AgainstError> {
@@ -134,7 +137,7 @@ fn layers(resolved: &Resolved, sink: &mut FingerprintSink) -> Result<Tree, Error
     let object = resolved.reference.to_string();
     let mut merged: Option<Tree> = None;
     for descriptor in &resolved.manifest.layers {
-        let blob = resolved.layout.open(descriptor.digest);
+        let blob = resolved.place.open(descriptor.digest);
         let blob = blob.map_err(|source| Error::Source { object: object.clone(), source: Box::new(source) })?;
         let read = layer(blob, descriptor, merged.as_ref(), sink);
         let tree = read.map_err(|source| Error::Against { object: object.clone(), source: Box::new(source) })?;

@@ -1,16 +1,16 @@
-//! Contents of an image straight from the packs of its layout, each chunk proven.
+//! Contents of an image straight from its packs where they lie, each chunk proven.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::DimsumManifest;
 use dimsum_format::meta::MetaMaps;
-use dimsum_format::{BLOCK_U64, Blake3, FormatError};
+use dimsum_format::{BLOCK_U64, Blake3, Digest, FormatError};
+use dimsum_registry::{Runtime, SourceError};
+
+use super::blobs::blob_name;
+use crate::image::Resolved;
 
 /// Decoded chunks that are kept: neighbouring files share a bundle, and a file's slices lie apart from it.
 /// 64 of the usual 256 KiB are 16 MiB.
@@ -18,10 +18,10 @@ const KEPT: usize = 64;
 
 /// A chunk that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: chunk {chunk} at byte {offset}: {reason}", path = path.display())]
+#[error("{pack}: chunk {chunk} at byte {offset}: {reason}")]
 pub struct ChunkError {
     /// The pack.
-    pub path: PathBuf,
+    pub pack: String,
     /// Index of the chunk.
     pub chunk: u32,
     /// Where its frame starts in the pack.
@@ -36,7 +36,7 @@ pub struct ChunkError {
 pub enum Reason {
     /// The pack cannot be read there.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Source(#[from] SourceError),
     /// Its frame does not decode.
     #[error("{0}")]
     Format(#[from] FormatError),
@@ -57,18 +57,21 @@ pub enum Reason {
 #[derive(Debug)]
 pub struct Chunks<'i> {
     maps: &'i MetaMaps,
-    /// Packs in the order of the devices, opened when first read.
-    packs: Vec<(PathBuf, Option<File>)>,
+    resolved: &'i Resolved,
+    runtime: Runtime,
+    /// Packs in the order of the devices.
+    packs: Vec<Digest>,
     decompressor: Decompressor,
     kept: VecDeque<(usize, u32, Arc<[u8]>)>,
 }
 
 impl<'i> Chunks<'i> {
-    /// Reads the packs of an image from `blobs`, the directory of a layout's SHA-256 blobs.
+    /// Reads the packs of an image where it was found.
     #[must_use]
-    pub fn new(manifest: &DimsumManifest, maps: &'i MetaMaps, blobs: &std::path::Path) -> Self {
-        let packs = manifest.packs.iter().map(|pack| (blobs.join(pack.digest.hex()), None)).collect();
-        Self { maps, packs, decompressor: Decompressor::default(), kept: VecDeque::new() }
+    pub fn new(manifest: &DimsumManifest, maps: &'i MetaMaps, resolved: &'i Resolved, runtime: &Runtime) -> Self {
+        let packs = manifest.packs.iter().map(|pack| pack.digest).collect();
+        let (runtime, decompressor) = (runtime.clone(), Decompressor::default());
+        Self { maps, resolved, runtime, packs, decompressor, kept: VecDeque::new() }
     }
 
     /// Gives `length` bytes of the flat image from `flat` on to `take`.
@@ -87,7 +90,7 @@ impl<'i> Chunks<'i> {
             });
             let Some((device, chunk, inside)) = place else {
                 return Err(Box::new(ChunkError {
-                    path: PathBuf::new(),
+                    pack: self.resolved.reference.to_string(),
                     chunk: 0,
                     offset: flat,
                     reason: Reason::Missing,
@@ -125,23 +128,21 @@ impl<'i> Chunks<'i> {
         let frame = maps.frames.frame(chunk).ok_or(Reason::Missing)?;
         let bytes = maps.map.chunk_bytes(chunk).ok_or(Reason::Missing)?;
         let must = maps.map.digest(chunk).ok_or(Reason::Missing)?;
-        let (path, file) = self.packs.get_mut(device).ok_or(Reason::Missing)?;
-        let file = match file {
-            Some(file) => file,
-            None => file.insert(File::open(&*path)?),
-        };
-        // Both lengths are within the limits of frames and chunks.
-        let length = |range: std::ops::Range<u64>| usize::try_from(range.end - range.start).unwrap_or(0);
-        let mut compressed = vec![0; length(frame.clone())];
-        file.read_exact_at(&mut compressed, frame.start)?;
-        let decoded = self.decompressor.decompress(&compressed, length(bytes))?;
+        let pack = *self.packs.get(device).ok_or(Reason::Missing)?;
+        // The length is within the limit of chunks.
+        let length = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
+        let place = Arc::clone(&self.resolved.place);
+        let compressed = self.runtime.wait(async move { place.read_range(pack, frame).await });
+        let cancelled = || SourceError::Cancelled { source_name: self.resolved.place.name().to_owned() };
+        let compressed = compressed.ok_or_else(cancelled)??;
+        let decoded = self.decompressor.decompress(&compressed, length)?;
         let is = Blake3::of(&decoded);
         if is == must { Ok(decoded) } else { Err(Reason::Digest { is, must }) }
     }
 
     fn error(&self, device: usize, chunk: u32, reason: Reason) -> Box<ChunkError> {
-        let path = self.packs.get(device).map(|(path, _)| path.clone()).unwrap_or_default();
+        let pack = self.packs.get(device).map(|pack| blob_name(&self.resolved.reference, *pack)).unwrap_or_default();
         let frame = self.maps.devices.get(device).and_then(|device| device.frames.frame(chunk));
-        Box::new(ChunkError { path, chunk, offset: frame.map_or(0, |frame| frame.start), reason })
+        Box::new(ChunkError { pack, chunk, offset: frame.map_or(0, |frame| frame.start), reason })
     }
 }

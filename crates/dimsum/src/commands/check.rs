@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dimsum_format::Digest;
+use dimsum_registry::Prefer;
 use dimsum_store::{CheckProgress, NodeKey, Severity};
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
 use crate::check::against::against;
+use crate::check::blobs::{BlobCheck, Checked, blob_name};
 use crate::check::compare::Comparison;
-use crate::check::layout::{Checked, LayoutCheck};
 use crate::check::{Finding, Findings};
 use crate::context::{Context, DEFAULT_STORE};
 use crate::error::Error;
@@ -26,7 +27,7 @@ use crate::output::Report;
 pub struct Check {
     #[command(flatten)]
     image: ImageArg,
-    /// Also compare the image's tree with that of oci:DIR[:TAG] or dir:PATH: type, mode, owner, size, device, links, time, xattrs,
+    /// Also compare the image's tree with that of an ordinary image or of dir:PATH: type, mode, owner, size, device, links, time, xattrs,
     /// content
     #[arg(long, value_name = "SOURCE")]
     against: Option<String>,
@@ -34,7 +35,7 @@ pub struct Check {
     #[arg(long)]
     data: bool,
     /// Prove this node's copies instead: every file of the store, or of the store in DIR
-    // Takes the place of the option that all commands share: a check of the layout uses no store, so naming one can only
+    // Takes the place of the option that all commands share: a check of the source uses no store, so naming one can only
     // mean this.
     #[arg(long, conflicts_with_all = ["against", "data"], num_args = 0..=1, require_equals = true)]
     #[arg(value_name = "DIR", default_missing_value = DEFAULT_STORE)]
@@ -50,14 +51,13 @@ impl Check {
     /// # Errors
     /// If anything is wrong, or the check cannot be made.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let result = if self.store.is_some() { self.check_store(context)? } else { self.check_layout(context)? };
+        let result = if self.store.is_some() { self.check_store(context)? } else { self.check_image(context)? };
         context.output.write(&result)?;
         result.verdict()
     }
 
-    fn check_layout(&self, context: &Context) -> Result<CheckReport, Error> {
-        let (dir, name) = parse(&self.image.image)?;
-        let resolved = resolve(dir, name)?;
+    fn check_image(&self, context: &Context) -> Result<CheckReport, Error> {
+        let resolved = resolve(context, &parse(&self.image.image)?, Prefer::Dimsum)?;
         if !resolved.manifest.is_dimsum() {
             return Err(Error::Usage {
                 object: resolved.reference.to_string(),
@@ -68,7 +68,7 @@ impl Check {
         let mut findings = Findings::default();
         let total: u64 = resolved.manifest.layers.iter().map(|layer| layer.size).sum();
         let phase = context.progress.phase(&format!("checking {}", resolved.reference), Some(total));
-        let mut check = LayoutCheck::new(&resolved, self.data, &mut findings);
+        let mut check = BlobCheck::new(&resolved, self.data, &mut findings);
         let checked = check.run(|bytes| phase.set(bytes));
         let (bytes, chunks) = (check.bytes, check.chunks);
         if let Some(checked) = &checked {
@@ -78,7 +78,7 @@ impl Check {
         let comparison = match (&self.against, &checked) {
             (Some(source), Some(checked)) => {
                 let _phase = context.progress.phase(&format!("comparing with {source}"), None);
-                Some(against(checked, &LayoutCheck::blobs(&resolved), source, self.list)?)
+                Some(against(context, &resolved, checked, source, self.list)?)
             }
             _ => None,
         };
@@ -106,9 +106,8 @@ impl Check {
 }
 
 fn validate(checked: &Checked, resolved: &Resolved, findings: &mut Findings) {
-    let path = LayoutCheck::blobs(resolved).join(checked.manifest.meta.digest.hex());
     if let Err(error) = image::validate_erofs(checked.erofs(), &checked.maps) {
-        findings.add(path.display().to_string(), None, error);
+        findings.add(blob_name(&resolved.reference, checked.manifest.meta.digest), None, error);
     }
 }
 

@@ -5,27 +5,30 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use dimsum_convert::{Converted, Input, Options};
+use dimsum_convert::{Choice, Converted, ConvertedRoot, Input, LeftOut, Options, Reason, convert_all};
 use dimsum_format::{BLOCK_U64, Digest, MetaRoot};
-use dimsum_registry::{OciLayout, Reference, SourceError};
+use dimsum_registry::{Reference, platform_text};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::convert_in::ConvertProgress;
-use crate::image::resolve;
+use crate::image::{create_target, open_place, parse};
 use crate::output::{Name, Report, Size};
 
 /// Make a Dimsum image of an ordinary image or a directory tree
 ///
-/// Needs no privileges. The same source and options give the same bytes, whatever the number of jobs. Nothing is visible in
+/// An index becomes an index of converted images. Needs no privileges. The same source and options give the same bytes, whatever the number of jobs. Nothing is visible in
 /// the target before the whole source is verified.
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// The source: oci:DIR[:TAG] or dir:PATH
+    /// The source: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH
     source: String,
-    /// The target: oci:DIR[:TAG], made if it is not there
+    /// The target: [HOST/]REPO:TAG, oci:DIR[:TAG] or oci-archive:FILE[:TAG], made if it is not there
     target: String,
+    /// Make an index in which each original stands before its Dimsum image, so that one name serves everybody
+    #[arg(long)]
+    with_original: bool,
     /// Bytes of a slice of a large file: a power of two, 64K to 4M
     #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
     slice_size: u32,
@@ -60,9 +63,36 @@ impl Convert {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
-        let source = reference(&self.source)?;
-        let target = self.target()?;
-        let options = Options {
+        let source = Reference::parse(&self.source);
+        let source =
+            source.map_err(|source| Error::Source { object: self.source.clone(), source: Box::new(source) })?;
+        let options = self.options(&context);
+        let shown = ConvertProgress::new(&context, &self.source);
+        if let Reference::Directory { path } = source {
+            let target = create_target(&context, &self.target)?;
+            let converted = dimsum_convert::convert(Input::Directory { path: &path }, &*target, &options, &shown);
+            let converted = converted.map_err(|error| shown.error(error))?;
+            let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
+            drop(shown);
+            return context.output.write(&Summary::new(&self, &converted, written, seconds));
+        }
+        let place = open_place(&context, &parse(&self.source)?)?;
+        let target = create_target(&context, &self.target)?;
+        let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original };
+        let converted = convert_all(&*place, &*target, &choice, &options, &shown);
+        let converted = converted.map_err(|error| shown.error(error))?;
+        let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
+        drop(shown);
+        match &*converted.images {
+            [only] if only.converted.manifest == converted.root.digest => {
+                context.output.write(&Summary::new(&self, &only.converted, written, seconds))
+            }
+            _ => context.output.write(&IndexSummary::new(&self, &converted, written, seconds)),
+        }
+    }
+
+    fn options(&self, context: &Context) -> Options {
+        Options {
             slice_size: self.slice_size,
             bundle_size: self.bundle_size,
             level: self.level,
@@ -72,47 +102,7 @@ impl Convert {
                 OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
             },
             temp_dir: context.temp_dir.clone(),
-        };
-        let shown = ConvertProgress::new(&context, &self.source);
-        let converted = match source {
-            Reference::Directory { path } => {
-                dimsum_convert::convert(Input::Directory { path: &path }, &target, &options, &shown)
-            }
-            Reference::OciLayout { dir, name } => {
-                let resolved = resolve(dir, name)?;
-                let input = Input::Image { source: &*resolved.layout, manifest: resolved.digest };
-                dimsum_convert::convert(input, &target, &options, &shown)
-            }
-            _ => return Err(unsupported(&self.source)),
-        };
-        let converted = converted.map_err(|error| shown.error(error))?;
-        let written = shown.written();
-        drop(shown);
-        context.output.write(&Summary::new(&self, &converted, written, started.elapsed().as_secs_f64()))
-    }
-
-    fn target(&self) -> Result<OciLayout, Error> {
-        match reference(&self.target)? {
-            Reference::OciLayout { dir, name } => OciLayout::create(dir, name)
-                .map_err(|source| Error::Target { object: self.target.clone(), source: Box::new(source) }),
-            _ => Err(Error::Usage {
-                object: self.target.clone(),
-                reason: "an image cannot be written there".to_owned(),
-                hint: "name an OCI image layout as the target: oci:DIR:TAG",
-            }),
         }
-    }
-}
-
-fn reference(text: &str) -> Result<Reference, Error> {
-    Reference::parse(text).map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })
-}
-
-fn unsupported(text: &str) -> Error {
-    let reason = "this kind of source cannot be converted";
-    Error::Source {
-        object: text.to_owned(),
-        source: Box::new(SourceError::Reference { text: text.to_owned(), reason }),
     }
 }
 
@@ -250,6 +240,80 @@ impl Report for Summary<'_> {
             for dropped in &self.dropped {
                 writeln!(out, "           {}", Name(dropped.as_bytes()))?;
             }
+        }
+        writeln!(out, "time       {:.2} s", self.seconds)
+    }
+}
+
+/// What came out of an index.
+#[derive(Serialize)]
+struct IndexSummary<'a> {
+    source: &'a str,
+    target: &'a str,
+    index: Digest,
+    images: Vec<Image<'a>>,
+    left_out: Vec<Left>,
+    written_bytes: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    platform: Option<String>,
+    original: Digest,
+    #[serde(flatten)]
+    summary: Summary<'a>,
+}
+
+#[derive(Serialize)]
+struct Left {
+    digest: Digest,
+    platform: Option<String>,
+    reason: &'static str,
+}
+
+impl<'a> IndexSummary<'a> {
+    fn new(command: &'a Convert, converted: &ConvertedRoot, written_bytes: u64, seconds: f64) -> Self {
+        let images = converted.images.iter().map(|image| Image {
+            platform: image.platform.as_ref().map(platform_text),
+            original: image.source,
+            summary: Summary::new(command, &image.converted, written_bytes, seconds),
+        });
+        Self {
+            source: &command.source,
+            target: &command.target,
+            index: converted.root.digest,
+            images: images.collect(),
+            left_out: converted.left_out.iter().map(Left::new).collect(),
+            written_bytes,
+            seconds,
+        }
+    }
+}
+
+impl Left {
+    fn new(left: &LeftOut) -> Self {
+        let reason = match left.reason {
+            Reason::Platform => "its platform was not asked for",
+            Reason::NoImage => "it is no image",
+            Reason::Dimsum => "it is a Dimsum image already",
+            Reason::Windows => "it is for Windows",
+            _ => "it cannot be converted",
+        };
+        Self { digest: left.digest, platform: left.platform.as_ref().map(platform_text), reason }
+    }
+}
+
+impl Report for IndexSummary<'_> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "index      {}", self.index)?;
+        for Image { platform, original, summary } in &self.images {
+            let platform = platform.as_deref().unwrap_or("-");
+            let (manifest, stored) = (summary.manifest, Size(summary.stored_bytes));
+            writeln!(out, "{platform:<10} {manifest} of {original}, stored {stored}")?;
+        }
+        for Left { digest, platform, reason } in &self.left_out {
+            writeln!(out, "left out   {digest} {}: {reason}", platform.as_deref().unwrap_or("-"))?;
         }
         writeln!(out, "time       {:.2} s", self.seconds)
     }

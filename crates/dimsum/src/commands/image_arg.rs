@@ -5,6 +5,6 @@ use clap::Args;
 /// Names an image.
 #[derive(Debug, Clone, Args)]
 pub struct ImageArg {
-    /// The image: oci:DIR[:TAG], or oci:DIR@sha256:… to pin the digest of its manifest
+    /// The image: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE; with @sha256:… the digest of its manifest is pinned
     pub image: String,
 }

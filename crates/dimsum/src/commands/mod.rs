@@ -4,6 +4,8 @@ pub mod cat;
 pub mod check;
 pub mod completions;
 pub mod convert;
+pub mod copy;
+pub mod export;
 pub mod hook;
 pub mod image_arg;
 pub mod info;

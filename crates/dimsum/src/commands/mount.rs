@@ -28,6 +28,9 @@ pub struct Mount {
     /// How the image is mounted
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     driver: Driver,
+    /// Fetch the rest of the image behind the readers
+    #[arg(long)]
+    fill: bool,
     /// Stay until a signal comes (INT, TERM, HUP, QUIT), then unmount
     #[arg(long)]
     foreground: bool,
@@ -56,7 +59,7 @@ impl Mount {
         let target = std::path::absolute(&self.directory);
         let target = target.map_err(|source| Error::io("find", &self.directory, source))?;
         let client = client(&context)?;
-        let (handle, id) = mount(&client, &located, &target)?;
+        let (handle, id) = mount(&client, &located, &target, self.fill)?;
         handle
             .attach(&target)
             .map_err(|source| Error::Node { object: target.display().to_string(), source: Box::new(source) })?;
@@ -77,14 +80,15 @@ impl Mount {
 ///
 /// # Errors
 /// If the server cannot be started or cannot mount it.
-pub fn mount(client: &Client, located: &Located, target: &Path) -> Result<(MountHandle, u64), Error> {
+pub fn mount(client: &Client, located: &Located, target: &Path, fill: bool) -> Result<(MountHandle, u64), Error> {
     let request = MountRequest {
         image: located.digest,
-        origins: located.origins(),
+        origins: located.origins.clone(),
         source_name: located.name(),
         target: target.display().to_string(),
         suid: false,
         dev: false,
+        fill,
     };
     let handle =
         client.mount(&request).map_err(|source| Error::Node { object: located.name(), source: Box::new(source) })?;

@@ -29,12 +29,15 @@ use crate::run::session::Session;
 #[derive(Debug, Args)]
 #[command(override_usage = "dimsum run [OPTIONS] IMAGE [CMD]...")]
 pub struct Run {
-    /// The image, oci:DIR[:TAG] or oci:DIR@sha256:…, and the command with its arguments in the place of the image's
+    /// The image, such as HOST/REPO:TAG, oci:DIR:TAG or REPO@sha256:…, and the command with its arguments in the place of the image's
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE [CMD]"])]
     words: Vec<OsString>,
     /// The container may only read its root file system
     #[arg(long)]
     read_only: bool,
+    /// Fetch the rest of the image behind the container's own reads, so that nothing is missing when the registry is away
+    #[arg(long)]
+    fill: bool,
     /// Say what was read and verified and how long it took: as JSON to FILE, else to standard error
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     report: Option<PathBuf>,
@@ -91,6 +94,7 @@ impl Run {
             config,
             overrides,
             user: self.user.clone(),
+            fill: self.fill,
             read_only: self.read_only,
             own_network: self.net == Net::None,
             binds: self.bind.clone(),

@@ -16,11 +16,11 @@ impl Error {
             Self::Findings { .. } => {
                 Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
             }
-            Self::Source { source, .. } | Self::Target { source, .. } => match &**source {
-                SourceError::Reference { .. } => Some("name an image as oci:DIR[:TAG], a directory tree as dir:PATH"),
-                _ => None,
-            },
+            Self::Source { source, .. } | Self::Target { source, .. } | Self::Copy { source, .. } => {
+                source_hint(source.innermost())
+            }
             Self::Convert { source, .. } => match &**source {
+                dimsum_convert::Error::Registry(source) => source_hint(source.innermost()),
                 dimsum_convert::Error::AlreadyDimsum { .. } => Some("run, mount or copy it as it is"),
                 error if is_overlay_entry(error) => {
                     Some("leave such entries out with `dimsum convert --overlay-entries drop`")
@@ -44,10 +44,49 @@ impl Error {
             (Self::Store { .. } | Self::Io { .. }, Kind::Permission) => {
                 Some("give a store that this user may write: --store DIR or DIMSUM_STORE")
             }
-            (Self::Source { .. }, Kind::NotFound) => Some("see that the layout is there and has this tag"),
+            (Self::Source { .. } | Self::Copy { .. }, Kind::NotFound) => {
+                Some("see that it is there under this name: tags and platforms can be listed with `skopeo inspect`")
+            }
             _ => None,
         })
     }
+}
+
+/// What to do about a source or target: mostly a registry's answer.
+fn source_hint(error: &SourceError) -> Option<&'static str> {
+    use dimsum_registry::TlsProblem as P;
+    Some(match error {
+        SourceError::Reference { .. } => {
+            "name an image as [HOST/]REPO[:TAG], oci:DIR[:TAG] or oci-archive:FILE, a directory tree as dir:PATH"
+        }
+        SourceError::AuthNeeded { .. } => {
+            "log in with `skopeo login HOST` (or docker, podman), or name a file of credentials with --authfile"
+        }
+        SourceError::AuthDenied { with_credentials: true, .. } => {
+            "log in as a user who may: `skopeo login HOST`; some registries say this of repositories that do not exist"
+        }
+        SourceError::AuthDenied { .. } => {
+            "log in with `skopeo login HOST`, or see that the repository exists: some registries do not tell"
+        }
+        SourceError::Credentials { .. } => "mend the file or the credential helper, or name another with --authfile",
+        SourceError::Tls { problem: P::NotSpoken, .. } => "if this registry has no TLS, say so with --plain-http",
+        SourceError::Tls { problem: P::UnknownIssuer, .. } => {
+            "give the authority's certificate with --ca-file, or put it into /etc/containers/certs.d/HOST/ca.crt"
+        }
+        SourceError::Tls { problem: P::WrongName, .. } => "use the name that the certificate is for",
+        SourceError::Tls { problem: P::OutOfTime, .. } => {
+            "see that the clock is right, else its certificate has to be renewed"
+        }
+        SourceError::Tls { problem: P::ClientCertificate, .. } => {
+            "put client certificate and key into /etc/containers/certs.d/HOST/client.{cert,key}, or name a --cert-dir"
+        }
+        SourceError::UnknownHost { .. } => "see that the name is right; names without a host are taken from docker.io",
+        SourceError::Unreachable { .. } | SourceError::Broken { .. } | SourceError::Deadline { .. } => {
+            "try again when the registry answers; what has been fetched is kept"
+        }
+        SourceError::Status { status: 429, .. } => "wait, or log in: registries allow more to those whom they know",
+        _ => return None,
+    })
 }
 
 fn run_hint(error: &RunError) -> Option<&'static str> {

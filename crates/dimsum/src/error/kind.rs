@@ -55,7 +55,9 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Usage { .. } | Self::Grammar { .. } => Kind::Usage,
-            Self::Source { source, .. } | Self::Target { source, .. } => source_kind(source),
+            Self::Source { source, .. } | Self::Target { source, .. } | Self::Copy { source, .. } => {
+                source_kind(source)
+            }
             Self::Convert { source, .. } => convert_kind(source),
             Self::Format { source, .. } => format_kind(source),
             Self::Store { source, .. } => store_kind(source),
@@ -88,7 +90,10 @@ fn io_kind(error: &io::Error) -> Kind {
 }
 
 fn source_kind(error: &SourceError) -> Kind {
-    match error {
+    match error.innermost() {
+        SourceError::AuthNeeded { .. } | SourceError::AuthDenied { .. } | SourceError::Credentials { .. } => {
+            Kind::Permission
+        }
         SourceError::Digest { .. } => Kind::Integrity,
         SourceError::NotFound { .. } | SourceError::Name { .. } => Kind::NotFound,
         SourceError::Reference { .. } | SourceError::Target { .. } => Kind::Usage,

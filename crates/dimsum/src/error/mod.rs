@@ -121,6 +121,16 @@ pub enum Error {
         /// How many.
         count: u64,
     },
+    /// A copy that did not come to its end.
+    #[error("cannot copy it to {target}")]
+    Copy {
+        /// The source.
+        object: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
     /// A container that could not be started.
     #[error("cannot run the container")]
     Run {
@@ -191,6 +201,7 @@ impl Error {
             | Self::Against { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
+            | Self::Copy { object, .. }
             | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),
             Self::Path { path, .. } => Name(path).to_string(),

@@ -1,15 +1,18 @@
 //! From what the user wrote to an image whose every byte is proven.
 //!
-//! The chain of trust starts here: a reference with a digest is pinned by the user, one with a tag by what the layout's
-//! index says *now*. Everything behind that digest is proven.
+//! The chain of trust starts here: a reference with a digest is pinned by the user, one with a tag by what its registry
+//! or layout says *now*. Everything behind that digest is proven.
 //!
 //! ```text
-//! text ─→ resolve (layout) ─┬─ Dimsum image ──────────────────────────┬─→ Located ─→ server (mount, run)
-//!                           └─ ordinary image ─→ convert_in (store) ──┘        └───→ Opened: read here (ls, cat, inspect)
+//! text ─→ resolve (place) ─┬─ Dimsum image ──────────────────────────┬─→ Located ─→ server (mount, run)
+//!    │                     └─ ordinary image ─→ convert_in (store) ──┤        └───→ Opened: read here (ls, cat, inspect)
+//!    └─ the place is gone ─→ known: the records of this node ────────┘
 //! ```
 
 pub mod convert_in;
 pub mod fs;
+mod incoming;
+mod known;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -20,21 +23,20 @@ use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
-use dimsum_registry::{
-    ImageName, OciLayout, Prefer, Reference, Source, SourceError, host_platform, resolve as resolve_in,
-};
+use dimsum_node::Origin;
+use dimsum_registry::{ImageName, Place, Prefer, Reference, Source, SourceError, Target, resolve as resolve_in};
 use dimsum_store::{Image, Options, Store};
 
 use crate::context::Context;
 use crate::error::Error;
 
-/// A manifest that was found in a layout and proven from its digest.
+/// A manifest that was found and proven from its digest.
 #[derive(Debug)]
 pub struct Resolved {
-    /// As the user wrote it, with an absolute directory.
+    /// As the user wrote it, with absolute paths.
     pub reference: Reference,
     /// Where it is.
-    pub layout: Arc<OciLayout>,
+    pub place: Arc<dyn Place>,
     /// Digest of the manifest.
     pub digest: Digest,
     /// The manifest.
@@ -44,12 +46,12 @@ pub struct Resolved {
 /// A Dimsum image whose manifest and config are proven.
 #[derive(Debug)]
 pub struct Located {
-    /// As the user wrote it, with an absolute directory.
+    /// As the user wrote it, with absolute paths.
     pub reference: Reference,
     /// Digest of the Dimsum manifest: the root of trust from here on.
     pub digest: Digest,
     /// Where its data comes from besides the store.
-    pub origin: Option<Arc<OciLayout>>,
+    pub origins: Vec<Origin>,
     /// The ordinary image that it was converted from on the way in.
     pub converted_from: Option<Digest>,
     /// The manifest as a document; none if it is only in the store.
@@ -76,21 +78,20 @@ impl Located {
         self.reference.to_string()
     }
 
-    /// Returns the references of the places where its data comes from besides the store.
-    #[must_use]
-    pub fn origins(&self) -> Vec<String> {
-        self.origin.iter().map(|origin| origin.name().to_owned()).collect()
-    }
-
-    fn from_store(reference: Reference, converted_from: Digest, image: &Image) -> Result<Self, Error> {
+    fn from_store(
+        reference: Reference,
+        converted_from: Option<Digest>,
+        origins: Vec<Origin>,
+        image: &Image,
+    ) -> Result<Self, Error> {
         let config = Config::parse(image.config());
         let config =
             config.map_err(|source| Error::Format { object: reference.to_string(), source: Box::new(source) })?;
         Ok(Self {
             reference,
             digest: image.digest(),
-            origin: None,
-            converted_from: Some(converted_from),
+            origins,
+            converted_from,
             document: None,
             manifest: image.manifest().clone(),
             config,
@@ -98,39 +99,65 @@ impl Located {
     }
 }
 
-/// Parses what the user wrote as an image in a layout; the directory becomes absolute.
+/// Parses what the user wrote as an image; paths become absolute.
 ///
 /// # Errors
 /// If it is no reference, or that of a file tree.
-pub fn parse(text: &str) -> Result<(PathBuf, Option<ImageName>), Error> {
-    match Reference::parse(text)
-        .map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })?
-    {
-        Reference::OciLayout { dir, name } => {
-            let absolute = std::path::absolute(&dir).map_err(|source| Error::io("find", &dir, source))?;
-            Ok((absolute, name))
+pub fn parse(text: &str) -> Result<Reference, Error> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|source| Error::io("find", path, source));
+    let parsed = Reference::parse(text);
+    let parsed = parsed.map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })?;
+    Ok(match parsed {
+        Reference::OciLayout { dir, name } => Reference::OciLayout { dir: absolute(&dir)?, name },
+        Reference::OciArchive { file, name } => Reference::OciArchive { file: absolute(&file)?, name },
+        Reference::DockerArchive { file, name } => Reference::DockerArchive { file: absolute(&file)?, name },
+        Reference::Directory { .. } => {
+            return Err(Error::Usage {
+                object: text.to_owned(),
+                reason: "this is a file tree, not an image".to_owned(),
+                hint: "`dimsum convert dir:PATH oci:DIR:TAG` makes an image of it",
+            });
         }
-        _ => Err(Error::Usage {
-            object: text.to_owned(),
-            reason: "this is a file tree, not an image".to_owned(),
-            hint: "`dimsum convert dir:PATH oci:DIR:TAG` makes an image of it",
-        }),
-    }
+        other => other,
+    })
 }
 
-/// Finds an image in its layout.
+/// Opens the place that a reference names.
+///
+/// # Errors
+/// If it is not there, or only a digest is allowed and this is a tag.
+pub fn open_place(context: &Context, reference: &Reference) -> Result<Arc<dyn Place>, Error> {
+    if context.require_digest && !reference.is_pinned() {
+        return Err(Error::Usage {
+            object: reference.to_string(),
+            reason: "it is named by a tag, and --require-digest allows only digests".to_owned(),
+            hint: "name it by @sha256:… as `dimsum inspect` or `skopeo inspect` shows it",
+        });
+    }
+    let place = context.network()?.open(reference);
+    place.map_err(|source| Error::Source { object: reference.to_string(), source: Box::new(source) })
+}
+
+/// Opens a target; what can be made is made.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn create_target(context: &Context, text: &str) -> Result<Box<dyn Target>, Error> {
+    let target = context.network()?.create(&parse(text)?);
+    target.map_err(|source| Error::Target { object: text.to_owned(), source: Box::new(source) })
+}
+
+/// Finds an image: of an index the one for the wanted platform, and of twins the one that `prefer` says.
 ///
 /// # Errors
 /// If there is none, or its manifest does not have the digest.
-pub fn resolve(dir: PathBuf, name: Option<ImageName>) -> Result<Resolved, Error> {
-    let reference = Reference::OciLayout { dir: dir.clone(), name: name.clone() };
+pub fn resolve(context: &Context, reference: &Reference, prefer: Prefer) -> Result<Resolved, Error> {
     let failed = |source| Error::Source { object: reference.to_string(), source: Box::new(source) };
-    let layout = OciLayout::open(dir, name).map_err(failed)?;
-    let document = resolve_in(&layout, &host_platform(), Prefer::Dimsum).map_err(failed)?;
-    let (digest, bytes) = (document.descriptor.digest, document.bytes);
+    let place = open_place(context, reference)?;
+    let document = resolve_in(&*place, &context.platform()?, prefer).map_err(failed)?;
     let malformed = |source: FormatError| Error::Format { object: reference.to_string(), source: Box::new(source) };
-    let manifest = Manifest::parse(&bytes).map_err(malformed)?;
-    Ok(Resolved { reference, layout: Arc::new(layout), digest, manifest })
+    let manifest = Manifest::parse(&document.bytes).map_err(malformed)?;
+    Ok(Resolved { reference: reference.clone(), place, digest: document.descriptor.digest, manifest })
 }
 
 /// Finds an image; an ordinary one is converted into the store first, unless that has been done.
@@ -138,26 +165,53 @@ pub fn resolve(dir: PathBuf, name: Option<ImageName>) -> Result<Resolved, Error>
 /// # Errors
 /// If it is not there, cannot be converted, or does not prove.
 pub fn locate(context: &Context, text: &str) -> Result<Located, Error> {
-    let (dir, name) = parse(text)?;
-    let resolved = match resolve(dir.clone(), name.clone()) {
+    let reference = parse(text)?;
+    let resolved = match resolve(context, &reference, Prefer::Dimsum) {
         Ok(resolved) => resolved,
-        Err(error) if is_gone(&error) => {
-            let store = open_store(context)?;
-            return convert_in::from_record(context, &store, Reference::OciLayout { dir, name }, error);
+        Err(error) if is_gone(&reference, &error) => {
+            return known::from_record(context, &open_store(context)?, reference, error);
         }
         Err(error) => return Err(error),
     };
     if !resolved.manifest.is_dimsum() {
         return convert_in::convert(context, &open_store(context)?, resolved);
     }
-    let Resolved { reference, layout, digest, manifest: document } = resolved;
+    located(context, resolved)
+}
+
+/// Opens a Dimsum image that was found where it lies, for reading in this process.
+///
+/// # Errors
+/// If its meta does not prove.
+pub fn open_resolved(context: &Context, resolved: Resolved) -> Result<Opened, Error> {
+    open_located(context, located(context, resolved)?)
+}
+
+/// Reads what has to be known of a Dimsum image before it can be opened.
+fn located(context: &Context, resolved: Resolved) -> Result<Located, Error> {
+    let Resolved { reference, place, digest, manifest: document } = resolved;
+    if place.is_remote() {
+        // So that it starts again while its registry is away.
+        known::remember(context, &open_store(context)?, &reference, digest);
+    }
     let malformed = |source| Error::Format { object: reference.to_string(), source: Box::new(source) };
     let manifest = DimsumManifest::new(&document).map_err(malformed)?;
-    let config = layout.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES);
+    let config = place.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES);
     let config = config.map_err(|source| Error::Source { object: reference.to_string(), source: Box::new(source) })?;
     let config = Config::parse(&config).map_err(malformed)?;
-    let (origin, document) = (Some(layout), Some(document));
-    Ok(Located { reference, digest, origin, converted_from: None, document, manifest, config })
+    let (origins, document) = (vec![origin(context, &reference, digest)?], Some(document));
+    Ok(Located { reference, digest, origins, converted_from: None, document, manifest, config })
+}
+
+/// Returns where the blobs of an image come from, pinned to it.
+fn origin(context: &Context, reference: &Reference, digest: Digest) -> Result<Origin, Error> {
+    let reference = match reference {
+        Reference::Registry { repository, .. } => {
+            Reference::Registry { repository: repository.clone(), name: ImageName::Digest(digest) }
+        }
+        other => other.clone(),
+    };
+    Ok(Origin { reference: reference.to_string(), access: context.network()?.access().clone() })
 }
 
 /// Opens an image for reading in this process, through the node's store.
@@ -165,8 +219,18 @@ pub fn locate(context: &Context, text: &str) -> Result<Located, Error> {
 /// # Errors
 /// As [`locate`], or if its meta does not prove.
 pub fn open(context: &Context, text: &str) -> Result<Opened, Error> {
-    let located = locate(context, text)?;
-    let origins = located.origin.iter().map(|origin| Arc::clone(origin) as Arc<dyn Source>).collect();
+    open_located(context, locate(context, text)?)
+}
+
+fn open_located(context: &Context, located: Located) -> Result<Opened, Error> {
+    let mut origins: Vec<Arc<dyn Source>> = Vec::new();
+    for origin in &located.origins {
+        let network = context.network()?;
+        let opened = Reference::parse(&origin.reference).and_then(|reference| network.open(&reference));
+        origins.push(
+            opened.map_err(|source| Error::Source { object: origin.reference.clone(), source: Box::new(source) })?,
+        );
+    }
     let image = open_store(context)?.image(located.digest, origins);
     let image = image.map_err(|source| Error::Store { object: located.name(), source: Box::new(source) })?;
     Ok(Opened { located, image })
@@ -178,7 +242,8 @@ pub fn open(context: &Context, text: &str) -> Result<Opened, Error> {
 /// If this user may not, or it is of another version.
 pub fn open_store(context: &Context) -> Result<Store, Error> {
     make_store_directory(context)?;
-    let store = Store::open(&context.store, Options::default());
+    let runtime = Some(context.network()?.runtime().clone());
+    let store = Store::open(&context.store, Options { runtime, ..Options::default() });
     store.map_err(|source| Error::Store { object: context.store.display().to_string(), source: Box::new(source) })
 }
 
@@ -191,10 +256,16 @@ pub fn make_store_directory(context: &Context) -> Result<(), Error> {
     made.map_err(|source| Error::io("make the store's directory", &context.store, source))
 }
 
-/// Whether a layout is not there (any more), as opposed to there and unreadable.
-fn is_gone(error: &Error) -> bool {
+/// Whether an image's source is not there (any more), as opposed to there and wrong: a layout that was moved away, a registry
+/// that does not answer. A registry that answers that it has no such image is believed.
+fn is_gone(reference: &Reference, error: &Error) -> bool {
     let Error::Source { source, .. } = error else { return false };
-    matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. })
+    match reference {
+        Reference::Registry { .. } => {
+            source.is_transient() || matches!(source.innermost(), SourceError::UnknownHost { .. })
+        }
+        _ => matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. }),
+    }
 }
 
 /// Validates the whole file system of an opened image.

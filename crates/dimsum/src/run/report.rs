@@ -74,10 +74,16 @@ pub struct RunReport {
     pub image_bytes: u64,
     /// Bytes of the image as stored: packs and meta.
     pub stored_bytes: u64,
-    /// Compressed bytes that sources gave.
+    /// Compressed bytes that sources gave for readers.
     pub fetched_bytes: u64,
-    /// Requests to sources outside of the store.
+    /// Of these, bytes between wanted chunks, fetched to save a round trip.
+    pub bridged_bytes: u64,
+    /// Compressed bytes that sources gave to fill the store.
+    pub filled_bytes: u64,
+    /// Requests to sources outside of the store, for readers.
     pub source_requests: u64,
+    /// Requests to sources to fill the store.
+    pub fill_requests: u64,
     /// Requests to packs in the store.
     pub local_requests: u64,
     /// Chunks that were fetched, decoded and proven.
@@ -108,6 +114,9 @@ impl RunReport {
     /// Fills in what the server counted.
     pub fn count(&mut self, stats: &MountStats) {
         self.fetched_bytes = stats.bytes_fetched;
+        self.bridged_bytes = stats.bytes_bridged;
+        self.filled_bytes = stats.bytes_filled;
+        self.fill_requests = stats.fill_requests;
         self.source_requests = stats.source_requests;
         self.local_requests = stats.local_requests;
         self.chunks_verified = stats.chunks_verified;
@@ -141,6 +150,9 @@ impl Report for RunReport {
         let share = percent(self.fetched_bytes, self.stored_bytes);
         let (source, local) = (self.source_requests, self.local_requests);
         writeln!(out, "fetched    {fetched} ({share:.1} %) in {source} requests, {local} to packs in the store")?;
+        if self.fill_requests > 0 {
+            writeln!(out, "filled     {} in {} requests", Size(self.filled_bytes), self.fill_requests)?;
+        }
         let (chunks, groups) = (self.chunks_verified, self.groups_verified);
         writeln!(out, "verified   {chunks} chunks, {groups} groups; readers got {}", Size(self.read_bytes))?;
         let Self { damage, repairs, source_failures, errors, .. } = self;

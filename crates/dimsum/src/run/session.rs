@@ -33,6 +33,8 @@ pub struct Session<'a> {
     pub overrides: Overrides,
     /// Another user than the image's.
     pub user: Option<String>,
+    /// Whether the rest of the image is fetched behind the readers.
+    pub fill: bool,
     /// Whether the container may only read its root file system.
     pub read_only: bool,
     /// Whether it has a network of its own, with nothing but loopback.
@@ -75,7 +77,7 @@ impl Session<'_> {
 
     fn run_in(&self, run: &RunDir, client: &Client, clock: &Clock) -> Result<RunReport, Error> {
         let mut report = self.report(clock);
-        let (handle, id) = mount(client, self.located, &run.image())?;
+        let (handle, id) = mount(client, self.located, &run.image(), self.fill)?;
         handle.attach(&run.image()).map_err(|source| self.node_error(source))?;
         drop(handle);
         report.seconds_to_mount = clock.seconds();
@@ -129,7 +131,10 @@ impl Session<'_> {
             image_bytes: 0,
             stored_bytes: manifest.packs.iter().map(|pack| pack.size).sum::<u64>().saturating_add(manifest.meta.size),
             fetched_bytes: 0,
+            bridged_bytes: 0,
+            filled_bytes: 0,
             source_requests: 0,
+            fill_requests: 0,
             local_requests: 0,
             chunks_verified: 0,
             groups_verified: 0,

@@ -12,5 +12,6 @@
 
 mod help;
 mod images;
+
 mod run;
 mod support;

@@ -1,8 +1,6 @@
-//! Every blob of an image in its layout: digest, length, form, and with `data` every chunk.
+//! Every blob of an image where it lies: digest, length, form, and with `data` every chunk.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
@@ -11,7 +9,7 @@ use dimsum_format::manifest::{Blob, Config, DimsumManifest};
 use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
 use dimsum_format::pack::{FOOTER_BYTES, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{Blake3, Digest, FormatError};
-use dimsum_registry::Source as _;
+use dimsum_registry::{Reference, SourceError};
 use dimsum_tree::{Compression, LayerDecoder};
 use sha2::{Digest as _, Sha256};
 
@@ -43,7 +41,7 @@ impl Checked {
 
 /// A check under way.
 #[derive(Debug)]
-pub struct LayoutCheck<'a> {
+pub struct BlobCheck<'a> {
     resolved: &'a Resolved,
     data: bool,
     findings: &'a mut Findings,
@@ -53,21 +51,15 @@ pub struct LayoutCheck<'a> {
     pub chunks: u64,
 }
 
-impl<'a> LayoutCheck<'a> {
+impl<'a> BlobCheck<'a> {
     /// Starts a check of an image whose manifest has its digest already.
     #[must_use]
     pub fn new(resolved: &'a Resolved, data: bool, findings: &'a mut Findings) -> Self {
         Self { resolved, data, findings, bytes: 0, chunks: 0 }
     }
 
-    /// Returns the directory of the layout's blobs.
-    #[must_use]
-    pub fn blobs(resolved: &Resolved) -> PathBuf {
-        resolved.layout.dir().join("blobs/sha256")
-    }
-
-    fn path(&self, digest: Digest) -> PathBuf {
-        Self::blobs(self.resolved).join(digest.hex())
+    fn object(&self, digest: Digest) -> String {
+        blob_name(&self.resolved.reference, digest)
     }
 
     /// Checks everything that is there; `progress` is told the bytes read.
@@ -75,8 +67,7 @@ impl<'a> LayoutCheck<'a> {
         let manifest = match DimsumManifest::new(&self.resolved.manifest) {
             Ok(manifest) => manifest,
             Err(error) => {
-                let path = self.path(self.resolved.digest);
-                self.findings.add(path.display().to_string(), None, error);
+                self.findings.add(self.object(self.resolved.digest), None, error);
                 return None;
             }
         };
@@ -87,9 +78,8 @@ impl<'a> LayoutCheck<'a> {
         for (index, pack) in manifest.packs.iter().enumerate() {
             let device = maps.as_ref().and_then(|maps| maps.devices.get(index));
             let diff_id = diff_ids.get(index).copied();
-            let path = self.path(pack.digest);
-            if let Err(error) = self.pack(&path, *pack, device, diff_id, &mut progress) {
-                self.findings.add(path.display().to_string(), None, error);
+            if let Err(error) = self.pack(*pack, device, diff_id, &mut progress) {
+                self.findings.add(self.object(pack.digest), None, error);
             }
         }
         Some(Checked { manifest, meta: meta?, maps: maps? })
@@ -97,8 +87,8 @@ impl<'a> LayoutCheck<'a> {
 
     /// Checks the config and returns its diff_ids, none if it has not as many as there are layers.
     fn config(&mut self, manifest: &DimsumManifest) -> Vec<Digest> {
-        let path = self.path(manifest.config.digest).display().to_string();
-        let bytes = match self.resolved.layout.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES) {
+        let path = self.object(manifest.config.digest);
+        let bytes = match self.resolved.place.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.findings.add(path, None, error);
@@ -126,9 +116,8 @@ impl<'a> LayoutCheck<'a> {
 
     /// Checks the meta blob and returns what it holds, if that is proven.
     fn meta(&mut self, manifest: &DimsumManifest, diff_id: Option<Digest>) -> Option<Vec<u8>> {
-        let path = self.path(manifest.meta.digest);
-        let object = path.display().to_string();
-        let blob = match read_whole(&path, manifest.meta.size) {
+        let object = self.object(manifest.meta.digest);
+        let blob = match self.read_whole(manifest.meta) {
             Ok(blob) => blob,
             Err(error) => {
                 self.findings.add(object, None, error);
@@ -186,7 +175,7 @@ impl<'a> LayoutCheck<'a> {
 
     /// Checks what is in the meta and returns its maps.
     fn maps(&mut self, manifest: &DimsumManifest, meta: &[u8]) -> Option<MetaMaps> {
-        let object = self.path(manifest.meta.digest).display().to_string();
+        let object = self.object(manifest.meta.digest);
         let maps = match parse_maps(meta) {
             Ok(maps) => maps,
             Err(error) => {
@@ -205,25 +194,26 @@ impl<'a> LayoutCheck<'a> {
     /// Reads a pack once from its start to its end.
     fn pack(
         &mut self,
-        path: &Path,
         pack: Blob,
         device: Option<&Device>,
         diff_id: Option<Digest>,
         progress: &mut impl FnMut(u64),
     ) -> io::Result<()> {
-        let object = path.display().to_string();
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length != pack.size {
-            self.findings.add(&*object, None, format!("{length} bytes, the manifest says {}", pack.size));
-        }
-        let mut reader = Hashing { inner: BufReader::with_capacity(BUFFER, file), hasher: Sha256::new(), bytes: 0 };
+        let object = self.object(pack.digest);
+        // One byte more shows a blob that is too long.
+        let blob = self.open(pack.digest, 0)?.take(pack.size.saturating_add(1));
+        let mut reader = Hashing { inner: BufReader::with_capacity(BUFFER, blob), hasher: Sha256::new(), bytes: 0 };
         if let Some(device) = device.filter(|_| self.data) {
             self.frames(&object, &mut reader, device, diff_id, progress)?;
         }
         let tail = read_to_tail(&mut reader)?;
-        self.bytes += reader.bytes;
+        let length = reader.bytes;
+        self.bytes += length;
         progress(self.bytes);
+        if length != pack.size {
+            let than = if length > pack.size { "more than" } else { "less than" };
+            self.findings.add(&*object, None, format!("{than} the {} bytes that the manifest says", pack.size));
+        }
         let is = Digest::new(reader.hasher.finalize().into());
         self.same_digest(&object, "the blob", is, Some(pack.digest));
         match PackFooter::parse(&tail, length) {
@@ -234,7 +224,7 @@ impl<'a> LayoutCheck<'a> {
                     self.findings.add(&*object, Some(length), what);
                 }
                 if self.data {
-                    self.layer_meta(&object, path, &footer)?;
+                    self.layer_meta(&object, pack.digest, &footer)?;
                 }
             }
             Err(error) => self.findings.add(object, Some(length.saturating_sub(FOOTER_BYTES as u64)), error),
@@ -286,11 +276,9 @@ impl<'a> LayoutCheck<'a> {
     }
 
     /// Proves the layer meta of a pack, which converters read.
-    fn layer_meta(&mut self, object: &str, path: &Path, footer: &PackFooter) -> io::Result<()> {
-        let mut file = File::open(path)?;
+    fn layer_meta(&mut self, object: &str, pack: Digest, footer: &PackFooter) -> io::Result<()> {
         let start = footer.layer_meta_offset.saturating_add(SKIPPABLE_HEADER as u64);
-        io::Seek::seek(&mut file, io::SeekFrom::Start(start))?;
-        let compressed = file.take(u64::from(footer.layer_meta_compressed));
+        let compressed = self.open(pack, start)?.take(u64::from(footer.layer_meta_compressed));
         let limit = footer.layer_meta_length;
         let mut decoder = LayerDecoder::with_limit(compressed, Some(Compression::Zstd), limit)?;
         let mut hasher = blake3::Hasher::new();
@@ -305,6 +293,22 @@ impl<'a> LayoutCheck<'a> {
             self.findings.add(object, Some(start), format!("layer meta: digest is {is}, must be {must}"));
         }
         Ok(())
+    }
+
+    fn open(&self, blob: Digest, start: u64) -> io::Result<Box<dyn Read + Send>> {
+        self.resolved.place.open_at(blob, start).map_err(|error: SourceError| io::Error::other(error))
+    }
+
+    /// Reads a blob that must have its size. One that is longer than a meta can be is not read.
+    fn read_whole(&self, blob: Blob) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let limit = blob.size.min(MAX_META_BYTES).saturating_add(1);
+        let length = self.open(blob.digest, 0)?.take(limit).read_to_end(&mut bytes)?;
+        if length as u64 != blob.size {
+            let what = format!("{length} bytes, the manifest says {}", blob.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        Ok(bytes)
     }
 
     fn same_digest(&mut self, object: &str, part: &str, is: Digest, must: Option<Digest>) {
@@ -338,15 +342,14 @@ fn slice(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
     bytes.get(start..end).unwrap_or_default()
 }
 
-/// Reads a file that must have `size` bytes. One that is longer than a meta can be is not read.
-fn read_whole(path: &Path, size: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let length = File::open(path)?.take(size.min(MAX_META_BYTES).saturating_add(1)).read_to_end(&mut bytes)?;
-    if length as u64 != size {
-        let what = format!("{length} bytes, the manifest says {size}");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+/// Returns the name of a blob in messages: its file, where it is one.
+#[must_use]
+pub fn blob_name(reference: &Reference, digest: Digest) -> String {
+    match reference {
+        Reference::OciLayout { dir, .. } => dir.join("blobs/sha256").join(digest.hex()).display().to_string(),
+        Reference::Registry { repository, .. } => format!("docker://{repository}@{digest}"),
+        other => format!("{other}: blob {digest}"),
     }
-    Ok(bytes)
 }
 
 /// Reads to the end and returns the last bytes, as many as a pack's footer has.

@@ -1,0 +1,291 @@
+//! `dimsum export`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use dimsum_convert::export::{
+    Compression, ExportImage, Exported, LeftOut, Mode, Omission, Options, Owners, ReadFailure, export,
+    export_directory, export_tar,
+};
+use dimsum_erofs::MetaRead as _;
+use dimsum_format::Digest;
+use dimsum_format::meta::MetaMaps;
+use dimsum_registry::{Place, Prefer, Role};
+use dimsum_store::Extent;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::convert_in::ConvertProgress;
+use crate::image::fs::BlockingMeta;
+use crate::image::{Opened, create_target, open_resolved, parse, resolve};
+use crate::output::{Name, Report, Size};
+
+/// Turn a Dimsum image back into an ordinary image, a tar or a directory
+///
+/// The result unpacks to the identical tree; every byte of a file is proven on the way. Per layer, images with a common base get
+/// equal layers for it.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The Dimsum image
+    image: String,
+    /// Where to: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE or docker-archive:FILE for an ordinary image; tar:FILE, or -
+    /// for standard output, for a tar of the file tree; dir:PATH for the file tree itself, in an empty directory
+    target: String,
+    /// One layer with the whole tree, instead of one for each layer of the source
+    #[arg(long)]
+    flatten: bool,
+    /// How layers are compressed
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = How::Gzip)]
+    compression: How,
+    /// Level of the compression [default: the usual one]
+    #[arg(long, value_name = "N")]
+    level: Option<u32>,
+    /// With dir:PATH and without being root: let all files belong to the user who runs this
+    #[arg(long)]
+    own: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    /// Not at all.
+    None,
+    /// gzip, which every tool reads.
+    Gzip,
+    /// zstd.
+    Zstd,
+}
+
+/// Where an export goes.
+enum Goal {
+    Image,
+    Tar(Option<PathBuf>),
+    Directory(PathBuf),
+}
+
+impl Export {
+    /// Exports and prints what came out.
+    ///
+    /// # Errors
+    /// If the image cannot be read or is damaged, or the target cannot be written.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let started = Instant::now();
+        let (context, _interrupts) = context.with_interrupts()?;
+        let resolved = resolve(&context, &parse(&self.image)?, Prefer::Dimsum)?;
+        if !resolved.manifest.is_dimsum() {
+            return Err(Error::Usage {
+                object: self.image.clone(),
+                reason: "this is an ordinary image already".to_owned(),
+                hint: "`dimsum copy SOURCE TARGET` copies it as it is",
+            });
+        }
+        let failed = |source| Error::Source { object: self.image.clone(), source: Box::new(source) };
+        let manifest = resolved.place.read_manifest(resolved.digest).map_err(failed)?;
+        let place = Arc::clone(&resolved.place);
+        let opened = open_resolved(&context, resolved)?;
+        let source = StoreImage { name: &self.image, manifest: &manifest, opened: &opened, place: &*place };
+        let shown = ConvertProgress::new(&context, &self.image);
+        let exported = self.export(&context, &source, &shown)?;
+        drop(shown);
+        let seconds = started.elapsed().as_secs_f64();
+        match exported {
+            // Standard output has the tar.
+            (None, _) if matches!(self.goal(), Goal::Tar(None)) => Ok(()),
+            (image, left_out) => context.output.write(&Summary::new(&self, image, &left_out, seconds)),
+        }
+    }
+
+    fn goal(&self) -> Goal {
+        match self.target.split_once(':') {
+            _ if self.target == "-" => Goal::Tar(None),
+            Some(("tar", file)) => Goal::Tar(Some(file.into())),
+            Some(("dir", path)) => Goal::Directory(path.into()),
+            _ => Goal::Image,
+        }
+    }
+
+    fn export(
+        &self,
+        context: &Context,
+        source: &StoreImage<'_>,
+        shown: &ConvertProgress,
+    ) -> Result<(Option<Exported>, LeftOut), Error> {
+        let options = self.options(context);
+        match self.goal() {
+            Goal::Image => {
+                let target = create_target(context, &self.target)?;
+                let exported = export(source, &*target, &options, shown).map_err(|error| shown.error(error))?;
+                let left_out = exported.left_out.clone();
+                Ok((Some(exported), left_out))
+            }
+            Goal::Tar(file) => {
+                let name = file.as_deref().unwrap_or(Path::new("standard output"));
+                let io = |source| Error::io("write the tar to", name, source);
+                let output: Box<dyn Write> = match &file {
+                    Some(file) => Box::new(File::create(file).map_err(io)?),
+                    None => Box::new(io::stdout().lock()),
+                };
+                let mut output = BufWriter::new(output);
+                let left_out = export_tar(source, &mut output, options.sparse_from, shown);
+                let left_out = left_out.map_err(|error| shown.error(error))?;
+                output.flush().map_err(io)?;
+                Ok((None, left_out))
+            }
+            Goal::Directory(path) => {
+                let owners = if self.own { Owners::Mine } else { Owners::Keep };
+                let left_out = export_directory(source, &path, owners, shown);
+                Ok((None, left_out.map_err(|error| shown.error(error))?))
+            }
+        }
+    }
+
+    fn options(&self, context: &Context) -> Options {
+        Options {
+            mode: if self.flatten { Mode::Flatten } else { Mode::PerLayer },
+            compression: match self.compression {
+                How::None => Compression::None,
+                How::Gzip => Compression::Gzip,
+                How::Zstd => Compression::Zstd,
+            },
+            level: self.level,
+            role: Role::Root,
+            temp_dir: context.temp_dir.clone(),
+            ..Options::default()
+        }
+    }
+}
+
+/// An image as it is read through the node's store: every byte of the meta and of files comes through the gate.
+struct StoreImage<'a> {
+    name: &'a str,
+    manifest: &'a [u8],
+    opened: &'a Opened,
+    place: &'a dyn Place,
+}
+
+impl ExportImage for StoreImage<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn manifest(&self) -> &[u8] {
+        self.manifest
+    }
+
+    fn config(&self) -> &[u8] {
+        self.opened.image.config()
+    }
+
+    fn maps(&self) -> &MetaMaps {
+        self.opened.image.maps()
+    }
+
+    fn read_meta(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadFailure> {
+        BlockingMeta::new(&self.opened.image).read_at(offset, buffer).map_err(failure)
+    }
+
+    fn read(&self, flat: u64, buffer: &mut [u8]) -> Result<(), ReadFailure> {
+        let range = flat..flat.saturating_add(buffer.len() as u64);
+        let bytes = self.opened.image.read_blocking(&[Extent::Flat { range }]).map_err(failure)?;
+        let mut rest = buffer;
+        for slice in bytes.slices() {
+            let (here, behind) = rest.split_at_mut_checked(slice.len()).unwrap_or_default();
+            here.copy_from_slice(slice.get(..here.len()).unwrap_or_default());
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn pack(&self, index: usize) -> Result<Box<dyn Read + Send + '_>, ReadFailure> {
+        let unreadable = |error| ReadFailure::Unreadable(Box::new(error));
+        let Some(pack) = self.opened.image.manifest().packs.get(index) else {
+            return Err(unreadable(io::Error::from(io::ErrorKind::NotFound)));
+        };
+        Ok(self.place.open(pack.digest).map_err(|error| ReadFailure::Unreadable(Box::new(error)))?)
+    }
+}
+
+fn failure(error: dimsum_store::ReadError) -> ReadFailure {
+    if error.is_integrity() { ReadFailure::Damaged(Box::new(error)) } else { ReadFailure::Unreadable(Box::new(error)) }
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    image: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<Digest>,
+    layers: Vec<Layer>,
+    /// What the target cannot hold.
+    left_out: u64,
+    /// The first of it.
+    left_out_first: Vec<String>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    digest: Digest,
+    diff_id: Digest,
+    bytes: u64,
+    tar_bytes: u64,
+    /// The pack it was made of.
+    pack: Option<Digest>,
+}
+
+impl<'a> Summary<'a> {
+    fn new(command: &'a Export, exported: Option<Exported>, left_out: &LeftOut, seconds: f64) -> Self {
+        let layers = exported.iter().flat_map(|exported| &exported.layers).map(|layer| Layer {
+            digest: layer.blob.digest,
+            diff_id: layer.diff_id,
+            bytes: layer.blob.size,
+            tar_bytes: layer.tar_bytes,
+            pack: layer.pack,
+        });
+        Self {
+            image: &command.image,
+            target: &command.target,
+            manifest: exported.as_ref().map(|exported| exported.manifest),
+            layers: layers.collect(),
+            left_out: left_out.count,
+            left_out_first: left_out
+                .first
+                .iter()
+                .map(|(path, omission)| format!("{path}: {}", omitted(omission)))
+                .collect(),
+            seconds,
+        }
+    }
+}
+
+fn omitted(omission: &Omission) -> String {
+    match omission {
+        Omission::Socket => "socket".to_owned(),
+        Omission::Xattr { name } => format!("extended attribute {name}"),
+        Omission::Device => "device node".to_owned(),
+        _ => "cannot be there".to_owned(),
+    }
+}
+
+impl Report for Summary<'_> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(manifest) = self.manifest {
+            writeln!(out, "manifest   {manifest}")?;
+        }
+        for Layer { digest, bytes, pack, .. } in &self.layers {
+            let from = pack.map_or_else(|| "the image's tree".to_owned(), |pack| format!("pack {pack}"));
+            writeln!(out, "layer      {digest} {}, from {from}", Size(*bytes))?;
+        }
+        if self.left_out > 0 {
+            writeln!(out, "left out   {} entries", self.left_out)?;
+            for each in &self.left_out_first {
+                writeln!(out, "           {}", Name(each.as_bytes()))?;
+            }
+        }
+        writeln!(out, "time       {:.2} s", self.seconds)
+    }
+}

@@ -1,0 +1,309 @@
+//! Layers of a remote image on their way in: fetched ahead of the conversion, kept until it is done.
+//!
+//! ```text
+//!   threads "incoming": source.open_at(what is there already) ─→ <store>/incoming/<digest> ─→ Tail: the conversion reads behind
+//! ```
+//!
+//! A conversion that is interrupted leaves what it has fetched, and the next one goes on from there: nothing of it is
+//! trusted, since the conversion hashes every layer from its first byte. A part that was wrong is thrown away and the
+//! layer fetched once more from its start.
+
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dimsum_format::Digest;
+use dimsum_format::manifest::Blob;
+use dimsum_registry::{BoxFuture, Place, Source, SourceError};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::signals::Interrupts;
+
+/// Name in the store.
+const DIRECTORY: &str = "incoming";
+/// Layers fetched at the same time: one that is being read and one ahead of it; the link is shared, not multiplied.
+const THREADS: usize = 2;
+/// Bytes that are fetched and written at once.
+const BUFFER: usize = 256 << 10;
+/// How often a waiting reader looks whether a signal came.
+const LOOK: Duration = Duration::from_millis(100);
+/// What nobody has gone on with for so long is thrown away.
+const STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A source whose layers come through files of the store.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    source: Arc<dyn Place>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    layers: Vec<Layer>,
+    /// The next layer that a thread takes.
+    next: AtomicUsize,
+    stop: AtomicBool,
+    interrupts: Option<Interrupts>,
+    state: Mutex<HashMap<Digest, State>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Layer {
+    blob: Blob,
+    file: Arc<File>,
+    /// None if another process writes the file of this name, and ours has none.
+    path: Option<PathBuf>,
+    /// Bytes that an earlier attempt left.
+    found: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    length: u64,
+    failed: Option<Arc<str>>,
+}
+
+impl Incoming {
+    /// Starts to fetch layers, in their order.
+    ///
+    /// # Errors
+    /// If the store's directory cannot be written.
+    pub(super) fn start(context: &Context, source: Arc<dyn Place>, layers: &[Blob]) -> Result<Self, Error> {
+        let directory = context.store.join(DIRECTORY);
+        let failed = |error| Error::io("keep layers in", &directory, error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        throw_away_stale(&directory);
+        let mut opened: Vec<Layer> = Vec::new();
+        for blob in layers {
+            if !opened.iter().any(|layer| layer.blob.digest == blob.digest) {
+                opened.push(Layer::open(&directory, *blob).map_err(failed)?);
+            }
+        }
+        let state = |layer: &Layer| (layer.blob.digest, State { length: layer.found, failed: None });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(opened.iter().map(state).collect()),
+            layers: opened,
+            next: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            interrupts: context.interrupts.clone(),
+            changed: Condvar::new(),
+        });
+        let mut threads = Vec::new();
+        for _ in 0..THREADS {
+            let (shared, source) = (Arc::clone(&shared), Arc::clone(&source));
+            let thread =
+                std::thread::Builder::new().name("incoming".to_owned()).spawn(move || shared.fetch_all(&*source));
+            threads.push(thread.map_err(failed)?);
+        }
+        Ok(Self { source, shared, threads })
+    }
+
+    /// Says whether a part of a layer was left by an earlier attempt; if so it is thrown away.
+    pub(super) fn distrust(&self, digest: Digest) -> bool {
+        let layer = self.shared.layers.iter().find(|layer| layer.blob.digest == digest && layer.found > 0);
+        if let Some(layer) = layer {
+            layer.remove();
+        }
+        layer.is_some()
+    }
+
+    /// Throws away what was fetched: it is in the store in another form now.
+    pub(super) fn done(self) {
+        self.shared.layers.iter().for_each(Layer::remove);
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It ends at its next piece of bytes. If it panicked, its readers were told.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Layer {
+    fn open(directory: &Path, blob: Blob) -> io::Result<Self> {
+        let path = directory.join(blob.digest.hex());
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                // Another command converts it, too; it may take the file away when it is done.
+                let file = Arc::new(anonymous(directory)?);
+                return Ok(Self { blob, file, path: None, found: 0 });
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let length = file.metadata()?.len();
+        let found = if length <= blob.size { length } else { 0 };
+        file.set_len(found)?;
+        Ok(Self { blob, file: Arc::new(file), path: Some(path), found })
+    }
+
+    fn remove(&self) {
+        if let Some(path) = &self.path {
+            // What stays is thrown away when it is stale.
+            let _ignored: io::Result<()> = fs::remove_file(path);
+        }
+    }
+}
+
+fn anonymous(directory: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = i32::try_from(OFlags::TMPFILE.bits()).unwrap_or_default();
+    File::options().read(true).write(true).custom_flags(flags).open(directory)
+}
+
+fn throw_away_stale(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > STALE) {
+            let _ignored: io::Result<()> = fs::remove_file(entry.path());
+        }
+    }
+}
+
+impl Shared {
+    fn fetch_all(&self, source: &dyn Place) {
+        while let Some(layer) = self.layers.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            if self.stopped() {
+                return;
+            }
+            if let Err(error) = self.fetch(source, layer) {
+                self.update(layer.blob.digest, |state| state.failed = Some(chain(&error).into()));
+            }
+        }
+    }
+
+    fn fetch(&self, source: &dyn Place, layer: &Layer) -> io::Result<()> {
+        let mut at = layer.found;
+        if at == layer.blob.size {
+            return Ok(());
+        }
+        let mut from = source.open_at(layer.blob.digest, at).map_err(io::Error::other)?;
+        let mut file = &*layer.file;
+        file.seek(SeekFrom::Start(at))?;
+        let mut buffer = vec![0; BUFFER];
+        // One byte more shows the conversion that the blob is too long.
+        while at <= layer.blob.size {
+            if self.stopped() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let count = match from.read(&mut buffer)? {
+                0 => break,
+                count => count,
+            };
+            file.write_all(buffer.get(..count).unwrap_or_default())?;
+            at += count as u64;
+            self.update(layer.blob.digest, |state| state.length = at);
+        }
+        if at < layer.blob.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.interrupts.as_ref().and_then(Interrupts::ending).is_some()
+    }
+
+    fn update(&self, digest: Digest, change: impl FnOnce(&mut State)) {
+        change(self.lock().entry(digest).or_default());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, State>> {
+        // A reader or writer that panicked left lengths that are true.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there are bytes behind `at`; returns the end of what there is, `at` at the end of the layer.
+    fn wait(&self, blob: Blob, at: u64) -> io::Result<u64> {
+        let mut state = self.lock();
+        loop {
+            let now = state.get(&blob.digest).cloned().unwrap_or_default();
+            if now.length > at || at >= blob.size {
+                return Ok(now.length.max(at));
+            }
+            if let Some(failed) = now.failed {
+                return Err(io::Error::other(failed.to_string()));
+            }
+            if self.stopped() {
+                return Err(io::Error::other("interrupted"));
+            }
+            state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Reads a layer while it is written.
+struct Tail {
+    shared: Arc<Shared>,
+    blob: Blob,
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = self.shared.wait(self.blob, self.at)?;
+        let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read_at(buffer.get_mut(..length).unwrap_or_default(), self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Source for Incoming {
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<bytes::Bytes, SourceError>> {
+        self.source.read_range(blob, range)
+    }
+
+    fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        let Some(layer) = self.shared.layers.iter().find(|layer| layer.blob.digest == blob) else {
+            return self.source.open(blob);
+        };
+        let file = Arc::clone(&layer.file);
+        Ok(Box::new(Tail { shared: Arc::clone(&self.shared), blob: layer.blob, file, at: 0 }))
+    }
+
+    fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
+        self.source.size(blob)
+    }
+
+    fn read_small(&self, object: &'static str, blob: Digest, limit: u64) -> Result<Vec<u8>, SourceError> {
+        self.source.read_small(object, blob, limit)
+    }
+
+    fn read_manifest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
+        self.source.read_manifest(digest)
+    }
+}
+
+fn chain(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.get_ref().and_then(|inner| inner.source());
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! What this node remembers of images, so that they start again when their source is gone.
+//!
+//! What a source was converted into cannot be proven without the source, and the point is to start without it. So records
+//! are kept, each authenticated with the node key (which lies outside the store) by the store's record keeper:
+//!
+//! 1. *conversion*: source manifest digest + options → our manifest digest;
+//! 2. *name*: a reference as text → the manifest digest that it stood for when it was last there.
+//!
+//! A name is always asked of the source first, since a tag may have moved; its record counts only if the source is gone.
+//! A record that does not verify is none.
+
+use dimsum_convert::OverlayEntries;
+use dimsum_format::Digest;
+use dimsum_registry::{ImageName, Reference};
+use dimsum_store::{NodeKey, Record, Store};
+
+use super::{Located, origin};
+use crate::context::Context;
+use crate::error::Error;
+use crate::progress::note;
+
+/// In the place of a conversion's options in a record of a name. No conversion has these options.
+const NAME: &str = "name";
+
+/// Opens an image whose source is gone, if the records tell what it was. `gone` is what to say if they do not.
+///
+/// # Errors
+/// `gone`, or what keeps the store from opening the image.
+pub(super) fn from_record(
+    context: &Context,
+    store: &Store,
+    reference: Reference,
+    gone: Error,
+) -> Result<Located, Error> {
+    let failed = |source| Error::Store { object: reference.to_string(), source: Box::new(source) };
+    let key = node_key(context)?;
+    let source = match pinned(&reference) {
+        // Pinned by the user: nothing to look up.
+        Some(digest) => Some(digest),
+        None => store.find_record(&key, name_digest(&reference), NAME).map_err(failed)?,
+    };
+    let Some(source) = source else { return Err(gone) };
+    let text = record_options(&options(context));
+    if let Some(result) = store.find_record(&key, source, &text).map_err(failed)? {
+        let image = store.image(result, Vec::new()).map_err(failed)?;
+        note(&format!("{reference}: its source is gone; taken from the store as {result}"));
+        return Located::from_store(reference, Some(source), Vec::new(), &image);
+    }
+    // A Dimsum image of which the store has all but data that nobody has read yet: that comes when the source is back.
+    let Ok(image) = store.image(source, Vec::new()) else { return Err(gone) };
+    note(&format!("{reference}: its source does not answer; what the store has of {source} is there, the rest is not"));
+    let origins = vec![origin(context, &reference, source)?];
+    Located::from_store(reference, None, origins, &image)
+}
+
+/// Remembers what a name stands for. That this fails is no reason not to start the image.
+pub(super) fn remember(context: &Context, store: &Store, reference: &Reference, digest: Digest) {
+    let done = node_key(context).and_then(|key| put_name(store, &key, reference, digest));
+    if let Err(error) = done {
+        context.explain(&format!("{reference}: not remembered: {error}"));
+    }
+}
+
+/// Returns what an ordinary image became when it was converted into this store.
+pub(super) fn find_conversion(
+    context: &Context,
+    store: &Store,
+    reference: &Reference,
+    source: Digest,
+) -> Result<Option<Digest>, Error> {
+    let found = store.find_record(&node_key(context)?, source, &record_options(&options(context)));
+    found.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+}
+
+/// Remembers what an ordinary image became.
+pub(super) fn put_conversion(
+    context: &Context,
+    store: &Store,
+    reference: &Reference,
+    source: Digest,
+    result: Digest,
+) -> Result<(), Error> {
+    let record = Record { source, options: record_options(&options(context)), result };
+    let put = store.put_record(&node_key(context)?, &record);
+    put.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+}
+
+fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest) -> Result<(), Error> {
+    if pinned(reference).is_some() {
+        return Ok(());
+    }
+    let record = Record { source: name_digest(reference), options: NAME.to_owned(), result: source };
+    if store.find_record(key, record.source, NAME).ok().flatten() == Some(source) {
+        return Ok(());
+    }
+    store
+        .put_record(key, &record)
+        .map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+}
+
+const fn pinned(reference: &Reference) -> Option<Digest> {
+    match reference {
+        Reference::Registry { name: ImageName::Digest(digest), .. }
+        | Reference::OciLayout { name: Some(ImageName::Digest(digest)), .. }
+        | Reference::OciArchive { name: Some(ImageName::Digest(digest)), .. } => Some(*digest),
+        _ => None,
+    }
+}
+
+fn name_digest(reference: &Reference) -> Digest {
+    Digest::of(reference.to_string().as_bytes())
+}
+
+fn node_key(context: &Context) -> Result<NodeKey, Error> {
+    if let Some(directory) = context.node_key.parent() {
+        std::fs::create_dir_all(directory)
+            .map_err(|source| Error::io("make the directory of the node key", directory, source))?;
+    }
+    NodeKey::open(&context.node_key)
+        .map_err(|source| Error::Store { object: context.node_key.display().to_string(), source: Box::new(source) })
+}
+
+/// How images are converted on the way in.
+pub(super) fn options(context: &Context) -> dimsum_convert::Options {
+    dimsum_convert::Options { temp_dir: context.temp_dir.clone(), ..dimsum_convert::Options::default() }
+}
+
+/// What changes the tree or the canonical bytes. The encoder is left out: an image made by an older one is as good.
+fn record_options(options: &dimsum_convert::Options) -> String {
+    let overlay = match options.overlay_entries {
+        OverlayEntries::Refuse => "refuse",
+        OverlayEntries::Drop => "drop",
+    };
+    format!("{},overlay={overlay}", options.canonical())
+}

@@ -1,0 +1,117 @@
+//! Time to ready over a shaped link, cold: containerd's pull beside `dimsum run` of the ordinary and of the converted image.
+//!
+//! The workload is the image's own `bench.cmd`, which ends when it was really ready. Bytes and requests are counted by the link.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::corpus::layout::Layout;
+use crate::demo::drop_caches;
+use crate::dimsum::Dimsum;
+use crate::peers::{Containerd, Link, Registry, Traffic};
+
+/// Links: Mbit/s and milliseconds of round trip.
+const LINKS: [(u32, u32); 2] = [(1000, 5), (100, 5)];
+
+/// Where a second containerd may be: a directory with `containerd`, `ctr` and `containerd-shim-runc-v2`.
+const SECOND_CONTAINERD: &str = "DIMSUM_CONTAINERD";
+
+pub fn run(corpus: &Path, out: &Path) -> Result<()> {
+    let scratch = tempfile::Builder::new().prefix("dimsum-network-").tempdir_in("/var/tmp")?;
+    let scratch = scratch.path();
+    let dimsum = Dimsum::new(&scratch.join("store"))?;
+    let netshape = Link::build()?;
+    let registry = Registry::start(&scratch.join("registry"))?;
+    let mut peers = Vec::new();
+    if let Ok(containerd) = Containerd::start(None, &scratch.join("containerd")) {
+        peers.push(containerd);
+    }
+    if let Some(programs) = std::env::var_os(SECOND_CONTAINERD) {
+        peers.push(Containerd::start(Some(&PathBuf::from(programs)), &scratch.join("containerd-2"))?);
+    }
+    let mut log = File::create(out.join("network.jsonl"))?;
+    let mut names: Vec<PathBuf> = fs::read_dir(corpus.join("images"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    names.sort();
+    for directory in names {
+        let layout = Layout::open(&directory, None)?;
+        let name = directory.file_name().and_then(|name| name.to_str()).context("name of an image")?.to_owned();
+        let command = layout.label("bench.cmd").context("label bench.cmd")?.to_owned();
+        registry.push(&layout.reference(), &format!("{name}:plain"))?;
+        let converted = dimsum.ok(&[
+            "convert",
+            &format!("{}/{name}:plain", registry.address),
+            &format!("{}/{name}:dimsum", registry.address),
+            "--format",
+            "json",
+        ])?;
+        let converted: Value = serde_json::from_str(&converted)?;
+        for (rate, rtt) in LINKS {
+            let link = Link::start(&netshape, &registry.address, rate, rtt)?;
+            let bench = Bench { scratch, dimsum: &dimsum, link: &link, name: &name, command: command.clone() };
+            let mut rows = Vec::new();
+            for containerd in &peers {
+                rows.push(bench.containerd(containerd)?);
+            }
+            rows.push(bench.dimsum("ordinary", "plain", &[])?);
+            rows.push(bench.dimsum("lazy", "dimsum", &[])?);
+            rows.push(bench.dimsum("fill", "dimsum", &["--fill"])?);
+            for row in rows {
+                let line = json!({"image": name, "rate_mbit": rate, "rtt_ms": rtt, "stored_bytes": converted["stored_bytes"],
+                    "gzip_bytes": converted["bytes_in"], "row": row});
+                println!("{line}");
+                writeln!(log, "{line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One image over one link.
+struct Bench<'a> {
+    scratch: &'a Path,
+    dimsum: &'a Dimsum,
+    link: &'a Link,
+    name: &'a str,
+    command: String,
+}
+
+impl Bench<'_> {
+    fn reference(&self, tag: &str) -> String {
+        format!("{}/{}:{tag}", self.link.address, self.name)
+    }
+
+    fn containerd(&self, containerd: &Containerd) -> Result<Value> {
+        drop_caches()?;
+        self.link.take()?;
+        let (pull, run) = containerd.pull_and_run(&self.reference("plain"), &self.command)?;
+        Ok(row(&format!("containerd {}", containerd.version), pull + run, self.link.take()?, json!({"pull_s": pull})))
+    }
+
+    fn dimsum(&self, what: &str, tag: &str, options: &[&str]) -> Result<Value> {
+        // A new store each time; the server of the last one ends by itself.
+        let store = tempfile::Builder::new().prefix("cold-").tempdir_in(self.scratch)?;
+        let dimsum = self.dimsum.with_store(store.path())?;
+        let report = self.scratch.join("report.json");
+        drop_caches()?;
+        self.link.take()?;
+        let start = Instant::now();
+        let report_option = format!("--report={}", report.display());
+        let reference = self.reference(tag);
+        let words = [&["run", &report_option][..], options, &[&reference, "/bin/sh", "-c", &self.command]].concat();
+        dimsum.ok(&words)?;
+        let total = start.elapsed().as_secs_f64();
+        let traffic = self.link.take()?;
+        let report: Value = serde_json::from_slice(&fs::read(&report)?)?;
+        Ok(row(&format!("dimsum {what}"), total, traffic, report))
+    }
+}
+
+fn row(what: &str, seconds: f64, traffic: Traffic, details: Value) -> Value {
+    let Traffic { down, connections, requests } = traffic;
+    json!({"what": what, "ready_s": seconds, "bytes": down, "requests": requests, "connections": connections, "details": details})
+}
