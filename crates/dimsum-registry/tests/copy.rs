@@ -1,7 +1,11 @@
 //! Copies: shapes and digests are kept, what is there does not move, and an interrupted copy goes on where it stopped.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
+#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 mod images;
+#[path = "remote/real.rs"]
+#[expect(dead_code, reason = "the registries of the client's tests; a part of them is used here")]
+mod real;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -14,8 +18,8 @@ use bytes::Bytes;
 use dimsum_format::manifest::{Blob, Descriptor, Index, Platform};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_registry::{
-    ArchiveTarget, BoxFuture, CopyProgress, Document, OciLayout, Outcome, Place, Prefer, Reference, Role, Selection,
-    Source, SourceError, Target as _, copy_image, is_twin,
+    Access, ArchiveTarget, BoxFuture, CopyProgress, Document, OciLayout, Outcome, Place, Prefer, Reference, Role,
+    Selection, Source, SourceError, Target as _, copy_image, is_twin,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -451,4 +455,44 @@ fn absurd_indexes_are_refused() {
     let document = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [entry(4), entry(5)] });
     layout.put_manifest(media::INDEX, document.to_string().as_bytes(), Role::Root).unwrap();
     assert_eq!(limit(copy()), "length of a blob");
+}
+
+#[test]
+fn between_repositories_of_a_registry_blobs_are_mounted() {
+    let Some(registry) = real::Kind::Debian.start() else { return };
+    let network = real::network(Access::default());
+    let case = Case::new();
+    let root = rich_index(&case.source());
+    let (first, second) = (registry.reference("a/first:v1"), registry.reference("b/second:v1"));
+    let copy = |from: &Reference, to: &Reference| {
+        let (from, to) = (network.open(from).unwrap(), network.create(to).unwrap());
+        copy_image(&*from, &*to, &Selection::All, &()).unwrap()
+    };
+    let up = copy_image(&case.source(), &*network.create(&first).unwrap(), &Selection::All, &()).unwrap();
+    assert_eq!((up.root.digest, up.blobs.moved, up.blobs.mounted), (root.digest, 11, 0));
+    let across = copy(&first, &second);
+    assert_eq!((across.root.digest, across.blobs.mounted, across.blobs.moved_bytes), (root.digest, 11, 0));
+    assert_eq!(across.blobs.mounted_bytes, up.blobs.moved_bytes);
+    let again = copy(&first, &second);
+    assert_eq!((again.blobs.present, again.blobs.mounted), (11, 0));
+    copy_image(&*network.open(&second).unwrap(), &case.target(), &Selection::All, &()).unwrap();
+    assert_eq!(digests(&case.target()), digests(&case.source()));
+}
+
+#[test]
+fn an_interrupted_pull_goes_on_in_the_middle_of_a_blob() {
+    let Some(registry) = real::Kind::Debian.start() else { return };
+    let network = real::network(Access::default());
+    let case = Case::new();
+    let blob = case.big();
+    let name = registry.reference("a/big:v1");
+    copy_image(&case.source(), &*network.create(&name).unwrap(), &Selection::All, &()).unwrap();
+    let watch = Watch { until: Some(1 << 20), ..Watch::default() };
+    let pull = |progress: &Watch| copy_image(&*network.open(&name).unwrap(), &case.target(), &Selection::All, progress);
+    pull(&watch).unwrap_err();
+    let kept = std::fs::metadata(&case.partials()[0]).unwrap().len();
+    assert!(kept >= 1 << 19);
+    let copied = pull(&Watch::default()).unwrap();
+    assert!(copied.blobs.moved_bytes <= blob.size - kept + 1000, "{copied:?}");
+    assert_eq!(Digest::of(&case.blob(blob.digest)), blob.digest);
 }

@@ -11,7 +11,7 @@ mod blobs;
 mod plan;
 
 use dimsum_format::Digest;
-use dimsum_format::manifest::{Blob, Descriptor, Platform};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, Platform};
 
 use crate::error::SourceError;
 use crate::place::{Document, Place, Prefer, resolve};
@@ -163,5 +163,7 @@ fn carry_out(
     }
     let root = plan.root();
     to.put_manifest(&root.descriptor.media_type, &root.bytes, role)?;
-    Ok(Copied { root: root.descriptor.clone(), manifests: plan.documents().count(), blobs })
+    // What the source says of its name is not part of what was copied.
+    let root = Descriptor { annotations: Annotations::new(), ..root.descriptor.clone() };
+    Ok(Copied { root, manifests: plan.documents().count(), blobs })
 }
