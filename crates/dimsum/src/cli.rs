@@ -12,7 +12,7 @@ use dimsum_registry::parse_platform;
 
 use crate::commands::{
     cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, export::Export, hook::Hook,
-    info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve,
+    info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve, store::Store,
     umount::Umount,
 };
 use crate::context::Context;
@@ -114,6 +114,7 @@ pub enum Command {
     Cat(Cat),
     Check(Check),
     Info(Info),
+    Store(Store),
     Serve(Serve),
     Keeper(Keeper),
     Completions(Completions),
@@ -139,6 +140,7 @@ impl Command {
             Self::Cat(cat) => cat.run(context).map(done),
             Self::Check(check) => check.run(context).map(done),
             Self::Info(info) => info.run(context).map(done),
+            Self::Store(store) => store.run(context).map(done),
             Self::Serve(serve) => serve.run(context).map(done),
             Self::Keeper(keeper) => keeper.run(context).map(done),
             Self::Completions(completions) => completions.run(context).map(done),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use dimsum_fuse::{Filesystem, Session};
 use dimsum_mount::fuse_driver::{FuseDriver, SESSION_OPTIONS};
 use dimsum_mount::keeper::OpenOptions;
-use dimsum_store::Image;
+use dimsum_store::{Fill, Image};
 use parking_lot::Mutex;
 
 use super::Server;
@@ -32,11 +32,17 @@ pub(super) struct Mount {
     request: MountRequest,
     session: Session,
     driver: Driver,
+    /// Ends with the mount; what it brought stays.
+    _fill: Option<Fill>,
 }
 
 impl Mount {
     pub(super) fn new(id: u64, request: MountRequest, session: Session, driver: Driver) -> Self {
-        Self { id, request, session, driver }
+        let fill = match &driver {
+            Driver::Fuse(driver) if request.fill => Some(driver.image().fill(|_| {})),
+            _ => None,
+        };
+        Self { id, request, session, driver, _fill: fill }
     }
 
     pub(super) fn id(&self) -> u64 {

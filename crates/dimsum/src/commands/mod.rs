@@ -16,4 +16,5 @@ pub mod man;
 pub mod mount;
 pub mod run;
 pub mod serve;
+pub mod store;
 pub mod umount;

@@ -28,7 +28,7 @@ pub struct Mount {
     /// How the image is mounted
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     driver: Driver,
-    /// Fetch the rest of the image behind the readers
+    /// Fetch the rest of the image behind the readers, while it is mounted
     #[arg(long)]
     fill: bool,
     /// Stay until a signal comes (INT, TERM, HUP, QUIT), then unmount

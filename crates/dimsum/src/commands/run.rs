@@ -35,7 +35,7 @@ pub struct Run {
     /// The container may only read its root file system
     #[arg(long)]
     read_only: bool,
-    /// Fetch the rest of the image behind the container's own reads, so that nothing is missing when the registry is away
+    /// Fetch the rest of the image behind the container's own reads, while it runs
     #[arg(long)]
     fill: bool,
     /// Say what was read and verified and how long it took: as JSON to FILE, else to standard error

@@ -34,6 +34,7 @@ impl Error {
                 dimsum_node::Error::NotStarted { .. } => Some("`dimsum serve` shows in the foreground what goes wrong"),
                 _ => None,
             },
+            Self::Fill { .. } => Some("try again when its registry answers; what has come is kept"),
             Self::Run { source, .. } => run_hint(source),
             _ => None,
         };

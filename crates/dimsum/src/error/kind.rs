@@ -72,6 +72,7 @@ impl Error {
                 _ => Kind::Failed,
             },
             Self::Findings { .. } | Self::Unproven { .. } => Kind::Integrity,
+            Self::Fill { .. } => Kind::Failed,
             Self::Path { .. } => Kind::NotFound,
             Self::Run { source, .. } => run_kind(source),
             Self::Node { source, .. } => node_kind(source),

@@ -131,6 +131,14 @@ pub enum Error {
         /// Why.
         source: Box<SourceError>,
     },
+    /// An image that could not be brought into the store.
+    #[error("cannot fetch all of it")]
+    Fill {
+        /// The image.
+        object: String,
+        /// Why.
+        source: dimsum_store::FillError,
+    },
     /// A container that could not be started.
     #[error("cannot run the container")]
     Run {
@@ -202,6 +210,7 @@ impl Error {
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
             | Self::Copy { object, .. }
+            | Self::Fill { object, .. }
             | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),
             Self::Path { path, .. } => Name(path).to_string(),

@@ -85,6 +85,8 @@ fn convert_from(
 pub struct ConvertProgress {
     progress: Progress,
     interrupts: Option<Interrupts>,
+    /// What is done: converting, exporting.
+    action: &'static str,
     name: String,
     current: Mutex<Option<Phase>>,
     done: AtomicU64,
@@ -97,7 +99,14 @@ impl ConvertProgress {
     /// Shows the conversion of `name`.
     #[must_use]
     pub fn new(context: &Context, name: &str) -> Self {
+        Self::of(context, "converting", name)
+    }
+
+    /// Shows what is done to `name`.
+    #[must_use]
+    pub fn of(context: &Context, action: &'static str, name: &str) -> Self {
         Self {
+            action,
             progress: context.progress,
             interrupts: context.interrupts.clone(),
             name: name.to_owned(),
@@ -129,16 +138,16 @@ impl dimsum_convert::Progress for ConvertProgress {
         use dimsum_convert::Phase as P;
         let (what, total) = match phase {
             P::Image { index, count, digest } => {
-                (format!("converting {}: image {} of {count}, {digest}", self.name, index + 1), None)
+                (format!("{} {}: image {} of {count}, {digest}", self.action, self.name, index + 1), None)
             }
             P::Original { size } => (format!("copying the original of {}, {}", self.name, Size(size)), Some(size)),
             P::Layer { index, count, size, .. } => {
                 let bytes = size.map(|size| format!(", {}", Size(size))).unwrap_or_default();
-                (format!("converting {}: layer {} of {count}{bytes}", self.name, index + 1), size)
+                (format!("{} {}: layer {} of {count}{bytes}", self.action, self.name, index + 1), size)
             }
-            P::Pack { index, count } => (format!("converting {}: pack {} of {count}", self.name, index + 1), None),
-            P::Meta => (format!("converting {}: meta", self.name), None),
-            P::Publish => (format!("converting {}: publishing", self.name), None),
+            P::Pack { index, count } => (format!("{} {}: pack {} of {count}", self.action, self.name, index + 1), None),
+            P::Meta => (format!("{} {}: meta", self.action, self.name), None),
+            P::Publish => (format!("{} {}: publishing", self.action, self.name), None),
             _ => return,
         };
         self.done.store(0, Ordering::Relaxed);

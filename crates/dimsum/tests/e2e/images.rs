@@ -144,7 +144,7 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
     for (arguments, status, part) in [
         (vec!["cat".to_owned(), scratch.image("out"), "/nothing".to_owned()], 1, "the image has no such file"),
         (vec!["ls".to_owned(), scratch.image("missing")], 1, "not found"),
-        (vec!["ls".to_owned(), "nonsense".to_owned()], 2, "next: name an image as oci:"),
+        (vec!["ls".to_owned(), "./nonsense".to_owned()], 2, "next: name an image as [HOST/]REPO"),
         (vec!["convert".to_owned(), scratch.image("out"), scratch.image("again")], 2, "Dimsum image already"),
         (vec!["ls".to_owned()], 2, "Usage"),
         (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"usage""#),

@@ -12,6 +12,7 @@
 
 mod help;
 mod images;
+mod registry;
 
 mod run;
 mod support;
