@@ -157,10 +157,10 @@ pub(crate) fn quick() -> Timing {
     use std::time::Duration;
     Timing {
         connect: Duration::from_millis(1500),
-        idle: Duration::from_millis(500),
+        idle: Duration::from_secs(1),
         least: 1 << 10,
         total: Duration::from_secs(20),
-        commit: Duration::from_secs(1),
+        commit: Duration::from_secs(2),
         tries: 3,
         pause: Duration::from_millis(2),
         longest_pause: Duration::from_millis(4),

@@ -90,6 +90,14 @@ fn a_registry_that_does_not_answer_is_given_up() {
 }
 
 #[test]
+fn a_host_that_nobody_knows_is_said_so() {
+    let error = impatient().open(&"nowhere.invalid/a/b:v1".parse().unwrap()).unwrap().root().unwrap_err();
+    // Where there is no resolver at all, it may take longer than we wait.
+    assert!(matches!(error, SourceError::UnknownHost { .. } | SourceError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("nowhere.invalid"), "{error}");
+}
+
+#[test]
 fn a_request_that_is_not_answered_is_given_up() {
     let server = registry(|_, stream| until_gone(stream));
     let error = read(&server).unwrap_err();
