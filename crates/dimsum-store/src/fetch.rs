@@ -220,7 +220,7 @@ impl Fetcher {
 
     /// Unwanted bytes that may be fetched between two frames to save a request, of the origin that is asked first.
     fn gap(&self) -> u64 {
-        if self.store.joining { self.origins.first().map_or(0, |origin| origin.gap()) } else { 0 }
+        self.origins.first().map_or(0, |origin| origin.gap(self.store.joining))
     }
 
     /// Gives proven bytes to everybody who waits; from now on who joins gets them too.

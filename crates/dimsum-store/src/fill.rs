@@ -157,11 +157,11 @@ impl Filler {
     async fn pack(&self, index: usize, feed: &Feed, before: u64) -> Result<bool, FillError> {
         let (mut next, mut tries, mut brought_some) = (0, 0, false);
         let mut failures: Vec<SourceFailure> = Vec::new();
-        while let Some(origin) = self.origin()
-            && let Some((first, last)) = self.absent(index, next, &origin).await
-        {
-            self.tell(before.saturating_add(feed.part(first).start));
+        while let Some(origin) = self.origin() {
+            // Looked for once it may be asked for: what readers were waiting for is here by then.
             self.until_quiet().await;
+            let Some((first, last)) = self.absent(index, next, &origin).await else { break };
+            self.tell(before.saturating_add(feed.part(first).start));
             match self.range(index, feed, (first, last), before, &origin).await {
                 Ok(()) => {
                     (next, tries, brought_some) = (last.saturating_add(1), 0, true);
@@ -200,7 +200,8 @@ impl Filler {
 
     /// Finds the next parts to ask for, on a thread that may block.
     async fn absent(&self, index: usize, from: u32, origin: &Origin) -> Option<(u32, u32)> {
-        let (fetcher, bytes, gap) = (Arc::clone(&self.fetcher), origin.link.fill_range(), origin.gap());
+        let (fetcher, bytes) = (Arc::clone(&self.fetcher), origin.link.fill_range());
+        let gap = origin.gap(fetcher.store.joining);
         let look = move || absent(fetcher.feeds.get(index)?, from, bytes, gap);
         // Cancelled only with the runtime itself.
         tokio::task::spawn_blocking(look).await.ok().flatten()

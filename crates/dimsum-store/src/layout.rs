@@ -5,7 +5,7 @@
 //! read and can be fetched again. Only regular files are ever opened, and no symlink is followed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,7 @@ pub(crate) fn read_at(file: &File, length: usize, offset: u64) -> io::Result<Vec
 
 /// Hashes a whole file; `seen` is told of bytes as they are read.
 pub(crate) fn sha256(mut file: &File, mut seen: impl FnMut(u64)) -> io::Result<Digest> {
+    file.rewind()?;
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; HASH_BUFFER];
     loop {

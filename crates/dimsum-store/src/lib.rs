@@ -56,5 +56,5 @@ pub use image::{Extent, Image};
 pub use meta::Meta;
 pub use records::{NodeKey, Record};
 pub use stats::{Event, EventSink, Stats};
-pub use store::{Options, Store};
+pub use store::{Joining, Options, Store};
 pub use target::StoreTarget;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use dimsum_registry::{Source, SourceError};
 use parking_lot::Mutex;
 
-use crate::limits::{DEMOTION, MAX_DEMOTION};
+use crate::limits::{DEMOTION, MAX_BRIDGE, MAX_DEMOTION};
 use crate::link::Link;
+use crate::store::Joining;
 
 /// A source with its standing.
 #[derive(Debug)]
@@ -36,8 +37,13 @@ impl Origin {
     }
 
     /// Unwanted bytes between two frames that are fetched to save a request. On the same disk a request costs next to nothing.
-    pub(crate) fn gap(&self) -> u64 {
-        if self.is_remote() { self.link.gap() } else { 0 }
+    pub(crate) fn gap(&self, joining: Joining) -> u64 {
+        match joining {
+            _ if !self.is_remote() => 0,
+            Joining::Off => 0,
+            Joining::ByCost => self.link.gap(),
+            Joining::Within(bytes) => bytes.min(MAX_BRIDGE),
+        }
     }
 
     /// It gave right bytes.

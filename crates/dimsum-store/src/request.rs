@@ -154,7 +154,7 @@ impl Request {
     /// Splits what is left into runs that one question to this origin gets.
     fn runs(&self, origin: &Origin) -> VecDeque<Vec<u32>> {
         let feed = self.feed();
-        let gap = if self.fetcher.store.joining && feed.keeps_frames() { origin.gap() } else { 0 };
+        let gap = if feed.keeps_frames() { origin.gap(self.fetcher.store.joining) } else { 0 };
         let mut runs = VecDeque::new();
         let mut group: Option<Group<'_>> = None;
         for unit in &self.left {

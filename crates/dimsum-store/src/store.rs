@@ -27,6 +27,18 @@ use crate::target::StoreTarget;
 /// Bytes of the file `version` that are looked at; ours has some twenty.
 const MAX_VERSION_TEXT: u64 = 256;
 
+/// When unwanted bytes between two frames are fetched to save a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Joining {
+    /// Never.
+    Off,
+    /// While they arrive faster than an answer to a second request would, by what was measured of the source.
+    #[default]
+    ByCost,
+    /// While they are at most so many, and at most [`crate::limits::MAX_BRIDGE`]: for measuring.
+    Within(u64),
+}
+
 /// How a store works.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -34,9 +46,8 @@ pub struct Options {
     pub decode_threads: Option<usize>,
     /// How long one request to a source may take, and how long a reader's request is repeated while no source can be reached.
     pub request_deadline: Duration,
-    /// Whether bytes between wanted frames are fetched where that is cheaper than a second request. Frames next to each other
-    /// are always asked for together.
-    pub joining: bool,
+    /// When a network is asked for frames with others between them by one request. Frames next to each other always are.
+    pub joining: Joining,
     /// Length of a compressed meta up to which a network is asked for all of it at once.
     pub whole_meta: u64,
     /// Where requests wait; `None` starts a runtime of the store's own. One per process is enough.
@@ -50,7 +61,7 @@ impl Default for Options {
         Self {
             decode_threads: None,
             request_deadline: REQUEST_DEADLINE,
-            joining: true,
+            joining: Joining::ByCost,
             whole_meta: WHOLE_META,
             runtime: None,
             events: None,
@@ -132,7 +143,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<Pool>,
     pub(crate) packs: Arc<LocalPacks>,
     pub(crate) deadline: Duration,
-    pub(crate) joining: bool,
+    pub(crate) joining: Joining,
     pub(crate) whole_meta: u64,
     pub(crate) events: Option<Arc<dyn EventSink>>,
     runtime: Runtime,

@@ -16,7 +16,9 @@ use dimsum_format::meta::MetaMaps;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot, group, media};
 use dimsum_registry::{BoxFuture, Source, SourceError};
-use dimsum_store::{Extent, Image, Options, ReadError, Store};
+use dimsum_store::{Extent, Image, Joining, Options, ReadError, Store};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -149,12 +151,32 @@ impl TestImage {
     }
 
     pub(crate) fn source(&self, name: &str) -> Arc<TestSource> {
+        self.source_that_is(name, false)
+    }
+
+    /// A source like a registry: remote, with manifests kept apart from blobs.
+    pub(crate) fn remote(&self, name: &str) -> Arc<TestSource> {
+        self.source_that_is(name, true)
+    }
+
+    fn source_that_is(&self, name: &str, is_remote: bool) -> Arc<TestSource> {
         Arc::new(TestSource {
             name: name.to_owned(),
+            is_remote,
+            manifest: self.manifest,
             blobs: Mutex::new(self.blobs.clone()),
             log: Mutex::default(),
             hook: Mutex::default(),
         })
+    }
+
+    /// Bytes of a frame in its pack.
+    pub(crate) fn frame(&self, device: usize, chunk: u32) -> Range<u64> {
+        self.maps[device].1.frame(chunk).unwrap()
+    }
+
+    pub(crate) fn pack_bytes(&self) -> u64 {
+        self.packs.iter().map(|pack| self.blobs[pack].len() as u64).sum()
     }
 
     /// Byte range of a chunk of a device in the flat image.
@@ -203,10 +225,20 @@ pub(crate) fn open(directory: &Path) -> Store {
     Store::open(directory, Options::default()).unwrap()
 }
 
+/// Opens a store that joins frames with at most `gap` bytes between them, whatever it measured of a source in memory.
+pub(crate) fn open_joining(directory: &Path, gap: u64) -> Store {
+    let options = Options { joining: Joining::Within(gap), ..Options::default() };
+    Store::open(directory, options).unwrap()
+}
+
 /// What a source does with a request.
 pub(crate) enum Reply {
     Bytes(Bytes),
     Refuse,
+    /// Says that it is out of reach.
+    Away,
+    /// Gives pieces of that many bytes, one for each permit.
+    Pieces(Arc<Semaphore>, usize, Bytes),
     /// Never answers.
     Hang,
     /// Answers once a permit is there.
@@ -218,6 +250,8 @@ type Hook = Box<dyn FnMut(Digest, &Range<u64>, Bytes) -> Reply + Send>;
 /// A source in memory.
 pub(crate) struct TestSource {
     name: String,
+    is_remote: bool,
+    manifest: Digest,
     pub(crate) blobs: Mutex<HashMap<Digest, Bytes>>,
     log: Mutex<Vec<(Digest, Range<u64>)>>,
     hook: Mutex<Option<Hook>>,
@@ -247,6 +281,27 @@ impl TestSource {
         self.log.lock().clear();
     }
 
+    /// Requests for all blobs.
+    pub(crate) fn requests(&self) -> usize {
+        self.log.lock().len()
+    }
+
+    /// What the hook says, and the error that a refusal is.
+    fn answer(&self, blob: Digest, range: Range<u64>) -> Result<(Reply, SourceError), SourceError> {
+        self.log.lock().push((blob, range.clone()));
+        let whole = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
+        let refused = SourceError::Range { source_name: self.name.clone(), digest: blob, range: range.clone() };
+        if range.end > whole.len() as u64 {
+            return Err(refused);
+        }
+        let bytes = whole.slice(range.start as usize..range.end as usize);
+        let reply = match &mut *self.hook.lock() {
+            Some(hook) => hook(blob, &range, bytes),
+            None => Reply::Bytes(bytes),
+        };
+        Ok((reply, refused))
+    }
+
     fn not_found(&self, digest: Digest) -> SourceError {
         SourceError::NotFound { source_name: self.name.clone(), digest }
     }
@@ -259,30 +314,57 @@ impl Source for TestSource {
 
     fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
         Box::pin(async move {
-            self.log.lock().push((blob, range.clone()));
-            let whole = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
-            let refused = SourceError::Range { source_name: self.name.clone(), digest: blob, range: range.clone() };
-            if range.end > whole.len() as u64 {
-                return Err(refused);
+            let mut whole = Vec::new();
+            let mut pieces = self.stream_range(blob, range);
+            while let Some(piece) = pieces.next().await {
+                whole.extend_from_slice(&piece?);
             }
-            let bytes = whole.slice(range.start as usize..range.end as usize);
-            let reply = match &mut *self.hook.lock() {
-                Some(hook) => hook(blob, &range, bytes),
-                None => Reply::Bytes(bytes),
-            };
-            match reply {
-                Reply::Bytes(bytes) => Ok(bytes),
-                Reply::Refuse => Err(refused),
-                Reply::Hang => std::future::pending().await,
-                Reply::After(permits, bytes) => {
-                    permits.acquire().await.unwrap().forget();
-                    Ok(bytes)
-                }
-            }
+            Ok(whole.into())
         })
     }
 
+    fn stream_range(&self, blob: Digest, range: Range<u64>) -> BoxStream<'_, Result<Bytes, SourceError>> {
+        let pieces = async move {
+            let (permits, size, bytes) = match self.answer(blob, range)? {
+                (Reply::Bytes(bytes), _) => (None, usize::MAX, bytes),
+                (Reply::After(permits, bytes), _) => (Some(permits), usize::MAX, bytes),
+                (Reply::Pieces(permits, size, bytes), _) => (Some(permits), size, bytes),
+                (Reply::Refuse, refused) => return Err(refused),
+                (Reply::Away, _) => {
+                    let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                    return Err(SourceError::Io { path: self.name.clone(), source });
+                }
+                (Reply::Hang, _) => std::future::pending().await,
+            };
+            let next = move |(permits, mut bytes): (Option<Arc<Semaphore>>, Bytes)| async move {
+                if bytes.is_empty() {
+                    return None;
+                }
+                if let Some(permits) = &permits {
+                    permits.acquire().await.unwrap().forget();
+                }
+                let piece = bytes.split_to(size.min(bytes.len()));
+                Some((Ok(piece), (permits, bytes)))
+            };
+            Ok(stream::unfold((permits, bytes), next))
+        };
+        stream::once(pieces).try_flatten().boxed()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    fn read_manifest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
+        let bytes = self.blobs.lock().get(&digest).cloned().ok_or_else(|| self.not_found(digest))?;
+        self.log.lock().push((digest, 0..bytes.len() as u64));
+        Ok(bytes.into())
+    }
+
     fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        if self.is_remote && blob == self.manifest {
+            return Err(self.not_found(blob));
+        }
         let bytes = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
         Ok(Box::new(std::io::Cursor::new(bytes)))
     }
@@ -290,6 +372,11 @@ impl Source for TestSource {
     fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
         Ok(self.blobs.lock().get(&blob).map(|bytes| bytes.len() as u64))
     }
+}
+
+/// Takes away what was decoded of devices, so that the next store has their frames only.
+pub(crate) fn forget_devices(store: &Path) {
+    drop(std::fs::remove_dir_all(store.join("devices")));
 }
 
 /// Every regular file of a directory tree, in order.

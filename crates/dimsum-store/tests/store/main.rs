@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
+mod away;
 mod check;
 mod common;
 mod damage;
 mod disk_full;
+mod fill;
 mod gate;
+mod joining;
 mod meta;
 mod open;
+mod packs;
 mod records;
 mod sources;

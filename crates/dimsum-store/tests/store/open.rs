@@ -1,13 +1,16 @@
 //! Opening stores and images.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use dimsum_format::Digest;
-use dimsum_registry::Source;
+use dimsum_registry::{BoxFuture, Source, SourceError};
 use dimsum_store::{Options, Store, StoreError};
 
-use crate::common::{Random, TestImage, open, put, read};
+use tokio::sync::Semaphore;
+
+use crate::common::{Random, Reply, TestImage, open, put, read};
 
 #[test]
 fn a_store_of_another_version_is_refused_by_name() {
@@ -92,4 +95,100 @@ fn a_store_that_is_dropped_from_its_own_callback_ends_quietly() {
     });
     drop(opened);
     assert!(take.recv().unwrap());
+}
+
+#[test]
+fn a_registry_is_asked_for_the_manifest_and_then_for_config_and_meta_at_once() {
+    let image = TestImage::new(4, 60, &[&[4, 40]]);
+    let directory = tempfile::tempdir().unwrap();
+    let source = image.remote("registry");
+    let (config, meta) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (config_digest, asked) = (image.config, [Arc::clone(&config), Arc::clone(&meta)]);
+    // Each is answered once the other was asked for.
+    source.hook(move |blob, _, bytes| {
+        let [config, meta] = &asked;
+        let (mine, other) = if blob == config_digest { (config, meta) } else { (meta, config) };
+        mine.add_permits(1);
+        Reply::After(Arc::clone(other), bytes)
+    });
+    let options = Options { request_deadline: Duration::from_secs(10), ..Options::default() };
+    let store = Store::open(directory.path(), options).unwrap();
+    let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
+    for blob in [image.config, image.meta] {
+        let (asked, whole) = (source.asked(blob), 0..image.blobs[&blob].len() as u64);
+        assert!(asked.len() == 1 && asked[0] == whole, "{asked:?}");
+    }
+    assert_eq!((source.requests(), opened.stats().requests), (3, 3));
+    source.behave();
+    assert!(image.read_all(&opened).is_empty());
+    assert_eq!(source.asked(image.meta).len(), 1, "all frames of the meta came with it");
+}
+
+#[test]
+fn of_a_meta_above_the_limit_the_index_is_asked_for_first() {
+    let image = TestImage::new(4, 200, &[&[4, 40]]);
+    let length = image.blobs[&image.meta].len() as u64;
+    for (whole_meta, requests) in [(length, 1), (length - 1, 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let source = image.remote("registry");
+        let store = Store::open(directory.path(), Options { whole_meta, ..Options::default() }).unwrap();
+        let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
+        let asked = source.asked(image.meta);
+        assert_eq!((asked.len(), asked[0].start == 0), (requests, requests == 1), "{asked:?}");
+        assert!(image.read_all(&opened).is_empty());
+    }
+}
+
+#[test]
+fn a_meta_that_is_forged_as_a_whole_comes_from_the_next_registry() {
+    let image = TestImage::new(4, 60, &[&[4, 40]]);
+    let directory = tempfile::tempdir().unwrap();
+    let (liar, right) = (image.remote("liar"), image.remote("right"));
+    liar.hook(|_, _, bytes| Reply::Bytes(vec![7; bytes.len()].into()));
+    let opened = open(directory.path()).image(image.manifest, vec![liar.clone(), right]).unwrap();
+    liar.behave();
+    assert!(image.read_all(&opened).is_empty());
+}
+
+/// A registry that never answers a question for a manifest.
+#[derive(Debug)]
+struct Hung(Arc<Barrier>);
+
+impl Source for Hung {
+    fn name(&self) -> &str {
+        "hung"
+    }
+
+    fn read_range(&self, _: Digest, _: std::ops::Range<u64>) -> BoxFuture<'_, Result<bytes::Bytes, SourceError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn open(&self, digest: Digest) -> Result<Box<dyn std::io::Read + Send>, SourceError> {
+        self.0.wait();
+        Err(SourceError::NotFound { source_name: "hung".to_owned(), digest })
+    }
+
+    fn size(&self, _: Digest) -> Result<Option<u64>, SourceError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn opening_does_not_wait_for_a_registry_that_hangs() {
+    let image = TestImage::new(4, 60, &[&[4, 40]]);
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { request_deadline: Duration::from_millis(20), ..Options::default() };
+    let store = Store::open(directory.path(), options).unwrap();
+    let (alone, first) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let error = store.image(image.manifest, vec![Arc::new(Hung(Arc::clone(&alone)))]).unwrap_err();
+    assert!(error.to_string().contains("no answer within"), "{error}");
+    let opened = store.image(image.manifest, vec![Arc::new(Hung(Arc::clone(&first))), image.remote("right")]).unwrap();
+    assert!(image.read_all(&opened).is_empty());
+    // Lets the threads that were left behind go.
+    alone.wait();
+    first.wait();
 }
