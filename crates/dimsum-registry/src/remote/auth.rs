@@ -5,12 +5,13 @@
 //! else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use reqwest::header::HeaderValue;
-use tokio::sync::Mutex;
 
 use super::challenge::{Challenge, Scopes};
 use super::credentials::{self, Credentials};
@@ -59,8 +60,11 @@ pub(super) struct Auth(Mutex<State>);
 struct State {
     /// How the registry wanted it the last time, so that the next token needs no refusal first.
     known: Option<Challenge>,
-    headers: HashMap<Purpose, Proof>,
+    slots: HashMap<Purpose, Arc<Slot>>,
 }
+
+/// A place for one proof. Held while it is being got: a slow token server holds up nobody who has a token for something else.
+type Slot = tokio::sync::Mutex<Option<Proof>>;
 
 /// A header that was good when it was made.
 #[derive(Debug, Clone)]
@@ -86,13 +90,14 @@ impl Auth {
         registry: &Registry,
         purpose: &Purpose,
     ) -> Result<Option<HeaderValue>, Failure> {
-        let mut state = self.0.lock().await;
-        if let Some(proof) = state.headers.get(purpose).filter(|proof| proof.is_fresh()) {
+        let slot = self.slot(purpose);
+        let mut slot = slot.lock().await;
+        if let Some(proof) = slot.as_ref().filter(|proof| proof.is_fresh()) {
             return Ok(Some(proof.header.clone()));
         }
-        let Some(known) = state.known.clone() else { return Ok(None) };
-        match state.prove(hub, registry, purpose, &known, Box::default()).await {
-            Ok(header) => Ok(Some(header)),
+        let Some(known) = self.0.lock().known.clone() else { return Ok(None) };
+        match prove(hub, registry, purpose, &known, Box::default()).await {
+            Ok(proof) => Ok(Some(slot.insert(proof).header.clone())),
             // What one repository wants another may not: it is asked first.
             Err(Failure { error: SourceError::AuthNeeded { .. }, .. }) => Ok(None),
             Err(failure) => Err(failure),
@@ -109,15 +114,13 @@ impl Auth {
         challenges: Vec<Challenge>,
         detail: Box<Detail>,
     ) -> Result<HeaderValue, Failure> {
-        let mut state = self.0.lock().await;
-        let known = state.headers.remove(purpose);
-        if let Some(proof) = known.as_ref().filter(|proof| proof.is_fresh() && Some(&proof.header) != refused.as_ref())
-        {
+        let slot = self.slot(purpose);
+        let mut slot = slot.lock().await;
+        if let Some(proof) = slot.as_ref().filter(|proof| proof.is_fresh() && Some(&proof.header) != refused.as_ref()) {
             // Somebody else was refused too, and has a new one already.
-            let header = proof.header.clone();
-            state.headers.insert(purpose.clone(), proof.clone());
-            return Ok(header);
+            return Ok(proof.header.clone());
         }
+        let known = slot.take();
         // A token tells less than a password.
         let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
         let Some(challenge) = bearer.or_else(|| challenges.first()).cloned() else {
@@ -128,58 +131,63 @@ impl Auth {
         if challenge == Challenge::Basic && refused.is_some_and(|header| header.as_bytes().starts_with(b"Basic ")) {
             return Err(Failure::fatal(refusal(registry, purpose, true, detail)));
         }
-        state.known = Some(challenge.clone().for_all());
-        state.prove(hub, registry, purpose, &challenge, detail).await
+        self.0.lock().known = Some(challenge.clone().for_all());
+        let proof = prove(hub, registry, purpose, &challenge, detail).await?;
+        Ok(slot.insert(proof).header.clone())
     }
 
     /// Returns the error for a request that was refused again and again.
     pub(super) async fn refusal(&self, registry: &Registry, purpose: &Purpose, detail: Box<Detail>) -> SourceError {
-        let known = self.0.lock().await.headers.remove(purpose);
+        let known = self.slot(purpose).lock().await.take();
         refusal(registry, purpose, known.is_some_and(|proof| !proof.anonymous), detail)
     }
 
     /// Says whether somebody's credentials stand behind requests for this.
     pub(super) async fn has_credentials(&self, purpose: &Purpose) -> bool {
-        self.0.lock().await.headers.get(purpose).is_some_and(|proof| !proof.anonymous)
+        self.slot(purpose).lock().await.as_ref().is_some_and(|proof| !proof.anonymous)
+    }
+
+    fn slot(&self, purpose: &Purpose) -> Arc<Slot> {
+        let mut state = self.0.lock();
+        if let Some(slot) = state.slots.get(purpose) {
+            return Arc::clone(slot);
+        }
+        if state.slots.len() >= MAX_TOKENS {
+            state.slots.clear();
+        }
+        Arc::clone(state.slots.entry(purpose.clone()).or_default())
     }
 }
 
-impl State {
-    async fn prove(
-        &mut self,
-        hub: &Hub,
-        registry: &Registry,
-        purpose: &Purpose,
-        challenge: &Challenge,
-        detail: Box<Detail>,
-    ) -> Result<HeaderValue, Failure> {
-        let (files, patience) = (hub.access.auth_files.clone(), hub.timing.helper);
-        let repository = purpose.repository.clone();
-        // Files are read and programs are run.
-        let found = tokio::task::spawn_blocking(move || credentials::find(&files, &repository, patience)).await;
-        let cancelled = |_| Failure::fatal(SourceError::Cancelled { source_name: registry.host.clone() });
-        let found = found.map_err(cancelled)?.map_err(Failure::fatal)?;
-        let proof = match (challenge, found) {
-            (_, Some(Credentials::Token(token))) => {
-                Proof { header: bearer(registry, &token)?, until: None, anonymous: false }
-            }
-            (Challenge::Basic, Some(Credentials::Password { user, secret })) => {
-                Proof { header: basic(registry, &user, &secret)?, until: None, anonymous: false }
-            }
-            (Challenge::Basic, Some(Credentials::Identity(_)) | None) => {
-                return Err(Failure::fatal(refusal(registry, purpose, false, detail)));
-            }
-            (Challenge::Bearer { realm, service, scope, .. }, found) => {
-                let scopes = purpose.scopes.clone().with(scope);
-                let wanted = token::Wanted { realm, service: service.as_deref(), scopes: &scopes };
-                token::fetch(hub, registry, purpose, wanted, found).await?
-            }
-        };
-        if self.headers.len() >= MAX_TOKENS {
-            self.headers.clear();
+/// Finds credentials and makes of them what a challenge asks for.
+async fn prove(
+    hub: &Hub,
+    registry: &Registry,
+    purpose: &Purpose,
+    challenge: &Challenge,
+    detail: Box<Detail>,
+) -> Result<Proof, Failure> {
+    let (files, patience) = (hub.access.auth_files.clone(), hub.timing.helper);
+    let repository = purpose.repository.clone();
+    // Files are read and programs are run.
+    let found = tokio::task::spawn_blocking(move || credentials::find(&files, &repository, patience)).await;
+    let cancelled = |_| Failure::fatal(SourceError::Cancelled { source_name: registry.host.clone() });
+    let found = found.map_err(cancelled)?.map_err(Failure::fatal)?;
+    match (challenge, found) {
+        (_, Some(Credentials::Token(token))) => {
+            Ok(Proof { header: bearer(registry, &token)?, until: None, anonymous: false })
         }
-        self.headers.insert(purpose.clone(), proof.clone());
-        Ok(proof.header)
+        (Challenge::Basic, Some(Credentials::Password { user, secret })) => {
+            Ok(Proof { header: basic(registry, &user, &secret)?, until: None, anonymous: false })
+        }
+        (Challenge::Basic, Some(Credentials::Identity(_)) | None) => {
+            Err(Failure::fatal(refusal(registry, purpose, false, detail)))
+        }
+        (Challenge::Bearer { realm, service, scope, .. }, found) => {
+            let scopes = purpose.scopes.clone().with(scope);
+            let wanted = token::Wanted { realm, service: service.as_deref(), scopes: &scopes };
+            token::fetch(hub, registry, purpose, wanted, found).await
+        }
     }
 }
 

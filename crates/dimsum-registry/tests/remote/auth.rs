@@ -126,6 +126,34 @@ fn an_identity_token_is_posted() {
 }
 
 #[test]
+fn a_token_server_that_hangs_for_one_repository_leaves_others_alone() {
+    let (gone, never) = std::sync::mpsc::channel::<()>();
+    let (asked, wait) = std::sync::mpsc::channel();
+    let (asked, never) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(never));
+    let tokens = Server::start(move |request, stream| {
+        if request.target.contains("hung") {
+            asked.lock().unwrap().send(()).unwrap();
+            // Until the test is over.
+            assert!(never.lock().unwrap().recv().is_err());
+        }
+        answer(stream, 200, &[], br#"{"token": "good"}"#)
+    });
+    let challenge = format!("Bearer realm=\"{}\"", tokens.url("/token"));
+    let registry = Server::start(move |request, stream| match request.header("authorization") {
+        Some("Bearer good") => answer(stream, 404, &[], b""),
+        _ => answer(stream, 401, &[("WWW-Authenticate", &challenge)], b""),
+    });
+    let network = network(Access::default());
+    let hung = network.open(&registry.reference("hung/b:v1")).unwrap();
+    let reader = std::thread::spawn(move || hung.root());
+    wait.recv().unwrap();
+    let error = network.open(&registry.reference("a/b:v1")).unwrap().root().unwrap_err();
+    assert!(matches!(error, SourceError::Name { .. }), "{error:?}");
+    drop(gone);
+    assert!(matches!(reader.join().unwrap(), Err(SourceError::Name { .. })));
+}
+
+#[test]
 fn a_registry_that_always_wants_more_is_given_up() {
     let count = AtomicUsize::new(0);
     let tokens = Server::start(move |_, stream| {
