@@ -2,6 +2,7 @@
 //!
 //! Raw figures go to `OUT/<name>.jsonl`, one line per run and a last line with the medians.
 
+mod amplification;
 mod convert;
 mod hung;
 mod network;
@@ -25,6 +26,7 @@ pub fn run(what: &str, directory: &Path, out: &Path) -> Result<()> {
         "read" => read::run(directory, out),
         "hung" => hung::run(directory, out),
         "network" => network::run(directory, out),
-        _ => bail!("bench convert|memory|meta|read|hung|network"),
+        "amplification" => amplification::run(directory, out),
+        _ => bail!("bench convert|memory|meta|read|hung|network|amplification"),
     }
 }

@@ -3,6 +3,7 @@
 //! After each kind of damage the whole tree is read through the mount: every file must be equal to the reference or fail. What is counted is what was *read*
 //! after the damage: files compared, files refused. `OUT/faults.jsonl` gets one line per case.
 
+pub mod away;
 mod damage;
 mod kill;
 
@@ -25,7 +26,7 @@ pub fn run(layout: &Path, out: &Path) -> Result<()> {
     let converted = scratch.path().join("layout");
     dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", converted.display())])?;
     let converted = Layout::open(&converted, Some("image"))?;
-    let mut log = Log { file: fs::File::create(out.join("faults.jsonl"))?, wrong: 0 };
+    let mut log = Log::create(&out.join("faults.jsonl"))?;
     damage::store(&dimsum, &converted, scratch.path(), &mut log)?;
     damage::layout(&dimsum, &converted, scratch.path(), &mut log)?;
     kill::server(&dimsum, &converted, scratch.path(), &mut log)?;
@@ -42,6 +43,10 @@ pub struct Log {
 }
 
 impl Log {
+    pub fn create(file: &Path) -> Result<Self> {
+        Ok(Self { file: fs::File::create(file)?, wrong: 0 })
+    }
+
     pub fn case(&mut self, line: &Value) -> Result<()> {
         self.wrong += line["wrong"].as_u64().unwrap_or(0);
         println!("{line}");
@@ -88,8 +93,12 @@ pub struct Mounted<'a> {
 
 impl<'a> Mounted<'a> {
     pub fn new(dimsum: &'a Dimsum, image: &Layout, path: &Path) -> Result<Self> {
+        Self::by_name(dimsum, &image.reference(), path)
+    }
+
+    pub fn by_name(dimsum: &'a Dimsum, image: &str, path: &Path) -> Result<Self> {
         fs::create_dir_all(path)?;
-        dimsum.ok(&["mount", &image.reference(), &path.to_string_lossy()]).context("mount")?;
+        dimsum.ok(&["mount", image, &path.to_string_lossy()]).context("mount")?;
         Ok(Self { dimsum, path: path.to_owned() })
     }
 }

@@ -18,8 +18,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   demo [oci:DIR:TAG]            convert a real image, run it lazily, damage the store, report (root)
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
-  bench WHAT DIR OUT            convert, memory, meta, read, hung or network: measurements of BENCHMARKS.md on the corpus in DIR (root)
+  bench WHAT DIR OUT            convert, memory, meta, read, hung, network or amplification: measurements of BENCHMARKS.md on the corpus in DIR (root)
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
+  away LAYOUT SECONDS OUT       take the registry of a mounted image away for so long (root)
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
         ["corpus", directory, out, names @ ..] => corpus::run(directory.as_ref(), out.as_ref(), names),
         ["bench", what, directory, out] => bench::run(what, directory.as_ref(), out.as_ref()),
         ["faults", directory, out] => faults::run(directory.as_ref(), out.as_ref()),
+        ["away", directory, seconds, out] => faults::away::run(directory.as_ref(), seconds, out.as_ref()),
         ["tree-layers", directory, scratch] => {
             let source = corpus::layout::Layout::open(directory.as_ref(), None)?;
             tree::print(&corpus::unpack::gnu_tar(&source, scratch.as_ref())?)

@@ -49,7 +49,9 @@ fn answers(address: &str) -> bool {
 #[derive(Debug)]
 pub struct Registry {
     pub address: String,
-    _process: Running,
+    config: PathBuf,
+    log: File,
+    process: Option<Running>,
 }
 
 impl Registry {
@@ -66,16 +68,28 @@ impl Registry {
             ),
         )?;
         let log = File::create(directory.join("log"))?;
+        let mut registry = Self { address, config, log, process: None };
+        registry.start_again()?;
+        Ok(registry)
+    }
+
+    /// Ends it; its blobs stay.
+    pub fn stop(&mut self) -> Result<()> {
+        drop(self.process.take().context("the registry runs")?);
+        Ok(())
+    }
+
+    /// Starts it on the same port with the same blobs.
+    pub fn start_again(&mut self) -> Result<()> {
         let process = Command::new("docker-registry")
             .arg("serve")
-            .arg(&config)
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .arg(&self.config)
+            .stdout(self.log.try_clone()?)
+            .stderr(self.log.try_clone()?)
             .spawn()
             .context("docker-registry; apt-get install docker-registry")?;
-        let registry = Self { address, _process: Running(process) };
-        wait_for("docker-registry", || answers(&registry.address))?;
-        Ok(registry)
+        self.process = Some(Running(process));
+        wait_for("docker-registry", || answers(&self.address))
     }
 
     /// Pushes an image of an OCI layout as it is.
@@ -168,7 +182,8 @@ impl Containerd {
         fs::create_dir_all(directory)?;
         let program = |name: &str| programs.map_or_else(|| PathBuf::from(name), |programs| programs.join(name));
         let version = output(Command::new(program("containerd")).arg("--version")).context("containerd")?;
-        let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c == 'v' || c.is_ascii_digit()));
+        let version =
+            version.split_whitespace().find(|word| word.starts_with(|c: char| c == 'v' || c.is_ascii_digit()));
         let version = version.unwrap_or("?").trim_start_matches('v').to_owned();
         let (root, address) = (directory.join("root"), directory.join("sock"));
         let config = directory.join("config.toml");
@@ -193,25 +208,25 @@ impl Containerd {
             .spawn()
             .context("containerd; apt-get install containerd")?;
         let containerd = Self { version, ctr: program("ctr"), address, root, _process: Running(process) };
-        wait_for("containerd", || output(containerd.ctr().arg("version").as_mut()).is_ok())?;
+        wait_for("containerd", || output(containerd.ctr().arg("version")).is_ok())?;
         Ok(containerd)
     }
 
     /// Its client.
-    pub fn ctr(&self) -> Box<Command> {
+    fn ctr(&self) -> Command {
         let mut ctr = Command::new(&self.ctr);
         ctr.arg("--address").arg(&self.address);
-        Box::new(ctr)
+        ctr
     }
 
     /// Pulls, unpacks and runs an image with overlayfs, and takes it away again; returns seconds of pull and of the run.
     pub fn pull_and_run(&self, reference: &str, command: &str) -> Result<(f64, f64)> {
         self.remove(reference)?;
         let start = Instant::now();
-        done(self.ctr().args(["images", "pull", "--plain-http", reference]).as_mut())?;
+        done(self.ctr().args(["images", "pull", "--plain-http", reference]))?;
         let pulled = start.elapsed().as_secs_f64();
         let name = format!("bench-{}", std::process::id());
-        done(self.ctr().args(["run", "--rm", reference, &name, "/bin/sh", "-c", command]).as_mut())?;
+        done(self.ctr().args(["run", "--rm", reference, &name, "/bin/sh", "-c", command]))?;
         let ran = start.elapsed().as_secs_f64();
         self.remove(reference)?;
         Ok((pulled, ran - pulled))

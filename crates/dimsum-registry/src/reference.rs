@@ -100,7 +100,15 @@ impl Repository {
         };
         let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
         let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
-        if host.is_empty() || !host.bytes().all(host_byte) {
+        let (name, port) = match host.rsplit_once(':') {
+            // An IPv6 address has colons of its own, in brackets.
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (host, None),
+        };
+        let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let bracketed = name.starts_with('[') && name.ends_with(']');
+        let colons = name.contains(':') && !bracketed;
+        if name.is_empty() || colons || !name.bytes().all(host_byte) || !port.is_none_or(is_port) {
             return Err("the host has letters, digits, . and - and perhaps a port");
         }
         if path.len() > MAX_REPOSITORY {

@@ -35,7 +35,8 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
         peers.push(Containerd::start(Some(&PathBuf::from(programs)), &scratch.join("containerd-2"))?);
     }
     let mut log = File::create(out.join("network.jsonl"))?;
-    let mut names: Vec<PathBuf> = fs::read_dir(corpus.join("images"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(corpus.join("images"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     names.sort();
     for directory in names {
         let layout = Layout::open(&directory, None)?;

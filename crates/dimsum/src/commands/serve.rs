@@ -21,6 +21,9 @@ pub struct Serve {
     /// End when nothing has been mounted or asked for so long [default: never]
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
+    /// Fetch no bytes between wanted chunks to save round trips; for measurements
+    #[arg(long)]
+    no_joining: bool,
     /// Descriptors from the keeper that started this process
     #[arg(long, hide = true)]
     inherited: Option<String>,
@@ -39,13 +42,16 @@ impl Serve {
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
                 open_origin,
-                store_options: Options::default(),
+                store_options: Options { joining: !self.no_joining, ..Options::default() },
             })
             .map_err(failed),
             None => {
                 make_store_directory(context)?;
                 let idle = self.idle.map(|seconds| seconds.to_string());
-                let arguments: Vec<&str> = idle.iter().flat_map(|seconds| ["--idle", seconds]).collect();
+                let mut arguments: Vec<&str> = idle.iter().flat_map(|seconds| ["--idle", seconds]).collect();
+                if self.no_joining {
+                    arguments.push("--no-joining");
+                }
                 let server = program(context, "serve", &arguments);
                 let config = KeeperConfig { store: context.store.clone(), server, ready: None, foreground: true };
                 run_keeper(config).map_err(|source| failed(source.into()))
