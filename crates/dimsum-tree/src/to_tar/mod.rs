@@ -9,11 +9,13 @@
 //! extended attributes. Hard links name the first path of their file and repeat its attributes, because some tools set those
 //! again, and a change of owner takes a capability away. Nothing is said of the writer, of owners' names or of the present.
 //!
-//! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name.
+//! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name. An xattr with an empty value is
+//! there, but tools written in Go lose it: to their `archive/tar` a record without a value says nothing.
 //!
 //! **Sparse files.** A file whose holes come to at least [`TarOptions::sparse_from`] bytes is written in GNU's PAX sparse format
 //! 1.0, else in full. Every reader takes the latter; the former is known to GNU tar, libarchive, Python and Go's `archive/tar`
-//! (so to umoci, containerd and Docker, which write the zeros to disk), not to busybox.
+//! (so to umoci, containerd and Docker, which write the zeros to disk), not to busybox. GNU's older form (type `S`) would be
+//! shorter to write, but umoci refuses it.
 
 mod header;
 mod sparse;
