@@ -196,11 +196,12 @@ fn equal_images_are_equal_archives_whatever_was_there_before() {
 fn tar_lists_our_archives() {
     let case = Case::new();
     case.copy_to(&ArchiveTarget::oci(&case.path("a.tar"), tag("v1")).unwrap());
-    let output = Command::new("tar").arg("-tvf").arg(case.path("a.tar")).output().unwrap();
+    let output =
+        Command::new("tar").env("TZ", "UTC").args(["--full-time", "-tvf"]).arg(case.path("a.tar")).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().count(), 4 + 4, "{text}");
-    assert!(text.lines().all(|line| line.contains("1970-01-01 00:00") && line.contains("0/0")), "{text}");
+    assert!(text.lines().all(|line| line.contains("1970-01-01 00:00:00 ") && line.contains("0/0")), "{text}");
 }
 
 #[test]
@@ -421,6 +422,31 @@ fn docker_archives_that_name_what_is_not_there_are_refused() {
     let twice = Tar::default().link(b'2', "l", "m").link(b'2', "m", "a/layer.tar");
     assert!(member(json!(["l"]), twice, &[&plain]).contains("no such file"));
     assert!(member(json!(["a/layer.tar"]), Tar::default(), &[]).contains("number of layers"));
+}
+
+#[test]
+fn an_image_without_layers_and_without_a_name_is_one_too() {
+    let dir = TempDir::new().unwrap();
+    let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
+    let listing = json!([{ "Config": "config.json", "RepoTags": null, "Layers": null }]).to_string();
+    let file = dir.path().join("docker.tar");
+    let tar = Tar::default().file("config.json", config.to_string().as_bytes());
+    std::fs::write(&file, tar.file("manifest.json", listing.as_bytes()).end()).unwrap();
+    let archive = Archive::open_docker(&file, None).unwrap();
+    check_blobs(&archive);
+    assert_eq!(manifest(&archive).layers.len(), 0);
+    let target = ArchiveTarget::docker(&dir.path().join("again.tar"), None).unwrap();
+    copy_image(&archive, &target, &Selection::All, &()).unwrap();
+    check_blobs(&Archive::open_docker(&dir.path().join("again.tar"), None).unwrap());
+}
+
+#[test]
+fn an_archive_from_before_docker_1_10_is_refused_with_what_to_do() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("old.tar");
+    std::fs::write(&file, Tar::default().file("repositories", b"{}").end()).unwrap();
+    let error = Archive::open_docker(&file, None).unwrap_err().to_string();
+    assert!(error.contains("before 1.10") && error.contains("save it again"), "{error}");
 }
 
 #[test]

@@ -32,8 +32,8 @@ pub(super) struct Saved {
     pub(super) config: String,
     /// Names of the image; null if it has none.
     pub(super) repo_tags: Option<Vec<String>>,
-    /// Members with the layers, lowest first.
-    pub(super) layers: Vec<String>,
+    /// Members with the layers, lowest first; null if it has none.
+    pub(super) layers: Option<Vec<String>>,
 }
 
 pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceError> {
@@ -49,7 +49,8 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
     let images: Vec<Saved> = serde_json::from_slice(&listing).map_err(json).map_err(format_error)?;
     limit("images of the archive", images.len(), MAX_INDEX_MANIFESTS).map_err(format_error)?;
     let image = pick(&images, name.as_deref()).map_err(name_error)?;
-    limit("layers of the image", image.layers.len(), MAX_SOURCE_LAYERS).map_err(format_error)?;
+    let layers = image.layers.as_deref().unwrap_or_default();
+    limit("layers of the image", layers.len(), MAX_SOURCE_LAYERS).map_err(format_error)?;
 
     let find = |member: &String| {
         let found = clean(member).and_then(|name| members.file_or_link(name));
@@ -58,7 +59,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
         found.ok_or(SourceError::Member { source_name, member, offset: 0, reason })
     };
     let config_range = find(&image.config)?;
-    let layers = image.layers.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let layers = layers.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let config = content.document("config", config_range.clone(), MAX_CONFIG_BYTES)?;
     let config_digest = Digest::of(&config);
     let diff_ids = Config::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;

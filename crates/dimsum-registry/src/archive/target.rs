@@ -138,7 +138,7 @@ impl ArchiveTarget {
         let saved = Saved {
             config: config_name,
             repo_tags: name.map(|name| vec![name.to_owned()]),
-            layers: diff_ids.iter().map(|diff_id| layer_name(*diff_id)).collect(),
+            layers: Some(diff_ids.iter().map(|diff_id| layer_name(*diff_id)).collect()),
         };
         let listing = serde_json::to_vec(&[saved]).expect("strings always serialize");
         tar.bytes(docker::MANIFEST, &listing)?;
