@@ -40,7 +40,15 @@ pub fn run() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The tree has what is built; the lock file and its metadata also name packages that no feature turns on.
     let output = Command::new(cargo)
-        .args(["tree", "--workspace", "--locked", "--target", "x86_64-unknown-linux-gnu", "--edges", "normal,build,dev"])
+        .args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+            "--edges",
+            "normal,build,dev",
+        ])
         .args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"])
         .current_dir(workspace())
         .output()?;

@@ -103,7 +103,9 @@ impl Bench<'_> {
         let start = Instant::now();
         let report_option = format!("--report={}", report.display());
         let reference = self.reference(tag);
-        let words = [&["run", &report_option][..], options, &[&reference, "/bin/sh", "-c", &self.command]].concat();
+        let words =
+            [&["run", "--plain-http", &report_option][..], options, &[&reference, "/bin/sh", "-c", &self.command]]
+                .concat();
         dimsum.ok(&words)?;
         let total = start.elapsed().as_secs_f64();
         let traffic = self.link.take()?;

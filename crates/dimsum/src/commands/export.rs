@@ -191,10 +191,15 @@ impl ExportImage for StoreImage<'_> {
     fn read(&self, flat: u64, buffer: &mut [u8]) -> Result<(), ReadFailure> {
         let range = flat..flat.saturating_add(buffer.len() as u64);
         let bytes = self.opened.image.read_blocking(&[Extent::Flat { range }]).map_err(failure)?;
+        // The gate gives what was asked for or an error; a buffer that is not filled must never pass for content.
+        let short = || ReadFailure::Unreadable(Box::new(io::Error::from(io::ErrorKind::UnexpectedEof)));
+        if bytes.len() != buffer.len() {
+            return Err(short());
+        }
         let mut rest = buffer;
         for slice in bytes.slices() {
-            let (here, behind) = rest.split_at_mut_checked(slice.len()).unwrap_or_default();
-            here.copy_from_slice(slice.get(..here.len()).unwrap_or_default());
+            let (here, behind) = rest.split_at_mut_checked(slice.len()).ok_or_else(short)?;
+            here.copy_from_slice(slice);
             rest = behind;
         }
         Ok(())

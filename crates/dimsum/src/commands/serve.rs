@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
 use dimsum_node::{open_origin, server};
-use dimsum_store::Options;
+use dimsum_store::{Joining, Options};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -42,7 +42,10 @@ impl Serve {
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
                 open_origin,
-                store_options: Options { joining: !self.no_joining, ..Options::default() },
+                store_options: Options {
+                    joining: if self.no_joining { Joining::Off } else { Joining::default() },
+                    ..Options::default()
+                },
             })
             .map_err(failed),
             None => {

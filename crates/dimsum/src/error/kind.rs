@@ -107,6 +107,7 @@ fn source_kind(error: &SourceError) -> Kind {
 fn convert_kind(error: &dimsum_convert::Error) -> Kind {
     use dimsum_convert::Error as E;
     match error {
+        _ if error.is_damage() => Kind::Integrity,
         E::LayerDigest { .. } | E::DiffId { .. } => Kind::Integrity,
         E::Registry(source) => source_kind(source),
         E::Option { .. } | E::AlreadyDimsum { .. } => Kind::Usage,
