@@ -82,17 +82,21 @@ pub(crate) fn backed_off(first: Duration, failures: u32, most: Duration) -> Dura
 }
 
 /// Says whether a source may well give right bytes a moment later: its network or the machine behind it is in trouble. What it said
-/// about the blob itself stays true.
-pub(crate) const fn may_pass(error: &SourceError) -> bool {
-    !matches!(
-        error,
+/// about the blob itself, or about who asks, stays true.
+pub(crate) fn may_pass(error: &SourceError) -> bool {
+    // Without a network no name is known.
+    error.is_transient() || matches!(error.innermost(), SourceError::UnknownHost { .. } | SourceError::Io { .. })
+}
+
+/// Says whether a source gives nothing at all now, so that there is no use in asking it for something else.
+pub(crate) fn is_shut(error: &SourceError) -> bool {
+    let refuses = matches!(
+        error.innermost(),
         SourceError::NotFound { .. }
-            | SourceError::Range { .. }
-            | SourceError::Digest { .. }
-            | SourceError::TooLarge { .. }
-            | SourceError::Name { .. }
-            | SourceError::Reference { .. }
-            | SourceError::Target { .. }
-            | SourceError::Format { .. }
-    )
+            | SourceError::AuthNeeded { .. }
+            | SourceError::AuthDenied { .. }
+            | SourceError::Credentials { .. }
+            | SourceError::Tls { .. }
+    );
+    refuses || may_pass(error)
 }

@@ -250,7 +250,7 @@ fn is_out_of_range(reason: &FailureReason) -> bool {
 fn is_away(reason: &FailureReason) -> bool {
     match reason {
         FailureReason::Deadline(_) => true,
-        FailureReason::Source(error) => origin::may_pass(error) || matches!(**error, SourceError::NotFound { .. }),
+        FailureReason::Source(error) => origin::is_shut(error),
         _ => false,
     }
 }
