@@ -7,12 +7,14 @@
 
 mod erofs;
 mod format;
+mod registry;
 
 use dimsum_fuse::Request;
 use dimsum_tree::{LayerDecoder, NullSink, Policy, read_layer};
 
 pub use erofs::{erofs_reader, erofs_validator};
 pub use format::{manifest, meta, pack};
+pub use registry::{archive, reference};
 
 /// A fuzz target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -27,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("pack", pack),
     ("manifest", manifest),
     ("fuse_request", fuse_request),
+    ("archive", archive),
+    ("reference", reference),
 ];
 
 /// Output of a decoder that is read for fuzzing, so that a bomb ends.

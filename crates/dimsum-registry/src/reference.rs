@@ -374,6 +374,8 @@ mod tests {
             "redis:",
             "redis:a/b:-c",
             "host:port:5000/x",
+            "host:/x",
+            "h.io:port/x",
             "oci-archive:",
             "docker-archive::x",
             "oci:/a@sha256:12",
