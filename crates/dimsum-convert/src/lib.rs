@@ -24,6 +24,7 @@ mod convert;
 mod erofs;
 mod error;
 pub mod export;
+mod hashing;
 mod image;
 mod layer;
 mod manifest;

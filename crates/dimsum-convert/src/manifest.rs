@@ -94,9 +94,9 @@ pub(crate) fn new_manifest(
             annotations.insert(media::ANNOTATION_SOURCE_DIFF_ID.to_owned(), diff_id.to_string());
             annotations.insert(media::ANNOTATION_SOURCE_CHAIN_ID.to_owned(), chain_id.to_string());
         }
-        descriptors.push(descriptor(media::PACK, blob, annotations));
+        descriptors.push(Descriptor { annotations, ..Descriptor::new(media::PACK, blob) });
     }
-    descriptors.push(descriptor(media::META, meta.blob, common));
+    descriptors.push(Descriptor { annotations: common, ..Descriptor::new(media::META, meta.blob) });
     let mut annotations = Annotations::from([
         (media::ANNOTATION_FORMAT.to_owned(), "1".to_owned()),
         (media::ANNOTATION_ENCODER.to_owned(), codec::encoder_id(options.level)),
@@ -109,19 +109,8 @@ pub(crate) fn new_manifest(
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
         artifact_type: None,
-        config: descriptor(media::CONFIG, config, Annotations::new()),
+        config: Descriptor::new(media::CONFIG, config),
         layers: descriptors,
-        annotations,
-    }
-}
-
-fn descriptor(media_type: &str, blob: Blob, annotations: Annotations) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: blob.digest,
-        size: blob.size,
-        platform: None,
-        artifact_type: None,
         annotations,
     }
 }

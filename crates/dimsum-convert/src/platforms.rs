@@ -114,7 +114,7 @@ pub fn convert_all(
         let source = root.descriptor.digest;
         let converted =
             convert_as(Input::Image { source: place, manifest: source }, target, Role::Root, options, progress)?;
-        let root = descriptor(media::MANIFEST, converted.manifest, converted.manifest_bytes);
+        let root = described(&converted);
         let image = ConvertedImage { platform: None, source, converted, original: None };
         return Ok(ConvertedRoot { root, images: vec![image], left_out: Vec::new() });
     }
@@ -144,7 +144,11 @@ pub fn convert_all(
     // What cannot be read again is not written.
     Index::parse(&bytes).map_err(|source| Error::format("index", source))?;
     let digest = target.put_manifest(media::INDEX, &bytes, Role::Root)?;
-    Ok(ConvertedRoot { root: descriptor(media::INDEX, digest, bytes.len() as u64), images, left_out })
+    Ok(ConvertedRoot {
+        root: Descriptor::new(media::INDEX, Blob { digest, size: bytes.len() as u64 }),
+        images,
+        left_out,
+    })
 }
 
 /// Copies and converts one image of several.
@@ -172,7 +176,7 @@ fn one(
 
 /// Lists an image: the original first, since readers take the first that fits them.
 fn list(index: &mut Vec<Descriptor>, entry: Descriptor, image: &ConvertedImage) {
-    let mut twin = descriptor(media::MANIFEST, image.converted.manifest, image.converted.manifest_bytes);
+    let mut twin = described(&image.converted);
     twin.platform.clone_from(&entry.platform);
     twin.annotations.insert(media::ANNOTATION_SOURCE_MANIFEST.to_owned(), entry.digest.to_string());
     if image.original.is_some() {
@@ -328,13 +332,6 @@ fn refuse_shape(target: &dyn Target, shape: Shape) -> Result<(), Error> {
     }
 }
 
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        artifact_type: None,
-        annotations: Annotations::new(),
-    }
+fn described(converted: &Converted) -> Descriptor {
+    Descriptor::new(media::MANIFEST, Blob { digest: converted.manifest, size: converted.manifest_bytes })
 }

@@ -33,6 +33,21 @@ pub struct Descriptor {
     pub annotations: Annotations,
 }
 
+impl Descriptor {
+    /// Describes a blob, with nothing but what it is.
+    #[must_use]
+    pub fn new(media_type: &str, blob: Blob) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: blob.digest,
+            size: blob.size,
+            platform: None,
+            artifact_type: None,
+            annotations: Annotations::new(),
+        }
+    }
+}
+
 /// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {

@@ -5,7 +5,7 @@
 //! ```
 
 use dimsum_format::Digest;
-use dimsum_format::manifest::{Descriptor, Index, Platform};
+use dimsum_format::manifest::{Blob, Descriptor, Index, Platform};
 use dimsum_format::media;
 
 use crate::error::SourceError;
@@ -55,14 +55,8 @@ impl Document {
             Ok(index) => (index.media_type, media::INDEX),
             Err(_) => (Manifest::parse(&bytes)?.media_type, media::MANIFEST),
         };
-        let descriptor = Descriptor {
-            media_type: media_type.unwrap_or_else(|| default.to_owned()),
-            digest,
-            size: bytes.len() as u64,
-            platform: None,
-            artifact_type: None,
-            annotations: Default::default(),
-        };
+        let media_type = media_type.as_deref().unwrap_or(default);
+        let descriptor = Descriptor::new(media_type, Blob { digest, size: bytes.len() as u64 });
         Ok(Self { descriptor, bytes })
     }
 

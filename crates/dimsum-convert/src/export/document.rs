@@ -69,7 +69,7 @@ impl Documents {
     pub(super) fn layer(&self, blob: Blob, pack: Option<Digest>, media_type: &str) -> Descriptor {
         let from = pack.and_then(|pack| self.manifest.layers.iter().find(|layer| layer.digest == pack));
         let annotations = from.map(|layer| others(&layer.annotations)).unwrap_or_default();
-        descriptor(blob, media_type, annotations)
+        Descriptor { annotations, ..Descriptor::new(media_type, blob) }
     }
 
     /// Returns the manifest.
@@ -79,7 +79,7 @@ impl Documents {
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
             artifact_type: None,
-            config: descriptor(config, media::CONFIG, annotations),
+            config: Descriptor { annotations, ..Descriptor::new(media::CONFIG, config) },
             layers,
             annotations: others(&self.manifest.annotations),
         };
@@ -115,17 +115,6 @@ fn history(source: Option<&Value>, packs: usize, shape: Shape) -> Vec<Value> {
 fn others(annotations: &Annotations) -> Annotations {
     let other = |key: &String| !OURS.iter().any(|ours| key.starts_with(ours));
     annotations.iter().filter(|(key, _)| other(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-fn descriptor(blob: Blob, media_type: &str, annotations: Annotations) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: blob.digest,
-        size: blob.size,
-        platform: None,
-        artifact_type: None,
-        annotations,
-    }
 }
 
 #[cfg(test)]

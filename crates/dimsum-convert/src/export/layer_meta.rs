@@ -13,13 +13,13 @@ use dimsum_format::pack::{
     FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, REFERENCE_ROW, SKIPPABLE_HEADER,
     SKIPPABLE_LAYER_META, skippable_header,
 };
-use dimsum_format::{BLOCK_U64, Blake3, DeviceId, Digest, FormatError};
+use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
 use dimsum_tree::{Compression, LayerDecoder};
-use sha2::{Digest as _, Sha256};
 
 use super::contents::from_failure;
 use super::open::ExportImage;
 use crate::error::Error;
+use crate::hashing::Hashing;
 use crate::progress::Progress;
 use crate::temporary::{Temporaries, Temporary};
 
@@ -68,7 +68,7 @@ pub(super) fn read(
     let blob = image.pack(index).map_err(|failure| from_failure(failure, &origin))?;
     // One byte more tells a blob that is too long; an endless one is not read to its end.
     let blob = blob.take(pack.size.saturating_add(1));
-    let mut reader = Hashing { inner: blob, hasher: Sha256::new(), count: 0, progress };
+    let mut reader = Hashing::new(blob, progress);
     let unreadable = |source: io::Error| Error::Unreadable { object: origin.clone(), source: Box::new(source) };
     let found = parts(&mut reader, frames, temporaries);
     let rest = io::copy(&mut reader, &mut io::sink());
@@ -76,7 +76,7 @@ pub(super) fn read(
         return Err(Error::Cancelled);
     }
     rest.map_err(unreadable)?;
-    let (is, is_size) = (Digest::new(reader.hasher.finalize().into()), reader.count);
+    let (is, is_size) = reader.finish();
     // A wrong digest explains every other fault.
     if (is, is_size) != (pack.digest, pack.size) {
         return Err(Error::LayerDigest { must: pack.digest, is, must_size: pack.size, is_size });
@@ -173,25 +173,4 @@ fn parse(file: Temporary, own: u32, origin: &str) -> Result<LayerMeta, Error> {
         at += REFERENCE_ROW as u64;
     }
     Ok(LayerMeta { file, footer, references })
-}
-
-/// Hashes and counts what is read.
-struct Hashing<'p, R> {
-    inner: R,
-    hasher: Sha256,
-    count: u64,
-    progress: &'p dyn Progress,
-}
-
-impl<R: Read> Read for Hashing<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.progress.cancelled() {
-            return Err(io::Error::other("cancelled"));
-        }
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        self.count += count as u64;
-        self.progress.bytes_in(count as u64);
-        Ok(count)
-    }
 }

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::content::{ContentCounts, Contents, Splitter, Spools, Workers};
 use crate::error::Error;
+use crate::hashing::Hashing;
 use crate::options::Options;
 use crate::progress::Progress;
 
@@ -163,7 +164,7 @@ fn decode(
 ) -> Decoded {
     let mut decoded = Decoded::default();
     // One byte more tells a blob that is too long; an endless one is not read to its end.
-    let mut input = Hashing { inner: blob.take(size.saturating_add(1)), hasher: Sha256::new(), count: 0, progress };
+    let mut input = Hashing::new(blob.take(size.saturating_add(1)), progress);
     match pump(&mut input, full, empty) {
         Ok(Some(tar)) => decoded.tar = Some(tar),
         // Nobody wants more: the tree was refused. The digest is still of interest, unless everything was cancelled.
@@ -173,7 +174,7 @@ fn decode(
         }
     }
     if !progress.cancelled() && io::copy(&mut input, &mut io::sink()).is_ok() {
-        decoded.blob = Some((Digest::new(input.hasher.finalize().into()), input.count));
+        decoded.blob = Some(input.finish());
     }
     decoded
 }
@@ -198,27 +199,6 @@ fn pump(
         if full.send(Ok(buffer)).is_err() {
             return Ok(None);
         }
-    }
-}
-
-/// Hashes and counts what is read.
-struct Hashing<'p, R> {
-    inner: R,
-    hasher: Sha256,
-    count: u64,
-    progress: &'p dyn Progress,
-}
-
-impl<R: Read> Read for Hashing<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.progress.cancelled() {
-            return Err(io::Error::other("cancelled"));
-        }
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        self.count += count as u64;
-        self.progress.bytes_in(count as u64);
-        Ok(count)
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_INDEX_MANIFESTS, MAX_SOURCE_LAYERS};
-use dimsum_format::manifest::{Annotations, Config, Descriptor, Manifest};
+use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_tree::Compression;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
         artifact_type: None,
-        config: descriptor(media::CONFIG, config_digest, config.len() as u64),
+        config: Descriptor::new(media::CONFIG, Blob { digest: config_digest, size: config.len() as u64 }),
         layers: descriptors,
         annotations: Annotations::new(),
     };
@@ -91,24 +91,14 @@ fn layer(content: &Content, range: &Range<u64>, diff_id: Digest) -> Result<Descr
     let size = range.end - range.start;
     let start = content.document("layer", range.start..range.end.min(range.start + 4), 4)?;
     let media_type = match Compression::sniff(&start) {
-        Compression::Plain => return Ok(descriptor(media::LAYER_TAR, diff_id, size)),
+        Compression::Plain => return Ok(Descriptor::new(media::LAYER_TAR, Blob { digest: diff_id, size })),
         Compression::Gzip => media::LAYER_GZIP,
         Compression::Zstd => media::LAYER_ZSTD,
     };
     let mut hasher = Hasher(Sha256::new());
     io::copy(&mut content.member(range.clone()), &mut hasher).map_err(|error| content.io_error(error))?;
-    Ok(descriptor(media_type, Digest::new(hasher.0.finalize().into()), size))
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        artifact_type: None,
-        annotations: Annotations::new(),
-    }
+    let digest = Digest::new(hasher.0.finalize().into());
+    Ok(Descriptor::new(media_type, Blob { digest, size }))
 }
 
 /// Finds an image by its name; without a name, the only one.

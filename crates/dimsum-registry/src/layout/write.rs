@@ -101,14 +101,7 @@ impl Target for OciLayout {
         if role == Role::Part {
             return Ok(digest);
         }
-        let descriptor = Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
-            platform: None,
-            artifact_type: None,
-            annotations: Default::default(),
-        };
+        let descriptor = Descriptor::new(media_type, Blob { digest, size });
         let tag = match &self.name {
             Some(ImageName::Tag(tag)) => Some(tag.as_str()),
             _ => None,
