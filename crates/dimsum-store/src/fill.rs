@@ -1,9 +1,9 @@
 //! Filling: the rest of an image's packs, streamed in large ranges behind the readers, and kept as it comes.
 //!
 //! ```text
-//! next absent range ─→ no reader waits? ─→ announced ─→ one long answer ─┬─→ a frame that a reader waits for: decoded, answered
-//!        ▲                                                               └─→ the rest: written to the sparse pack file, not decoded
-//!        └───────────── done, or: pause, next origin ◀───────────────────────┘
+//! next absent range ─→ its turn? ─→ announced ─→ one long answer ─┬─→ a frame that a reader waits for: decoded, answered
+//!        ▲                                                        └─→ the rest: written to the sparse pack file, not decoded
+//!        └───────────── done, or: pause, next origin ◀────────────────┘
 //! ```
 //!
 //! A fill costs network and disk and hardly any CPU; frames are proven when they are read. It runs in the runtime of the store.
@@ -21,7 +21,9 @@ use crate::device::WriteFailure;
 use crate::error::{FailureReason, FillError, SourceFailure};
 use crate::feed::{Feed, META};
 use crate::fetch::Fetcher;
-use crate::limits::{FILL_PASSES, FILL_TRIES, FILL_WRITE, FIRST_PAUSE, MAX_PAUSE};
+use crate::limits::{
+    FILL_PASSES, FILL_PATIENCE, FILL_QUIET, FILL_RUSH, FILL_TRIES, FILL_WRITE, FIRST_PAUSE, MAX_PAUSE,
+};
 use crate::origin::{self, Origin};
 
 /// How far a fill is, in bytes of the image's packs. What was here before counts as done when the fill comes past it.
@@ -159,7 +161,7 @@ impl Filler {
         let mut failures: Vec<SourceFailure> = Vec::new();
         while let Some(origin) = self.origin() {
             // Looked for once it may be asked for: what readers were waiting for is here by then.
-            self.until_quiet().await;
+            self.until_turn(&origin).await;
             let Some((first, last)) = self.absent(index, next, &origin).await else { break };
             self.tell(before.saturating_add(feed.part(first).start));
             match self.range(index, feed, (first, last), before, &origin).await {
@@ -205,6 +207,26 @@ impl Filler {
         let look = move || absent(fetcher.feeds.get(index)?, from, bytes, gap);
         // Cancelled only with the runtime itself.
         tokio::task::spawn_blocking(look).await.ok().flatten()
+    }
+
+    /// Waits until it is the fill's turn: no reader waits for a source, and a long fill leaves readers that come one after the other
+    /// the link.
+    async fn until_turn(&self, origin: &Origin) {
+        let FillProgress { done, total } = self.shared.progress();
+        // Not known: its first range measures it.
+        let long = origin.link.takes(total.saturating_sub(done)).is_some_and(|time| time > FILL_RUSH);
+        let patience = tokio::time::Instant::now() + FILL_PATIENCE;
+        loop {
+            self.until_quiet().await;
+            if !long || tokio::time::Instant::now() >= patience {
+                return;
+            }
+            let asked = self.fetcher.counters.requests.load(Ordering::Relaxed);
+            tokio::time::sleep(FILL_QUIET).await;
+            if self.fetcher.is_quiet() && self.fetcher.counters.requests.load(Ordering::Relaxed) == asked {
+                return;
+            }
+        }
     }
 
     /// Waits until no reader waits for a source.

@@ -23,6 +23,14 @@ pub const FILL_RANGE_TIME: Duration = Duration::from_millis(200);
 /// Bytes that a fill asks for at once: at least what makes the round trip of 20 ms small on a link of 100 Mbit/s, at most what
 /// 2.5 Gbit/s bring in [`FILL_RANGE_TIME`], so that a broken answer costs little to ask for again.
 pub const FILL_RANGE: RangeInclusive<u64> = 1 << 20..=64 << 20;
+/// A fill that is done within this goes ahead of readers that come one after the other: they find everything here sooner than by
+/// a round trip for each chunk. A longer one would stand in their way.
+pub const FILL_RUSH: Duration = Duration::from_secs(2);
+/// How long no reader must have asked a source before a long fill goes on: longer than a program that starts needs between two
+/// files, shorter than its pauses.
+pub const FILL_QUIET: Duration = Duration::from_millis(100);
+/// How long a long fill waits for that at most: readers that never pause leave it a fifth of the link.
+pub const FILL_PATIENCE: Duration = Duration::from_secs(1);
 /// Length of the pieces in which what stands behind the frames of a pack is fetched and held.
 pub(crate) const TAIL_PART: u64 = 1 << 20;
 /// Bytes that a fill receives before it writes them: more than a write costs, less than is felt in memory.

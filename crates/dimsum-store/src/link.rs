@@ -88,6 +88,15 @@ impl Link {
     }
 }
 
+impl Link {
+    /// How long so many bytes take; nothing as long as the bandwidth was not measured.
+    pub(crate) fn takes(&self, bytes: u64) -> Option<Duration> {
+        let cost = *self.0.lock();
+        // At least the slowest rate and at most all packs: a finite number of seconds.
+        cost.knows_bandwidth.then(|| Duration::from_secs_f64(bytes as f64 / cost.bandwidth.max(MIN_SOURCE_RATE)))
+    }
+}
+
 impl Cost {
     fn see_round_trip(&mut self, seconds: f64) {
         let weight = if self.knows_round_trip { ROUND_TRIP_WEIGHT } else { 1.0 };
@@ -115,6 +124,15 @@ mod tests {
             rest: Duration::from_secs_f64(rest_bytes as f64 / bandwidth),
             rest_bytes,
         }
+    }
+
+    #[test]
+    fn how_long_bytes_take_is_known_once_it_was_measured() {
+        let link = Link::default();
+        assert_eq!(link.takes(1 << 30), None);
+        link.observe(answer(0.005, 12.5e6, 8 << 20));
+        let seconds = link.takes(25_000_000).unwrap().as_secs_f64();
+        assert!((1.9..2.1).contains(&seconds), "{seconds}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::dimsum::Dimsum;
 use crate::peers::Registry;
 use crate::tree::{self, Entry};
 
+/// Between two readings of what is local.
+const BETWEEN: Duration = Duration::from_secs(10);
+
 pub fn run(layout: &Path, seconds: &str, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     let away = Duration::from_secs(seconds.parse().context("seconds that the registry is away")?);
@@ -49,6 +52,7 @@ pub fn run(layout: &Path, seconds: &str, out: &Path) -> Result<()> {
         let again = read_all(&mounted.path, local);
         ensure!(again.wrong == 0, "wrong bytes");
         (rounds, reads, refused) = (rounds + 1, reads + again.right, refused + again.refused);
+        std::thread::sleep(BETWEEN);
     }
     log.case(&json!({"case": "the registry is away", "seconds": gone.elapsed().as_secs_f64(), "rounds": rounds,
         "right": reads, "refused": refused, "wrong": 0}))?;
