@@ -123,7 +123,7 @@ impl Export {
                 Ok((Some(exported), left_out))
             }
             Goal::Tar(file) => {
-                let name = file.as_deref().unwrap_or(Path::new("standard output"));
+                let name = file.as_deref().unwrap_or_else(|| Path::new("standard output"));
                 let io = |source| Error::io("write the tar to", name, source);
                 let output: Box<dyn Write> = match &file {
                     Some(file) => Box::new(File::create(file).map_err(io)?),
@@ -210,7 +210,7 @@ impl ExportImage for StoreImage<'_> {
         let Some(pack) = self.opened.image.manifest().packs.get(index) else {
             return Err(unreadable(io::Error::from(io::ErrorKind::NotFound)));
         };
-        Ok(self.place.open(pack.digest).map_err(|error| ReadFailure::Unreadable(Box::new(error)))?)
+        self.place.open(pack.digest).map_err(|error| ReadFailure::Unreadable(Box::new(error)))
     }
 }
 

@@ -35,11 +35,13 @@ pub fn convert(context: &Context, store: &Store, resolved: Resolved) -> Result<L
             Err(error) => context.explain(&format!("{name}: converted before, but the store lost it ({error})")),
         }
     }
+    let shown = ConvertProgress::new(context, &name);
     let converted = if resolved.place.is_remote() {
-        convert_remote(context, store, &resolved)?
+        convert_remote(context, store, &resolved, &shown)?
     } else {
-        convert_from(context, store, &*resolved.place, &resolved).map_err(|(error, shown)| shown.error(error))?
+        convert_from(context, store, &*resolved.place, &resolved, &shown).map_err(|error| shown.error(error))?
     };
+    drop(shown);
     known::put_conversion(context, store, &resolved.reference, resolved.digest, converted.manifest)?;
     known::remember(context, store, &resolved.reference, resolved.digest);
     let image = store.image(converted.manifest, Vec::new()).map_err(failed)?;
@@ -47,24 +49,29 @@ pub fn convert(context: &Context, store: &Store, resolved: Resolved) -> Result<L
 }
 
 /// Converts while layers come in, and goes on with what an interrupted attempt left.
-fn convert_remote(context: &Context, store: &Store, resolved: &Resolved) -> Result<Converted, Error> {
+fn convert_remote(
+    context: &Context,
+    store: &Store,
+    resolved: &Resolved,
+    shown: &ConvertProgress,
+) -> Result<Converted, Error> {
     let layers = resolved.manifest.layers.iter();
     let layers: Vec<Blob> = layers.map(|layer| Blob { digest: layer.digest, size: layer.size }).collect();
     let start = || Incoming::start(context, Arc::clone(&resolved.place), &layers);
     let mut incoming = start()?;
     loop {
-        match convert_from(context, store, &incoming, resolved) {
+        match convert_from(context, store, &incoming, resolved, shown) {
             Ok(converted) => {
                 incoming.done();
                 return Ok(converted);
             }
             // Written by an earlier attempt and not whole (the power failed): fetched again, once, since then there
             // is no earlier part any more.
-            Err((dimsum_convert::Error::LayerDigest { must, .. }, _)) if incoming.distrust(must) => {
+            Err(dimsum_convert::Error::LayerDigest { must, .. }) if incoming.distrust(must) => {
                 drop(incoming);
                 incoming = start()?;
             }
-            Err((error, shown)) => return Err(shown.error(error)),
+            Err(error) => return Err(shown.error(error)),
         }
     }
 }
@@ -74,10 +81,10 @@ fn convert_from(
     store: &Store,
     source: &dyn Source,
     resolved: &Resolved,
-) -> Result<Converted, (dimsum_convert::Error, ConvertProgress)> {
+    shown: &ConvertProgress,
+) -> Result<Converted, dimsum_convert::Error> {
     let input = Input::Image { source, manifest: resolved.digest };
-    let shown = ConvertProgress::new(context, &resolved.reference.to_string());
-    dimsum_convert::convert(input, &store.target(), &known::options(context), &shown).map_err(|error| (error, shown))
+    dimsum_convert::convert(input, &store.target(), &known::options(context), shown)
 }
 
 /// Shows a conversion, and stops it when a signal asks for it.
