@@ -1,0 +1,40 @@
+//! A blob that is hashed and counted while it is read.
+
+use std::io::{self, Read};
+
+use dimsum_format::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::progress::Progress;
+
+/// Hashes and counts what is read, and stops when everything was cancelled.
+pub(crate) struct Hashing<'p, R> {
+    inner: R,
+    hasher: Sha256,
+    count: u64,
+    progress: &'p dyn Progress,
+}
+
+impl<'p, R: Read> Hashing<'p, R> {
+    pub(crate) fn new(inner: R, progress: &'p dyn Progress) -> Self {
+        Self { inner, hasher: Sha256::new(), count: 0, progress }
+    }
+
+    /// Returns digest and length of what was read.
+    pub(crate) fn finish(self) -> (Digest, u64) {
+        (Digest::new(self.hasher.finalize().into()), self.count)
+    }
+}
+
+impl<R: Read> Read for Hashing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.progress.cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        self.count += count as u64;
+        self.progress.bytes_in(count as u64);
+        Ok(count)
+    }
+}
