@@ -85,14 +85,13 @@ fn measure(dimsum: &Dimsum, image: &str, mount: &Path, joining: bool) -> Result<
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
             .map(|number| {
-                let (mine, root) = (picked.iter().skip(number).step_by(READERS), &mounted.path);
+                let (mut mine, root) = (picked.iter().skip(number).step_by(READERS), &mounted.path);
                 scope.spawn(move || {
-                    mine.map(|(path, size)| {
+                    mine.try_for_each(|(path, size)| {
                         let bytes = fs::read(root.join(path)).with_context(|| path.display().to_string())?;
                         ensure!(bytes.len() as u64 == *size, "{}: another length", path.display());
                         Ok(())
                     })
-                    .collect::<Result<()>>()
                 })
             })
             .collect();
