@@ -4,7 +4,7 @@
 //! of work and leaves nothing behind, and `run` passes on to the container what is meant for it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dimsum_sys::signal::{Received, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +32,9 @@ const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TER
 #[derive(Debug, Clone)]
 pub struct Interrupts {
     signals: Arc<Signals>,
+    /// The signal that asked us to end, for all who ask; held while one of them looks, as the next would wait for a signal that the
+    /// first has taken.
+    ended: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Interrupts {
@@ -41,12 +44,21 @@ impl Interrupts {
     /// What the kernel says.
     pub fn take_over() -> Result<Self, Error> {
         let signals = Signals::block(&TAKEN).map_err(|source| Error::io("take over", Path::new("signals"), source))?;
-        Ok(Self { signals: Arc::new(signals) })
+        Ok(Self { signals: Arc::new(signals), ended: Arc::default() })
     }
 
-    /// Returns the signal that asked us to end, if one came. Others that came are dropped: there is no container yet.
+    /// Returns the signal that asked us to end, if one came, from then on always. Others that came are dropped: there is no container
+    /// yet.
     #[must_use]
     pub fn ending(&self) -> Option<Signal> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.is_none() {
+            *ended = self.look();
+        }
+        *ended
+    }
+
+    fn look(&self) -> Option<Signal> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
             let mut fds = [PollFd::new(&*self.signals, PollFlags::IN)];

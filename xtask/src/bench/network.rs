@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::corpus::layout::Layout;
@@ -35,27 +35,51 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
         peers.push(Containerd::start(Some(&PathBuf::from(programs)), &scratch.join("containerd-2"))?);
     }
     let mut log = File::create(out.join("network.jsonl"))?;
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(corpus.join("images"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    names.sort();
-    for directory in names {
+    let mut images = Vec::new();
+    for entry in fs::read_dir(corpus.join("images"))? {
+        let directory = entry?.path();
         let layout = Layout::open(&directory, None)?;
-        let name = directory.file_name().and_then(|name| name.to_str()).context("name of an image")?.to_owned();
-        let command = layout.label("bench.cmd").context("label bench.cmd")?.to_owned();
-        registry.push(&layout.reference(), &format!("{name}:plain"))?;
-        let converted = dimsum.ok(&[
-            "convert",
-            &format!("{}/{name}:plain", registry.address),
-            &format!("{}/{name}:dimsum", registry.address),
-            "--format",
-            "json",
-        ])?;
+        let bytes: u64 =
+            layout.layers().iter().filter_map(|layer| layer.metadata().ok()).map(|layer| layer.len()).sum();
+        images.push((bytes, directory));
+    }
+    // Small ones first: a run that is ended early has most of them.
+    images.sort();
+    let stage = Stage { scratch, dimsum: &dimsum, netshape: &netshape, registry: &registry, peers: &peers };
+    let mut failed = 0;
+    for (_, directory) in images {
+        if let Err(error) = stage.image(&directory, &mut log) {
+            eprintln!("{}: {error:#}", directory.display());
+            failed += 1;
+        }
+    }
+    ensure!(failed == 0, "{failed} images failed");
+    Ok(())
+}
+
+/// What all images share.
+struct Stage<'a> {
+    scratch: &'a Path,
+    dimsum: &'a Dimsum,
+    netshape: &'a Path,
+    registry: &'a Registry,
+    peers: &'a [Containerd],
+}
+
+impl Stage<'_> {
+    fn image(&self, directory: &Path, log: &mut File) -> Result<()> {
+        let layout = Layout::open(directory, None)?;
+        let name = directory.file_name().and_then(|name| name.to_str()).context("name of an image")?;
+        let command = layout.label("bench.cmd").context("label bench.cmd")?;
+        self.registry.push(&layout.reference(), &format!("{name}:plain"))?;
+        let tagged = |tag: &str| format!("{}/{name}:{tag}", self.registry.address);
+        let converted = self.dimsum.ok(&["convert", &tagged("plain"), &tagged("dimsum"), "--format", "json"])?;
         let converted: Value = serde_json::from_str(&converted)?;
         for (rate, rtt) in LINKS {
-            let link = Link::start(&netshape, &registry.address, rate, rtt)?;
-            let bench = Bench { scratch, dimsum: &dimsum, link: &link, name: &name, command: command.clone() };
+            let link = Link::start(self.netshape, &self.registry.address, rate, rtt)?;
+            let bench = Bench { scratch: self.scratch, dimsum: self.dimsum, link: &link, name, command };
             let mut rows = Vec::new();
-            for containerd in &peers {
+            for containerd in self.peers {
                 rows.push(bench.containerd(containerd)?);
             }
             rows.push(bench.dimsum("ordinary", "plain", &[])?);
@@ -68,8 +92,8 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
                 writeln!(log, "{line}")?;
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// One image over one link.
@@ -78,7 +102,7 @@ struct Bench<'a> {
     dimsum: &'a Dimsum,
     link: &'a Link,
     name: &'a str,
-    command: String,
+    command: &'a str,
 }
 
 impl Bench<'_> {
@@ -89,7 +113,7 @@ impl Bench<'_> {
     fn containerd(&self, containerd: &Containerd) -> Result<Value> {
         drop_caches()?;
         self.link.take()?;
-        let (pull, run) = containerd.pull_and_run(&self.reference("plain"), &self.command)?;
+        let (pull, run) = containerd.pull_and_run(&self.reference("plain"), self.command)?;
         Ok(row(&format!("containerd {}", containerd.version), pull + run, self.link.take()?, json!({"pull_s": pull})))
     }
 
@@ -104,7 +128,7 @@ impl Bench<'_> {
         let report_option = format!("--report={}", report.display());
         let reference = self.reference(tag);
         let words =
-            [&["run", "--plain-http", &report_option][..], options, &[&reference, "/bin/sh", "-c", &self.command]]
+            [&["run", "--plain-http", &report_option][..], options, &[&reference, "/bin/sh", "-c", self.command]]
                 .concat();
         dimsum.ok(&words)?;
         let total = start.elapsed().as_secs_f64();

@@ -133,9 +133,10 @@ impl ConvertProgress {
     /// Says why the conversion ended.
     #[must_use]
     pub fn error(&self, source: dimsum_convert::Error) -> Error {
-        match (source, self.signal.load(Ordering::Relaxed)) {
-            (dimsum_convert::Error::Cancelled, signal) if signal != 0 => Error::Interrupted { signal },
-            (source, _) => Error::Convert { object: self.name.clone(), source: Box::new(source) },
+        // What a signal ends it may end anywhere: in the middle of a layer that comes in, too.
+        match dimsum_convert::Progress::cancelled(self).then(|| self.signal.load(Ordering::Relaxed)) {
+            Some(signal) => Error::Interrupted { signal },
+            None => Error::Convert { object: self.name.clone(), source: Box::new(source) },
         }
     }
 }

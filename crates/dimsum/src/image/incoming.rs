@@ -126,6 +126,10 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        if self.shared.interrupts.as_ref().and_then(Interrupts::ending).is_some() {
+            // This process is about to end, and a registry that hangs would hold it up until a deadline.
+            return;
+        }
         for thread in self.threads.drain(..) {
             // It ends at its next piece of bytes. If it panicked, its readers were told.
             drop(thread.join());

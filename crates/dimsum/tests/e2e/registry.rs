@@ -1,12 +1,17 @@
 //! Images in a real registry (Debian's docker-registry on a loopback port), seen by skopeo as well.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use dimsum_format::Digest;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::{Layer, Scratch, both, busybox, privileged, write_layout};
@@ -70,6 +75,13 @@ impl Registry {
     /// Puts the ordinary image of a layout there, with a program that is not ours.
     fn push(&self, layout: &str, name: &str) {
         skopeo(&["copy", "-q", "--dest-tls-verify=false", layout, &format!("docker://{}", self.image(name))]);
+    }
+
+    /// Returns the bytes of an image's layers.
+    fn bytes(&self, name: &str) -> u64 {
+        let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{}", self.image(name))]);
+        let manifest: Value = serde_json::from_slice(&raw).unwrap();
+        manifest["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap()).sum()
     }
 
     /// Returns the digest that skopeo sees.
@@ -145,6 +157,89 @@ fn privileged_an_ordinary_image_of_a_registry_starts_again_without_it() {
     assert!(both(&other).contains("next: "), "{}", both(&other));
     registry.start_again();
     assert_eq!(scratch.ok(&["run", &image]), "hello from a registry\n");
+}
+
+/// A way to the registry that carries so many bytes to clients and then holds the rest back.
+struct Way {
+    address: String,
+    carried: Arc<AtomicU64>,
+    /// Told when the limit is reached.
+    full: Receiver<()>,
+}
+
+impl Way {
+    fn new(registry: &Registry, limit: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let carried = Arc::new(AtomicU64::new(0));
+        let (tell, full) = channel();
+        let (to, count) = (registry.address.clone(), Arc::clone(&carried));
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(&to).unwrap();
+                let (mut up, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || drop(std::io::copy(&mut up, &mut to_server)));
+                let (count, tell) = (Arc::clone(&count), tell.clone());
+                std::thread::spawn(move || carry(server, client, &count, limit, &tell));
+            }
+        });
+        Self { address, carried, full }
+    }
+
+    fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64, limit: u64, tell: &Sender<()>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+        if count.fetch_add(length as u64, Ordering::SeqCst) + length as u64 >= limit {
+            drop(tell.send(()));
+            // The connection stays open, and nothing comes any more.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+#[test]
+fn privileged_an_interrupted_start_goes_on_where_it_stopped() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(registry) = Registry::start(&scratch) else { return };
+    registry.push(&ordinary(&scratch, "source"), "app:v1");
+    let slow = Way::new(&registry, 600_000);
+    let mut first = scratch.dimsum(&["run", "--plain-http", &slow.image("app:v1")]);
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    slow.full.recv_timeout(PATIENCE).unwrap();
+    let left = || -> u64 {
+        let files = fs::read_dir(scratch.store().join("incoming")).into_iter().flatten();
+        files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    // What the way has carried is on its way into the file.
+    let start = Instant::now();
+    while left() < 100_000 {
+        assert!(start.elapsed() < PATIENCE, "nothing is kept");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    let ended = first.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", both(&ended));
+    let left = left();
+    let open = Way::new(&registry, u64::MAX);
+    assert_eq!(scratch.ok(&["run", "--plain-http", &open.image("app:v1")]), "hello from a registry\n");
+    let (carried, whole) = (open.carried.load(Ordering::SeqCst), registry.bytes("app:v1"));
+    // Headers, manifest and config are some KiB.
+    assert!(carried < whole - left / 2, "{carried} of {whole}, {left} were there");
+    assert_eq!(fs::read_dir(scratch.store().join("incoming")).unwrap().count(), 0);
 }
 
 #[test]
