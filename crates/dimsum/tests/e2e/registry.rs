@@ -199,7 +199,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64, limit: u64, 
             return;
         }
         if count.fetch_add(length as u64, Ordering::SeqCst) + length as u64 >= limit {
-            drop(tell.send(()));
+            if tell.send(()).is_err() {
+                return;
+            }
             // The connection stays open, and nothing comes any more.
             loop {
                 std::thread::park();
