@@ -1,8 +1,8 @@
 //! Tree and content to packs and meta: split, deduplicate, hash, compress, merge.
 //!
 //! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory, [`convert_all`] of whatever
-//! a name stands for, an index too. Layers are read once, from
-//! the lowest; what is known of the files stays small, their bytes go through temporary files:
+//! a name stands for, an index too; [`export`] is the way back. Layers are read once, from the lowest; what is known of the
+//! files stays small, their bytes go through temporary files:
 //!
 //! ```text
 //!   blob ─ SHA-256 ─ decode ─ SHA-256 ─ layer tree ┐
