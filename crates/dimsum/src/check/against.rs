@@ -18,7 +18,7 @@ use super::chunks::{ChunkError, Chunks};
 use super::compare::{Comparison, compare};
 use super::fingerprint::{Fingerprint, FingerprintSink, Hasher};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::image::{Resolved, parse, resolve};
 
 /// Why a comparison could not be made.
@@ -198,17 +198,6 @@ impl Contents<'_> {
         }
         Ok(hasher.finish())
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// Hashes what is read.

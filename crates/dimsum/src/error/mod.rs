@@ -265,6 +265,17 @@ impl Error {
     }
 }
 
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 /// Returns the chain of causes. A cause that its effect has quoted already is not said twice.
 fn causes(error: &dyn StdError) -> Vec<String> {
     let mut said = error.to_string();

@@ -24,7 +24,7 @@ use dimsum_format::manifest::Blob;
 use dimsum_registry::{BoxFuture, Place, Source, SourceError};
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::signals::Interrupts;
 
 /// Name in the store.
@@ -300,14 +300,4 @@ impl Source for Incoming {
     fn read_manifest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
         self.source.read_manifest(digest)
     }
-}
-
-fn chain(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.get_ref().and_then(|inner| inner.source());
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
