@@ -9,7 +9,7 @@ use dimsum_format::{Digest, FormatError};
 use sha2::{Digest as _, Sha256};
 
 use crate::SourceError;
-use crate::place::Document;
+use crate::place::{Document, Place};
 use crate::reference::Repository;
 use crate::source::Source;
 
@@ -104,6 +104,30 @@ pub trait Target: Debug + Send + Sync {
     /// # Errors
     /// If it cannot be stored.
     fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError>;
+
+    /// Returns the same repository or layout for reading what is there already; none where nothing can be read.
+    fn place(&self) -> Option<&dyn Place> {
+        None
+    }
+
+    /// Reads what another tag beside the root's stands for now; `None` if there is no such tag. Blocking.
+    ///
+    /// # Errors
+    /// If the target cannot be asked, or what is there is no manifest or index.
+    fn read_tag(&self, tag: &str) -> Result<Option<Document>, SourceError> {
+        let _ = tag;
+        Ok(None)
+    }
+
+    /// Stores a manifest or an index under another tag beside the root's. Says whether that was done; a target of one
+    /// image has no other tags.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    fn put_tag(&self, tag: &str, media_type: &str, manifest: &[u8]) -> Result<bool, SourceError> {
+        let (_, _, _) = (tag, media_type, manifest);
+        Ok(false)
+    }
 }
 
 /// A blob on its way into a target.

@@ -17,8 +17,9 @@ use dimsum_format::manifest::{Blob, Descriptor};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
 use super::index::EMPTY;
-use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, io_error};
+use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, find_named, io_error};
 use crate::error::SourceError;
+use crate::place::{Document, Place};
 use crate::reference::ImageName;
 use crate::source::Source;
 use crate::target::{BlobWriter, Role, Target};
@@ -94,20 +95,49 @@ impl Target for OciLayout {
     }
 
     fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
-        let (digest, size) = (Digest::of(manifest), manifest.len() as u64);
-        let mut blob = self.start_blob()?;
-        blob.write_all(manifest).map_err(|error| io_error(&self.blob_path(digest), error))?;
-        blob.commit(digest, size)?;
+        let blob = self.put_document(manifest)?;
         if role == Role::Part {
-            return Ok(digest);
+            return Ok(blob.digest);
         }
-        let descriptor = Descriptor::new(media_type, Blob { digest, size });
         let tag = match &self.name {
             Some(ImageName::Tag(tag)) => Some(tag.as_str()),
             _ => None,
         };
-        self.add_to_index(&descriptor, tag)?;
-        Ok(digest)
+        self.add_to_index(&Descriptor::new(media_type, blob), tag)?;
+        Ok(blob.digest)
+    }
+
+    fn place(&self) -> Option<&dyn Place> {
+        Some(self)
+    }
+
+    fn read_tag(&self, tag: &str) -> Result<Option<Document>, SourceError> {
+        let manifests = match self.index() {
+            Ok(index) => index.manifests,
+            // A layout that is being made.
+            Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok((digest, _)) = find_named(&manifests, Some(&ImageName::Tag(tag.to_owned()))) else { return Ok(None) };
+        let document = Document::new(digest, self.read_manifest(digest)?);
+        document.map(Some).map_err(|source| self.format_error(source))
+    }
+
+    fn put_tag(&self, tag: &str, media_type: &str, manifest: &[u8]) -> Result<bool, SourceError> {
+        let blob = self.put_document(manifest)?;
+        self.add_to_index(&Descriptor::new(media_type, blob), Some(tag))?;
+        Ok(true)
+    }
+}
+
+impl OciLayout {
+    /// Stores a manifest or an index as a blob.
+    fn put_document(&self, bytes: &[u8]) -> Result<Blob, SourceError> {
+        let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
+        let mut writer = self.start_blob()?;
+        writer.write_all(bytes).map_err(|error| io_error(&self.blob_path(blob.digest), error))?;
+        writer.commit(blob.digest, blob.size)?;
+        Ok(blob)
     }
 }
 

@@ -30,6 +30,12 @@ impl Repo {
         self.parse(Digest::of(&bytes), bytes)
     }
 
+    /// Reads what another tag of the repository stands for; `None` if there is none.
+    pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Document>, SourceError> {
+        let bytes = self.manifest(tag, None).await?;
+        bytes.map(|bytes| self.parse(Digest::of(&bytes), bytes)).transpose()
+    }
+
     async fn document(&self, digest: Digest) -> Result<Document, SourceError> {
         let bytes = self.manifest_by_digest(digest).await?;
         self.parse(digest, bytes)

@@ -18,6 +18,7 @@ use super::spool::Spool;
 use super::upload::Supply;
 use super::{RemoteRepository, Repo};
 use crate::error::SourceError;
+use crate::place::{Document, Place};
 use crate::reference::{ImageName, Repository};
 use crate::source::Source;
 use crate::target::{BlobWriter, Role, Target};
@@ -60,8 +61,32 @@ impl Target for RemoteRepository {
     }
 
     fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
+        let tag = match (role, &self.repo.name) {
+            (Role::Root, ImageName::Tag(tag)) => Some(tag.clone()),
+            _ => None,
+        };
+        self.put(tag, media_type, manifest)
+    }
+
+    fn place(&self) -> Option<&dyn Place> {
+        Some(self)
+    }
+
+    fn read_tag(&self, tag: &str) -> Result<Option<Document>, SourceError> {
+        let tag = tag.to_owned();
+        self.wait(|repo| async move { repo.tagged(&tag).await })
+    }
+
+    fn put_tag(&self, tag: &str, media_type: &str, manifest: &[u8]) -> Result<bool, SourceError> {
+        self.put(Some(tag.to_owned()), media_type, manifest).map(|_| true)
+    }
+}
+
+impl RemoteRepository {
+    /// Stores a manifest under a tag, or only under its digest.
+    fn put(&self, tag: Option<String>, media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError> {
         let (media_type, bytes) = (media_type.to_owned(), Bytes::copy_from_slice(manifest));
-        self.wait(|repo| async move { repo.put_manifest(&media_type, bytes, role).await })
+        self.wait(|repo| async move { repo.put_manifest(tag, &media_type, bytes).await })
     }
 }
 
@@ -112,12 +137,9 @@ impl Repo {
         }
     }
 
-    async fn put_manifest(&self, media_type: &str, bytes: Bytes, role: Role) -> Result<Digest, SourceError> {
+    async fn put_manifest(&self, tag: Option<String>, media_type: &str, bytes: Bytes) -> Result<Digest, SourceError> {
         let digest = Digest::of(&bytes);
-        let name = match (role, &self.name) {
-            (Role::Root, ImageName::Tag(tag)) => tag.clone(),
-            _ => digest.to_string(),
-        };
+        let name = tag.unwrap_or_else(|| digest.to_string());
         let what = format!("manifest {name}");
         let url = self.url(&format!("manifests/{name}")).await?;
         let media_type = HeaderValue::try_from(media_type)
