@@ -19,6 +19,12 @@ pub trait ContentSink {
     /// As the implementation needs.
     fn begin(&mut self, size: u64) -> Result<(), Self::Error>;
 
+    /// Says that the bytes of the [`data`](Self::data) that follows stand at this offset of the uncompressed archive; only archives
+    /// say it.
+    fn at(&mut self, offset: u64) {
+        let _ = offset;
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors

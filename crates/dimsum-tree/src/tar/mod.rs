@@ -10,6 +10,8 @@
 mod header;
 mod pax;
 mod sparse;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -127,7 +129,7 @@ impl<R: Read> TarReader<R> {
         let fail = |source| ReadError::Sink { path: entry.path.as_slice().into(), source };
         let Some(map) = &entry.sparse else {
             sink.begin(self.content).map_err(fail)?;
-            self.pass(&entry.path, self.content, |bytes| sink.data(bytes).map_err(fail))?;
+            self.pass(entry, self.content, sink)?;
             return sink.end().map_err(fail);
         };
         sink.begin(map.size).map_err(fail)?;
@@ -137,7 +139,7 @@ impl<R: Read> TarReader<R> {
             if offset > at {
                 sink.hole(offset - at).map_err(fail)?;
             }
-            self.pass(&entry.path, length, |bytes| sink.data(bytes).map_err(fail))?;
+            self.pass(entry, length, sink)?;
             at = offset + length;
         }
         sink.end().map_err(fail)
@@ -191,7 +193,7 @@ impl<R: Read> TarReader<R> {
         }
         self.start_content(size);
         let mut data = Vec::new();
-        self.read_content(size, |bytes| -> Result<(), Error> {
+        self.read_content(size, |_, bytes| -> Result<(), Error> {
             data.extend_from_slice(bytes);
             Ok(())
         })?
@@ -304,7 +306,7 @@ impl<R: Read> TarReader<R> {
         if rest > self.content {
             return Err(Fault::SparseMap.into());
         }
-        self.read_content(rest, |_| Ok::<_, Error>(()))??;
+        self.read_content(rest, |_, _| Ok::<_, Error>(()))??;
         Ok(segments)
     }
 
@@ -317,7 +319,7 @@ impl<R: Read> TarReader<R> {
             if self.content == 0 || line.len() > 20 {
                 return Err(Fault::SparseMap.into());
             }
-            self.read_content(1, |bytes| {
+            self.read_content(1, |_, bytes| {
                 byte = bytes.first().copied().unwrap_or(0);
                 Ok::<_, Error>(())
             })??;
@@ -334,19 +336,21 @@ impl<R: Read> TarReader<R> {
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
     }
 
-    /// Reads the next `length` bytes of content of the entry `path` in pieces.
-    fn pass<E>(&mut self, path: &[u8], length: u64, each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>
-    where
-        E: From<Error>,
-    {
-        self.read_content(length, each)?.map_err(|fault| Error::entry(path, fault).into())
+    /// Hands the next `length` bytes of an entry's content to the sink.
+    fn pass<S: ContentSink>(&mut self, entry: &TarEntry, length: u64, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+        let each = |offset, bytes: &[u8]| {
+            sink.at(offset);
+            sink.data(bytes).map_err(|source| ReadError::Sink { path: entry.path.as_slice().into(), source })
+        };
+        self.read_content(length, each)?.map_err(|fault| Error::entry(entry.path.as_slice(), fault).into())
     }
 
-    /// Reads the next `length` bytes of content in pieces; the inner result says whether they were all there.
+    /// Reads the next `length` bytes of content in pieces, each with its offset in the archive; the inner result says whether they
+    /// were all there.
     fn read_content<E>(
         &mut self,
         length: u64,
-        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<Result<(), Fault>, E>
     where
         E: From<Error>,
@@ -361,7 +365,7 @@ impl<R: Read> TarReader<R> {
             };
             let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             let (piece, _) = buffer.split_at(count);
-            each(piece)?;
+            each(self.offset, piece)?;
             self.input.consume(count);
             left -= count as u64;
             self.offset += count as u64;
@@ -373,10 +377,11 @@ impl<R: Read> TarReader<R> {
     /// Skips to the next header. The zeros behind the last content may be missing.
     fn skip_content(&mut self) -> Result<(), Error> {
         let offset = self.offset;
-        self.read_content(self.content, |_| Ok::<_, Error>(()))?.map_err(|fault| Error::Archive { offset, fault })?;
+        self.read_content(self.content, |_, _| Ok::<_, Error>(()))?
+            .map_err(|fault| Error::Archive { offset, fault })?;
         // Counted as content, so that one function reads everything.
         self.content = std::mem::take(&mut self.padding);
-        let _may_be_missing: Result<(), Fault> = self.read_content(self.content, |_| Ok::<_, Error>(()))?;
+        let _may_be_missing: Result<(), Fault> = self.read_content(self.content, |_, _| Ok::<_, Error>(()))?;
         self.content = 0;
         Ok(())
     }
