@@ -109,6 +109,7 @@ pub(crate) fn new_manifest(
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
         artifact_type: None,
+        subject: None,
         config: Descriptor::new(media::CONFIG, config),
         layers: descriptors,
         annotations,

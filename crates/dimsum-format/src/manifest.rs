@@ -79,6 +79,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// Layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// The manifest that this one says something of: it is a referrer of that one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: Annotations,

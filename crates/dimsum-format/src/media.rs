@@ -44,5 +44,36 @@ pub const ANNOTATION_ENCODER: &str = "io.dimsum.encoder";
 pub const ANNOTATION_OPTIONS: &str = "io.dimsum.options";
 /// On the manifest, and on its descriptor in an index: digest of the manifest that was converted.
 pub const ANNOTATION_SOURCE_MANIFEST: &str = "io.dimsum.source.manifest";
+/// On a pack of another image: digest of the manifest that it was found in.
+pub const ANNOTATION_FOREIGN: &str = "io.dimsum.foreign";
+/// On the manifest: digests of the images whose packs could be referred to, in order.
+pub const ANNOTATION_DEDUP: &str = "io.dimsum.dedup";
+/// On the manifest: digest of the image that the target's name stood for before.
+pub const ANNOTATION_PARENT: &str = "io.dimsum.parent";
+/// On a pack in the manifest behind a cache tag: SHA-256 of the device.
+pub const ANNOTATION_PACK_DIFF_ID: &str = "io.dimsum.pack.diff-id";
+/// Artifact type of the manifest behind a cache tag.
+pub const CACHE_TYPE: &str = "application/vnd.dimsum.cache.v1";
+/// The config of an artifact that has none.
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// In an OCI layout's index: the tag.
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Artifact type of the referrer that says how the original layers of a Dimsum image are put together again.
+pub const ORIGINAL: &str = "application/vnd.dimsum.original.v1";
+/// The recipe of one original layer.
+pub const ORIGINAL_RECIPE: &str = "application/vnd.dimsum.original.recipe.v1";
+/// The original manifest as a blob. Not its own media type: some tools follow what has that of a manifest.
+pub const ORIGINAL_MANIFEST: &str = "application/vnd.dimsum.original.manifest.v1+json";
+/// The original config as a blob.
+pub const ORIGINAL_CONFIG: &str = "application/vnd.dimsum.original.config.v1+json";
+/// On a recipe: number of the source layer, from 0.
+pub const ANNOTATION_ORIGINAL_LAYER: &str = "io.dimsum.original.layer";
+/// On a recipe: digest of the source layer's blob.
+pub const ANNOTATION_ORIGINAL_DIGEST: &str = "io.dimsum.original.digest";
+/// On a recipe: diff_id of the source layer.
+pub const ANNOTATION_ORIGINAL_DIFF_ID: &str = "io.dimsum.original.diff-id";
+/// On a recipe: what it gives, `blob` or `tar`.
+pub const ANNOTATION_ORIGINAL_GIVES: &str = "io.dimsum.original.gives";
+/// On the original manifest: its media type.
+pub const ANNOTATION_ORIGINAL_MEDIA_TYPE: &str = "io.dimsum.original.media-type";

@@ -79,6 +79,7 @@ impl Documents {
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
             artifact_type: None,
+            subject: None,
             config: Descriptor { annotations, ..Descriptor::new(media::CONFIG, config) },
             layers,
             annotations: others(&self.manifest.annotations),

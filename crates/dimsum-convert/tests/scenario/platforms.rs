@@ -93,6 +93,7 @@ impl Images {
             schema_version: 2,
             media_type: Some(media::MANIFEST.into()),
             artifact_type: None,
+            subject: None,
             config: descriptor(config_type, config),
             layers: layers.to_vec(),
             annotations: Default::default(),

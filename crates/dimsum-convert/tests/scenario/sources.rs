@@ -85,6 +85,7 @@ impl Case {
             schema_version: 2,
             media_type: Some(media::MANIFEST.into()),
             artifact_type: None,
+            subject: None,
             config: descriptor(media::CONFIG, Digest::of(&config), config.len()),
             layers: layers.iter().map(|layer| descriptor(layer.media_type, layer.digest, layer.blob.len())).collect(),
             annotations: Default::default(),

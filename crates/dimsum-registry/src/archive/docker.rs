@@ -78,6 +78,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
         artifact_type: None,
+        subject: None,
         config: Descriptor::new(media::CONFIG, Blob { digest: config_digest, size: config.len() as u64 }),
         layers: descriptors,
         annotations: Annotations::new(),

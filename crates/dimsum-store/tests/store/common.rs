@@ -139,6 +139,7 @@ impl TestImage {
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
             artifact_type: None,
+            subject: None,
             config: describe(media::CONFIG, config, false),
             layers,
             annotations: [(media::ANNOTATION_FORMAT.to_owned(), "1".to_owned())].into(),
