@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::digest::Blake3;
 use crate::error::FormatError;
 use crate::limits::{MAX_CHUNKS, MAX_META_BYTES};
-use crate::map::{DEVICE_ROW, FRAME_ROW};
+use crate::map::{DEVICE_ROW, DeviceMap, FRAME_ROW};
 use crate::{BLOCK, BLOCK_U64};
 
 /// Format version of packs and metas.
@@ -227,6 +227,74 @@ impl LayerMetaFooter {
     }
 }
 
+/// A row of the file table: a small file that a pack stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRow {
+    /// BLAKE3 of the file's bytes.
+    pub digest: Blake3,
+    /// First block in the device.
+    pub block: u32,
+    /// Length in bytes, at least 1.
+    pub length: u32,
+}
+
+impl FileRow {
+    /// Returns the row as it stands in a layer meta.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; FILE_ROW] {
+        let mut row = [0; FILE_ROW];
+        let (digest, rest) = row.split_at_mut(32);
+        let (first, length) = rest.split_at_mut(4);
+        digest.copy_from_slice(self.digest.as_bytes());
+        first.copy_from_slice(&self.block.to_le_bytes());
+        length.copy_from_slice(&self.length.to_le_bytes());
+        row
+    }
+
+    /// Blocks of the file.
+    #[must_use]
+    pub const fn blocks(&self) -> u32 {
+        self.length.div_ceil(BLOCK as u32)
+    }
+
+    fn from_bytes(row: &[u8; FILE_ROW]) -> Self {
+        let split = "a row has 32 + 4 + 4 bytes";
+        let (digest, rest) = row.split_first_chunk::<32>().expect(split);
+        let (block, rest) = rest.split_first_chunk::<4>().expect(split);
+        let (length, _) = rest.split_first_chunk::<4>().expect(split);
+        Self {
+            digest: Blake3::new(*digest),
+            block: u32::from_le_bytes(*block),
+            length: u32::from_le_bytes(*length),
+        }
+    }
+}
+
+/// Parses a file table.
+///
+/// # Errors
+/// If a row is cut off, has no bytes, does not lie in one chunk of the device, or does not come behind the one before it.
+pub fn parse_file_table(rows: &[u8], device: &DeviceMap) -> Result<Vec<FileRow>, FormatError> {
+    let (rows, rest) = rows.as_chunks::<FILE_ROW>();
+    if !rest.is_empty() {
+        let have = (rows.len() * FILE_ROW + rest.len()) as u64;
+        return Err(FormatError::Truncated { part: "file table", need: have.next_multiple_of(FILE_ROW as u64), have });
+    }
+    let mut free = 0;
+    let mut files = Vec::with_capacity(rows.len());
+    for row in rows {
+        let row = FileRow::from_bytes(row);
+        let end = row.block.checked_add(row.blocks());
+        let chunk = device.chunk_of_block(row.block).and_then(|chunk| device.chunk_blocks(chunk));
+        match (end, chunk) {
+            (Some(end), Some(chunk)) if row.length > 0 && row.block >= free && end <= chunk.end => free = end,
+            _ => return Err(FormatError::Value { part: "block of a file", value: row.block.into() }),
+        }
+        files.push(row);
+    }
+    Ok(files)
+}
+
 /// Checks magic, version and flags, which all footers have first.
 pub(crate) fn check_head(
     part: &'static str,
@@ -270,6 +338,25 @@ mod tests {
     fn footers_have_the_sizes_of_the_document() {
         assert_eq!(FOOTER_BYTES, 80);
         assert_eq!(size_of::<LayerFooterBytes>(), META_FOOTER_BYTES);
+    }
+
+    #[test]
+    fn a_file_table_must_lie_in_the_chunks_of_its_device() {
+        let mut device = DeviceMap::default();
+        device.push(2, Blake3::of(b"a")).unwrap();
+        device.push(3, Blake3::of(b"b")).unwrap();
+        let row = |block, length| FileRow { digest: Blake3::of(b"x"), block, length };
+        let parse = |rows: &[FileRow]| {
+            let bytes: Vec<u8> = rows.iter().flat_map(FileRow::to_bytes).collect();
+            parse_file_table(&bytes, &device)
+        };
+        let good = [row(0, 1), row(1, 4096), row(2, 4097), row(4, 5)];
+        assert_eq!(parse(&good).unwrap(), good);
+        for bad in [[row(0, 0), row(1, 1)], [row(1, 1), row(0, 1)], [row(0, 4097), row(1, 1)], [row(1, 4097), row(3, 1)]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+        assert!(parse(&[row(5, 1)]).is_err() && parse(&[row(u32::MAX, u32::MAX)]).is_err());
+        assert!(parse_file_table(&[0; FILE_ROW - 1], &device).is_err());
     }
 
     #[test]

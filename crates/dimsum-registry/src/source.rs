@@ -72,6 +72,21 @@ pub trait Source: Debug + Send + Sync + 'static {
         Ok(reader)
     }
 
+    /// Reads exactly `range` of a blob, blocking: for those who need a few pieces of it.
+    ///
+    /// # Errors
+    /// As [`Source::read_range`].
+    fn read_piece(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
+        let mut bytes = Vec::new();
+        let io = |source| SourceError::Io { path: format!("{} {blob}", self.name()), source };
+        let wanted = range.end.saturating_sub(range.start);
+        self.open_at(blob, range.start)?.take(wanted).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 != wanted {
+            return Err(SourceError::Range { source_name: self.name().to_owned(), digest: blob, range });
+        }
+        Ok(bytes.into())
+    }
+
     /// Reads a whole manifest or index by its digest and checks it, blocking. Registries keep these apart from blobs.
     ///
     /// # Errors

@@ -25,12 +25,11 @@ impl Source for RemoteRepository {
     }
 
     fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
-        Box::pin(async move {
-            let repo = &*self.repo;
-            let what = format!("blob {blob}");
-            let after = repo.hub.timing.range(range.end.saturating_sub(range.start));
-            repo.within(after, &what, repo.range(blob, range)).await
-        })
+        Box::pin(self.repo.timed_range(blob, range))
+    }
+
+    fn read_piece(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
+        self.wait(|repo| async move { repo.timed_range(blob, range).await })
     }
 
     fn stream_range(&self, blob: Digest, range: Range<u64>) -> BoxStream<'_, Result<Bytes, SourceError>> {
@@ -113,6 +112,11 @@ impl Repo {
             }
             size => Ok(size),
         }
+    }
+
+    async fn timed_range(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
+        let after = self.hub.timing.range(range.end.saturating_sub(range.start));
+        self.within(after, &format!("blob {blob}"), self.range(blob, range)).await
     }
 
     async fn range(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
