@@ -128,6 +128,21 @@ pub trait Target: Debug + Send + Sync {
         let (_, _, _) = (tag, media_type, manifest);
         Ok(false)
     }
+
+    /// Says why no referrers can be stored here, if so: asked before anything moves.
+    fn refuses_referrers(&self) -> Option<&'static str> {
+        Some("it keeps one image, and nothing that refers to it")
+    }
+
+    /// Stores a manifest that has a subject, so that [`Place::referrers`] finds it. All that it names is there already.
+    ///
+    /// # Errors
+    /// If it cannot be stored, or has no subject.
+    fn put_referrer(&self, manifest: &[u8]) -> Result<Digest, SourceError> {
+        let _ = manifest;
+        let reason = self.refuses_referrers().unwrap_or("it keeps no referrers");
+        Err(SourceError::Target { target_name: self.name().to_owned(), reason })
+    }
 }
 
 /// A blob on its way into a target.

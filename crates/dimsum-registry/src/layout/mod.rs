@@ -6,6 +6,7 @@
 mod index;
 mod partial;
 mod read;
+mod referrers;
 mod resolve;
 mod write;
 

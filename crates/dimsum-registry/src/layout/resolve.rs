@@ -8,6 +8,7 @@ use super::OciLayout;
 use crate::error::SourceError;
 use crate::place::{Document, Place};
 use crate::reference::{ImageName, Reference};
+use crate::referrers::is_fallback_tag;
 use crate::source::Source as _;
 
 impl Place for OciLayout {
@@ -21,6 +22,10 @@ impl Place for OciLayout {
         let mut document = Document::new(digest, bytes).map_err(|source| self.format_error(source))?;
         document.descriptor.annotations = annotations;
         Ok(document)
+    }
+
+    fn referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
+        self.list_referrers(subject, artifact_type)
     }
 }
 
@@ -43,14 +48,19 @@ impl OciLayout {
     }
 }
 
-/// Finds what a name stands for among the entries of `index.json`: by its tag, and without a name the only one.
+/// Finds what a name stands for among the entries of `index.json`: by its tag, and without a name the only one that is no list of
+/// referrers.
 pub(crate) fn find_named(manifests: &[Descriptor], name: Option<&ImageName>) -> Result<(Digest, Annotations), String> {
     let wanted = match name {
         Some(ImageName::Digest(digest)) => return Ok((*digest, Annotations::new())),
         Some(ImageName::Tag(tag)) => Some(tag.as_str()),
         None => None,
     };
-    let mut found = manifests.iter().filter(|descriptor| wanted.is_none() || tag(descriptor) == wanted);
+    let fits = |descriptor: &&Descriptor| match wanted {
+        Some(_) => tag(descriptor) == wanted,
+        None => !tag(descriptor).is_some_and(is_fallback_tag),
+    };
+    let mut found = manifests.iter().filter(fits);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok((only.digest, only.annotations.clone())),
         (None, _) => Err(format!("no such image; {}", list_tags(manifests))),

@@ -21,6 +21,7 @@ use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, find_named, io_error};
 use crate::error::SourceError;
 use crate::place::{Document, Place};
 use crate::reference::ImageName;
+use crate::referrers::{Referrer, list_in_tag};
 use crate::source::Source;
 use crate::target::{BlobWriter, Role, Target};
 
@@ -127,6 +128,17 @@ impl Target for OciLayout {
         let blob = self.put_document(manifest)?;
         self.add_to_index(&Descriptor::new(media_type, blob), Some(tag))?;
         Ok(true)
+    }
+
+    fn refuses_referrers(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn put_referrer(&self, manifest: &[u8]) -> Result<Digest, SourceError> {
+        let referrer = Referrer::parse(self, manifest)?;
+        self.put_document(manifest)?;
+        list_in_tag(self, referrer.subject, &referrer.entry)?;
+        Ok(referrer.entry.digest)
     }
 }
 

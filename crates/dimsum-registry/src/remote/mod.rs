@@ -25,6 +25,7 @@ mod pull;
 mod push;
 mod range;
 mod reader;
+mod referrers;
 mod source;
 mod spool;
 mod stream;

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
+use dimsum_format::{Digest, media};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
@@ -14,12 +14,14 @@ use super::auth::Purpose;
 use super::exchange::Call;
 use super::failure::Failure;
 use super::pull::CONTENT_DIGEST;
+use super::referrers::OCI_SUBJECT;
 use super::spool::Spool;
 use super::upload::Supply;
 use super::{RemoteRepository, Repo};
 use crate::error::SourceError;
 use crate::place::{Document, Place};
 use crate::reference::{ImageName, Repository};
+use crate::referrers::{Referrer, list_in_tag};
 use crate::source::Source;
 use crate::target::{BlobWriter, Role, Target};
 
@@ -80,13 +82,27 @@ impl Target for RemoteRepository {
     fn put_tag(&self, tag: &str, media_type: &str, manifest: &[u8]) -> Result<bool, SourceError> {
         self.put(Some(tag.to_owned()), media_type, manifest).map(|_| true)
     }
+
+    fn refuses_referrers(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn put_referrer(&self, manifest: &[u8]) -> Result<Digest, SourceError> {
+        let referrer = Referrer::parse(self, manifest)?;
+        let bytes = Bytes::copy_from_slice(manifest);
+        let listed = self.wait(|repo| async move { repo.put_manifest(None, media::MANIFEST, bytes).await })?.listed;
+        if !listed {
+            list_in_tag(self, referrer.subject, &referrer.entry)?;
+        }
+        Ok(referrer.entry.digest)
+    }
 }
 
 impl RemoteRepository {
     /// Stores a manifest under a tag, or only under its digest.
     fn put(&self, tag: Option<String>, media_type: &str, manifest: &[u8]) -> Result<Digest, SourceError> {
         let (media_type, bytes) = (media_type.to_owned(), Bytes::copy_from_slice(manifest));
-        self.wait(|repo| async move { repo.put_manifest(tag, &media_type, bytes).await })
+        self.wait(|repo| async move { repo.put_manifest(tag, &media_type, bytes).await }).map(|stored| stored.digest)
     }
 }
 
@@ -137,7 +153,7 @@ impl Repo {
         }
     }
 
-    async fn put_manifest(&self, tag: Option<String>, media_type: &str, bytes: Bytes) -> Result<Digest, SourceError> {
+    async fn put_manifest(&self, tag: Option<String>, media_type: &str, bytes: Bytes) -> Result<Stored, SourceError> {
         let digest = Digest::of(&bytes);
         let name = tag.unwrap_or_else(|| digest.to_string());
         let what = format!("manifest {name}");
@@ -145,10 +161,11 @@ impl Repo {
         let media_type = HeaderValue::try_from(media_type)
             .map_err(|_| self.answer_error(&what, "the media type has letters that no header may have"))?;
         let put = self.retried(|| Box::pin(self.try_put(&url, &what, &media_type, bytes.clone(), digest)));
-        self.within(self.hub.timing.total, &what, put).await?;
-        Ok(digest)
+        let listed = self.within(self.hub.timing.total, &what, put).await?;
+        Ok(Stored { digest, listed })
     }
 
+    /// Says whether the registry lists the manifest as a referrer.
     async fn try_put(
         &self,
         url: &Url,
@@ -156,7 +173,7 @@ impl Repo {
         media_type: &HeaderValue,
         bytes: Bytes,
         digest: Digest,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
         let purpose = &self.push;
         let call = Call { method: Method::PUT, url: url.clone(), headers, body: Some(bytes), what, purpose };
@@ -170,7 +187,14 @@ impl Repo {
                 let source_name = self.text.clone();
                 Err(Failure::fatal(SourceError::Digest { source_name, object: "stored manifest", is, must: digest }))
             }
-            _ => Ok(()),
+            _ => Ok(response.headers().contains_key(OCI_SUBJECT)),
         }
     }
+}
+
+/// A manifest that was stored.
+struct Stored {
+    digest: Digest,
+    /// The registry has the referrers API and has seen the manifest's subject.
+    listed: bool,
 }

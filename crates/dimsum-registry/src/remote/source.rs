@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use dimsum_format::Digest;
+use dimsum_format::manifest::Descriptor;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::range::RangeBody;
@@ -94,6 +95,11 @@ impl Place for RemoteRepository {
 
     fn root(&self) -> Result<Document, SourceError> {
         self.wait(|repo| async move { repo.root().await })
+    }
+
+    fn referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
+        let artifact_type = artifact_type.to_owned();
+        self.wait(|repo| async move { repo.referrers(subject, &artifact_type).await })
     }
 }
 

@@ -10,6 +10,7 @@ mod interop;
 mod lies;
 mod real;
 mod redirects;
+mod referrers;
 mod roundtrip;
 mod slow;
 mod tls;
