@@ -1,22 +1,27 @@
-//! The whole of a conversion.
+//! The whole of a conversion: layers one after the other, each read while the bundles of the one before are compressed; packs and
+//! meta when all have been read, several at once.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config};
-use dimsum_format::{BLOCK_U64, DeviceId, Digest, FormatError, MetaRoot, media};
+use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot, media};
 use dimsum_registry::{Role, Source, Target};
 use dimsum_tree::{Report, Tree, TreeBuilder, merge};
 
+use crate::assemble::Assembled;
 use crate::blob::BlobOut;
-use crate::content::{Contents, Spools};
+use crate::content::{Contents, SmallRows};
 use crate::error::Error;
-use crate::layer::{Device, Expected, Packed, Parts, ReadLayer, Reader, read_directory, read_image_layer, write_pack};
+use crate::layer::{Bundling, Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
 use crate::manifest::{MetaLayer, SourceLayer};
 use crate::options::Options;
+use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::temporary::Temporaries;
-use crate::{image, manifest, source};
+use crate::{manifest, source};
 
 /// What is converted.
 #[derive(Debug, Clone, Copy)]
@@ -120,74 +125,83 @@ pub fn convert_as(
     options.check()?;
     let temporaries = Temporaries::new(options.temp_dir.clone());
     let contents = Contents::new(&temporaries, options.slice_size)?;
-    let mut conversion = Conversion {
-        target,
-        role,
-        options,
-        progress,
-        temporaries,
-        contents,
-        tree: None,
-        packs: Vec::new(),
-        lower: Vec::new(),
-        layers: Vec::new(),
-        summaries: Vec::new(),
-    };
-    match input {
-        Input::Directory { path } => {
-            conversion.directory(path)?;
-            conversion.finish(manifest::new_config(), None)
-        }
-        Input::Image { source, manifest } => {
-            let image = source::read(source, manifest)?;
-            let count = image.layers.len();
-            for (index, layer) in image.layers.iter().enumerate() {
-                conversion.layer(source, layer, index, count)?;
+    let frames = temporaries.create()?;
+    thread::scope(|scope| {
+        let mut conversion = Conversion {
+            target,
+            role,
+            options,
+            progress,
+            temporaries,
+            pool: Pool::start(scope, options.jobs, options.level, frames),
+            contents,
+            tree: None,
+            laid: Vec::new(),
+            layers: Vec::new(),
+            summaries: Vec::new(),
+        };
+        match input {
+            Input::Directory { path } => {
+                conversion.directory(path)?;
+                conversion.finish(manifest::new_config(), None)
             }
-            conversion.finish(image.config, Some(manifest))
+            Input::Image { source, manifest } => {
+                let image = source::read(source, manifest)?;
+                let count = image.layers.len();
+                for (index, layer) in image.layers.iter().enumerate() {
+                    conversion.layer(source, layer, index, count)?;
+                }
+                conversion.finish(image.config, Some(manifest))
+            }
         }
-    }
+    })
 }
 
 /// A conversion under way.
-struct Conversion<'a> {
-    target: &'a dyn Target,
+pub(crate) struct Conversion<'a> {
+    pub(crate) target: &'a dyn Target,
     role: Role,
-    options: &'a Options,
-    progress: &'a dyn Progress,
-    temporaries: Temporaries,
-    contents: Contents,
+    pub(crate) options: &'a Options,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) temporaries: Temporaries,
+    pub(crate) pool: Pool,
+    pub(crate) contents: Contents,
     /// The layers so far, merged.
-    tree: Option<Tree>,
-    /// Of each layer so far, if it has data of its own.
-    packs: Vec<Option<Packed<'a>>>,
-    /// Device id and blocks of these.
-    lower: Vec<Option<(DeviceId, u32)>>,
+    tree: Option<Arc<Tree>>,
+    /// The layers so far, each if it has data of its own.
+    pub(crate) laid: Vec<Option<LaidOut>>,
     layers: Vec<SourceLayer>,
-    summaries: Vec<LayerSummary>,
+    pub(crate) summaries: Vec<LayerSummary>,
+}
+
+/// A layer whose content has its places; its bundles are with the pool.
+pub(crate) struct LaidOut {
+    pub(crate) device: Arc<Device>,
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) rows: SmallRows,
+    pub(crate) bundling: Bundling,
+    pub(crate) origin: String,
 }
 
 impl Conversion<'_> {
     fn directory(&mut self, path: &Path) -> Result<(), Error> {
         self.progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
         let origin = path.display().to_string();
-        let mut spools = Spools::new(&self.temporaries)?;
-        let read = read_directory(self.reader(&mut spools, &origin), path)?;
+        let read = read_directory(self.reader(&origin), path)?;
         self.contents.small.end_lookups();
         self.layers.push(SourceLayer::default());
-        let summary = LayerSummary { tar_bytes: read.counts.bytes, ..LayerSummary::default() };
-        self.pack(read, spools, summary, 1, &origin)
+        let summary = LayerSummary { tar_bytes: read.taken.counts.bytes, ..LayerSummary::default() };
+        self.lay_out(read, summary, origin)
     }
 
     fn layer(&mut self, source: &dyn Source, layer: &Expected, index: usize, count: usize) -> Result<(), Error> {
         let (digest, size) = (Some(layer.digest), Some(layer.size));
         self.progress.phase(Phase::Layer { index, count, digest, size });
         let origin = format!("layer {}", layer.digest);
-        let mut spools = Spools::new(&self.temporaries)?;
         let blob = source.open(layer.digest)?;
-        let lower = self.tree.take();
-        let read = read_image_layer(self.reader(&mut spools, &origin), blob, layer, lower.as_ref())?;
-        self.tree = lower;
+        let lower = self.tree.clone();
+        let read = read_image_layer(self.reader(&origin), blob, layer, lower.as_deref())?;
+        drop(lower);
         if index + 1 == count {
             self.contents.small.end_lookups();
         }
@@ -201,82 +215,76 @@ impl Conversion<'_> {
             tar_bytes: read.tar_bytes,
             ..LayerSummary::default()
         };
-        self.pack(read, spools, summary, count, &origin)
+        self.lay_out(read, summary, origin)
     }
 
-    fn reader<'r>(&'r mut self, spools: &'r mut Spools, origin: &'r str) -> Reader<'r> {
-        Reader { contents: &mut self.contents, spools, options: self.options, progress: self.progress, origin }
+    fn reader<'r>(&'r mut self, origin: &'r str) -> Reader<'r> {
+        Reader {
+            contents: &mut self.contents,
+            pool: &self.pool,
+            temporaries: &self.temporaries,
+            options: self.options,
+            progress: self.progress,
+            origin,
+        }
     }
 
-    /// Packs a layer that has been read, and merges its tree.
-    fn pack(
-        &mut self,
-        read: ReadLayer,
-        spools: Spools,
-        mut summary: LayerSummary,
-        count: usize,
-        origin: &str,
-    ) -> Result<(), Error> {
-        let index = self.packs.len();
-        self.progress.phase(Phase::Pack { index, count });
-        let ReadLayer { layer, counts, .. } = read;
-        let number = u16::try_from(index).expect("a source has at most 512 layers");
-        let half = self.options.bundle_half();
-        let device = Device::lay_out(&layer.tree, &mut self.contents, number, half, origin)?;
+    /// Gives the content of a layer that has been read its places, hands its bundles to the pool, and merges its tree.
+    fn lay_out(&mut self, read: ReadLayer, mut summary: LayerSummary, origin: String) -> Result<(), Error> {
+        let ReadLayer { layer, taken: Taken { counts, arrived, small }, .. } = read;
+        let number = u16::try_from(self.laid.len()).expect("a source has at most 512 layers");
+        let device = Device::lay_out(&layer.tree, &mut self.contents, number, self.options.bundle_half(), &origin)?;
+        self.contents.forget_unplaced();
         summary.content_bytes = counts.bytes;
         summary.null_bytes = counts.null;
         summary.shared_bytes = counts.shared;
         summary.report = layer.report;
-        let packed = if device.is_empty() {
-            None
-        } else {
-            let parts = Parts {
-                tree: &layer.tree,
-                contents: &self.contents,
-                spools: &spools,
-                device: &device,
-                number,
-                lower: &self.lower,
-                options: self.options,
-                temporaries: &self.temporaries,
-                origin,
-            };
-            Some(write_pack(&parts, BlobOut::new(self.target, self.progress)?)?)
-        };
-        if let Some(packed) = &packed {
-            summary.device = Some(packed.id);
-            summary.device_bytes = u64::from(packed.map.blocks()) * BLOCK_U64;
-            summary.chunks = packed.map.chunks();
-            summary.layer_meta_bytes = packed.layer_meta_bytes;
-        }
-        self.lower.push(packed.as_ref().map(|packed| (packed.id, packed.map.blocks())));
-        self.packs.push(packed);
         self.summaries.push(summary);
-        self.contents.forget_unplaced();
-        drop((spools, device));
-        let merged = match self.tree.take() {
-            None => layer.tree.into_base(),
-            Some(lower) => merge(lower, &layer.tree),
-        };
-        self.tree = Some(merged.map_err(|source| Error::Tree { origin: origin.to_owned(), source })?);
+        let tree = Arc::new(layer.tree);
+        self.tree = Some(self.merge(&tree, &origin)?);
+        if device.is_empty() {
+            self.laid.push(None);
+            return Ok(());
+        }
+        // At most two layers have their small files in temporary files: this one, and that which is read meanwhile.
+        self.pool.wait_for_batches()?;
+        let (device, rows) = (Arc::new(device), self.contents.small.rows()?);
+        let bundling = bundle(&self.pool, &device, &self.contents.slices, arrived, rows.clone(), small);
+        self.laid.push(Some(LaidOut { device, tree, rows, bundling, origin }));
         Ok(())
     }
 
-    /// Writes what belongs to the image as a whole and makes everything visible.
+    /// Merges a layer over those below. The tree of a lowest layer that hides nothing is the merged one too, and not copied.
+    fn merge(&mut self, layer: &Arc<Tree>, origin: &str) -> Result<Arc<Tree>, Error> {
+        let merged = match self.tree.take() {
+            None if layer.ids().all(|id| !layer.inode(id).is_whiteout() && !layer.inode(id).is_opaque()) => {
+                return Ok(Arc::clone(layer));
+            }
+            None => Tree::clone(layer).into_base(),
+            Some(lower) => merge(Arc::unwrap_or_clone(lower), layer),
+        };
+        merged.map(Arc::new).map_err(|source| Error::Tree { origin: origin.to_owned(), source })
+    }
+
+    /// Writes the packs and what belongs to the image as a whole, and makes everything visible.
     fn finish(mut self, mut config: Config, source: Option<Digest>) -> Result<Converted, Error> {
-        self.progress.phase(Phase::Meta);
+        self.pool.wait_for_batches()?;
         let tree = match self.tree.take() {
             Some(tree) => tree,
             // An image may have no layers at all.
-            None => TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
+            None => Arc::new(
+                TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
+            ),
         };
-        image::keep_live(&tree, &self.contents, &mut self.packs)?;
-        let out = BlobOut::new(self.target, self.progress)?;
-        let meta = image::write_meta(&tree, &self.contents, &mut self.packs, self.options, out)?;
+        let Assembled { packs, meta } = self.assemble(&tree)?;
         let meta_layer = MetaLayer { blob: meta.blob.blob, diff_id: meta.diff_id, root: meta.root };
-        for ((layer, summary), pack) in self.layers.iter_mut().zip(&mut self.summaries).zip(&self.packs) {
-            layer.pack = pack.as_ref().map(|pack| (pack.blob.blob, pack.diff_id));
-            summary.pack = pack.as_ref().map(|pack| pack.blob.blob);
+        for (number, pack) in &packs {
+            let number = usize::from(*number);
+            if let (Some(layer), Some(summary)) = (self.layers.get_mut(number), self.summaries.get_mut(number)) {
+                layer.pack = Some((pack.blob.blob, pack.diff_id));
+                summary.pack = Some(pack.blob.blob);
+                summary.layer_meta_bytes = pack.layer_meta_bytes;
+            }
         }
         manifest::adapt_config(&mut config, &self.layers, &meta_layer);
         let mut config_out = BlobOut::new(self.target, self.progress)?;
@@ -290,7 +298,7 @@ impl Conversion<'_> {
             return Err(Error::Cancelled);
         }
         self.progress.phase(Phase::Publish);
-        for pack in self.packs.into_iter().flatten() {
+        for (_, pack) in packs {
             pack.blob.commit()?;
         }
         meta.blob.commit()?;

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use dimsum_erofs::ImageKind;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::MAX_PACKS;
-use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError, MetaRoot};
 use dimsum_tree::Tree;
@@ -14,7 +13,7 @@ use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
 use crate::erofs::{DataArea, Image, for_each_use};
 use crate::error::Error;
-use crate::layer::Packed;
+use crate::layer::{Maps, Plan};
 use crate::options::Options;
 use crate::stream::stream;
 
@@ -30,49 +29,42 @@ pub(crate) struct Meta<'t> {
 
 const ORIGIN: &str = "image";
 
-/// Drops the packs of which the image uses nothing.
-pub(crate) fn keep_live(tree: &Tree, contents: &Contents, packs: &mut [Option<Packed<'_>>]) -> Result<(), Error> {
-    let mut live = vec![false; packs.len()];
+/// Says of each layer's device whether the image uses something of it.
+pub(crate) fn live(tree: &Tree, contents: &Contents, devices: usize) -> Result<Vec<bool>, Error> {
+    let mut live = vec![false; devices];
     for_each_use(tree, contents, |number| {
         if let Some(live) = live.get_mut(usize::from(number)) {
             *live = true;
         }
     });
-    for (pack, live) in packs.iter_mut().zip(live) {
-        if !live {
-            *pack = None;
-        }
-    }
-    let listed = packs.iter().flatten().count();
+    let listed = live.iter().filter(|live| **live).count();
     if listed > MAX_PACKS {
         let source = FormatError::Limit { part: "packs of an image", value: listed as u64, limit: MAX_PACKS as u64 };
         return Err(Error::format(ORIGIN, source));
     }
-    Ok(())
+    Ok(live)
 }
 
-/// Writes the meta over the packs that are left.
+/// Writes the meta over the devices that are listed; `maps` are theirs.
 pub(crate) fn write_meta<'t>(
     tree: &Tree,
     contents: &Contents,
-    packs: &mut [Option<Packed<'_>>],
+    listed: &[Plan],
+    maps: &[Maps],
     options: &Options,
     mut out: BlobOut<'t>,
 ) -> Result<Meta<'t>, Error> {
     let mut area = DataArea::default();
-    let mut devices: Vec<(DeviceMap, FrameMap)> = Vec::new();
-    for (number, pack) in packs.iter_mut().enumerate() {
-        let Some(pack) = pack else { continue };
-        area.push(u16::try_from(number).unwrap_or(u16::MAX), pack.id, pack.map.blocks());
-        devices.push((std::mem::take(&mut pack.map), std::mem::take(&mut pack.frames)));
+    for (plan, (map, _)) in listed.iter().zip(maps) {
+        area.push(plan.number, plan.id, map.blocks());
     }
     let image = Image::plan(tree, contents, &area, ImageKind::Image, options, ORIGIN)?;
-    let length = MetaMaps::footer(image.blocks(), &devices).length();
+    let length = MetaMaps::footer(image.blocks(), maps).length();
     let params = image.address(length)?;
     let mut put = |bytes: &[u8]| out.put(bytes);
     let streamed = stream(options.jobs, options.level, ORIGIN, length, &mut put, |stream| {
         image.write(&params, stream)?;
-        stream.write_all(&MetaMaps::tail_bytes(image.blocks(), &devices))
+        stream.write_all(&MetaMaps::tail_bytes(image.blocks(), maps))
     })?;
     let index = MetaIndex::to_bytes(&streamed.frames, &streamed.values, length);
     out.put(&index.map_err(|source| Error::format(ORIGIN, source))?)?;

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod blob;
 mod content;
 mod convert;
@@ -31,7 +32,9 @@ mod manifest;
 mod options;
 mod ordered;
 mod platforms;
+mod pool;
 mod progress;
+mod sequence;
 mod source;
 mod stream;
 mod temporary;

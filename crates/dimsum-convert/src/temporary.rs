@@ -86,13 +86,13 @@ impl Drop for Temporary {
 /// A temporary file with one writer that gathers small pieces; what is not written yet can be read all the same.
 #[derive(Debug)]
 pub(crate) struct Gathering {
-    file: Temporary,
+    file: Arc<Temporary>,
     buffer: Vec<u8>,
 }
 
 impl Gathering {
     pub(crate) fn new(file: Temporary) -> Self {
-        Self { file, buffer: Vec::with_capacity(WRITE_BUFFER) }
+        Self { file: Arc::new(file), buffer: Vec::with_capacity(WRITE_BUFFER) }
     }
 
     /// Appends bytes and returns where they start.
@@ -109,8 +109,14 @@ impl Gathering {
         Ok(offset)
     }
 
+    /// Writes what has been gathered and returns the file, which others may read while this goes on growing.
+    pub(crate) fn share(&mut self) -> Result<Arc<Temporary>, Error> {
+        self.flush()?;
+        Ok(Arc::clone(&self.file))
+    }
+
     /// Writes what has been gathered.
-    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+    fn flush(&mut self) -> Result<(), Error> {
         if !self.buffer.is_empty() {
             self.file.append(&self.buffer)?;
             self.buffer.clear();

@@ -2,6 +2,8 @@
 //!
 //! A slice costs 56 bytes of memory, a 4,500th of its default size, so unlike small files they are all kept there.
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 use dimsum_format::{BLOCK_U64, Blake3, FormatError};
 use hashbrown::HashTable;
 
@@ -16,11 +18,19 @@ pub(crate) struct SliceId(u32);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     pub(crate) digest: Blake3,
-    /// Its frame in the spool of the layer that brought it.
+    /// Its frame in the spool.
     pub(crate) offset: u64,
     pub(crate) frame_length: u32,
     pub(crate) blocks: u32,
     pub(crate) place: Place,
+}
+
+/// What a piece turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resolved {
+    pub(super) id: SliceId,
+    /// Whether the slice was not known.
+    pub(super) new: bool,
 }
 
 /// In a piece: the other bits count slices of zeros. Else they are a slice's number.
@@ -37,6 +47,19 @@ pub(crate) struct SliceTable {
     layer_start: u32,
     /// Bytes of slices that were found again.
     shared_bytes: u64,
+}
+
+/// The table, where it is shared. Whoever packs reads it at the same time as others.
+pub(crate) type Slices = Arc<RwLock<SliceTable>>;
+
+/// A lock is poisoned only by a panic, which ends the conversion when its thread is joined.
+pub(crate) fn read(table: &Slices) -> RwLockReadGuard<'_, SliceTable> {
+    table.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`read`].
+pub(crate) fn write(table: &Slices) -> RwLockWriteGuard<'_, SliceTable> {
+    table.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The large files of an image.
@@ -127,15 +150,8 @@ impl SliceTable {
         null
     }
 
-    /// Says what a piece is; returns the number of a slice that was not known, to be completed by
-    /// [`set_frame`](Self::set_frame).
-    pub(super) fn resolve(
-        &mut self,
-        piece: u32,
-        digest: Blake3,
-        blocks: u32,
-        length: u64,
-    ) -> Result<Option<SliceId>, Error> {
+    /// Says what a piece is. A slice that was not known is to be completed by [`set_frame`](Self::set_frame).
+    pub(super) fn resolve(&mut self, piece: u32, digest: Blake3, blocks: u32, length: u64) -> Result<Resolved, Error> {
         let Self { rows, index, .. } = self;
         let known = index.find(hash(digest), |&row| rows.get(row as usize).is_some_and(|row| row.digest == digest));
         let (row, new) = match known {
@@ -151,7 +167,7 @@ impl SliceTable {
             }
         };
         *self.pieces.get_mut(piece as usize).expect(OURS) = row;
-        Ok(new.then_some(SliceId(row)))
+        Ok(Resolved { id: SliceId(row), new })
     }
 
     pub(super) fn set_frame(&mut self, id: SliceId, offset: u64, length: u32) {
@@ -169,6 +185,11 @@ impl SliceTable {
 
     pub(crate) fn set_place(&mut self, id: SliceId, place: Place) {
         self.rows.get_mut(id.0 as usize).expect(OURS).place = place;
+    }
+
+    /// Returns which of the slices that the current layer brought a slice is, from 0; none if it was known before.
+    pub(super) fn number_in_layer(&self, id: SliceId) -> Option<u32> {
+        id.0.checked_sub(self.layer_start)
     }
 
     pub(crate) const fn shared_bytes(&self) -> u64 {
@@ -222,8 +243,8 @@ mod tests {
         let last = table.push_slice().unwrap();
         let file = files.add(start).unwrap();
         assert!(!table.drop_if_null(start));
-        let first = table.resolve(slice, Blake3::of(b"1"), 16, 65536).unwrap().unwrap();
-        let second = table.resolve(last, Blake3::of(b"2"), 17, 65537).unwrap().unwrap();
+        let first = table.resolve(slice, Blake3::of(b"1"), 16, 65536).unwrap().id;
+        let second = table.resolve(last, Blake3::of(b"2"), 17, 65537).unwrap().id;
         let size = 4 * (64 << 10) + 64 * 1024 + 1;
         let pieces: Vec<_> = files.pieces(file, size, &table).collect();
         let expected = [
@@ -232,7 +253,8 @@ mod tests {
             Piece::Slice { id: second, blocks: 17 },
         ];
         assert_eq!(pieces, expected);
-        assert_eq!(table.resolve(slice, Blake3::of(b"2"), 17, 65537).unwrap(), None);
+        let again = table.resolve(slice, Blake3::of(b"2"), 17, 65537).unwrap();
+        assert_eq!(again, Resolved { id: second, new: false });
         assert_eq!(table.shared_bytes(), 65537);
     }
 }

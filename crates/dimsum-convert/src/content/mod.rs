@@ -13,35 +13,20 @@ use dimsum_erofs::Run;
 use dimsum_format::BLOCK_U64;
 use dimsum_tree::{ContentId, Inode};
 
-pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable};
+pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, write};
 pub(crate) use self::place::Place;
 pub(crate) use self::sink::{ContentCounts, Splitter};
-pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord};
-pub(crate) use self::worker::{SliceTask, Workers};
+pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord, SmallRows};
+pub(crate) use self::worker::{Arrived, Workers};
 use crate::error::Error;
-use crate::temporary::{Gathering, Temporaries, Temporary};
+use crate::temporary::Temporaries;
 
 /// The content of all files of an image, as far as layers have been read.
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) small: SmallFiles,
     pub(crate) large: LargeFiles,
-    pub(crate) slices: SliceTable,
-}
-
-/// The bytes of one layer between reading and packing.
-#[derive(Debug)]
-pub(crate) struct Spools {
-    /// Compressed frames of new slices, in any order.
-    pub(crate) frames: Temporary,
-    /// New small files as they are.
-    pub(crate) small: Gathering,
-}
-
-impl Spools {
-    pub(crate) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
-        Ok(Self { frames: temporaries.create()?, small: Gathering::new(temporaries.create()?) })
-    }
+    pub(crate) slices: Slices,
 }
 
 /// The content of one file.
@@ -84,11 +69,7 @@ impl Content {
 
 impl Contents {
     pub(crate) fn new(temporaries: &Temporaries, slice_size: u32) -> Result<Self, Error> {
-        Ok(Self {
-            small: SmallFiles::new(temporaries)?,
-            large: LargeFiles::new(slice_size),
-            slices: SliceTable::default(),
-        })
+        Ok(Self { small: SmallFiles::new(temporaries)?, large: LargeFiles::new(slice_size), slices: Slices::default() })
     }
 
     /// Says where each run of blocks of a regular file lies, from its start on.
@@ -100,21 +81,22 @@ impl Contents {
             Content::Null => each(blocks, None),
             Content::Small(small) => each(blocks, Some(self.small.place(small))),
             Content::Large(number) => {
-                for piece in self.large.pieces(number, inode.size(), &self.slices) {
+                let slices = read(&self.slices);
+                for piece in self.large.pieces(number, inode.size(), &slices) {
                     match piece {
                         Piece::Null { blocks } => each(blocks, None),
-                        Piece::Slice { id, blocks } => each(blocks, Some(self.slices.place(id))),
+                        Piece::Slice { id, blocks } => each(blocks, Some(slices.place(id))),
                     }
                 }
             }
         }
     }
 
-    /// Forgets what was read in a layer and did not get a place: files that later entries of the same tar replaced. Their
-    /// bytes go with the layer's spools.
+    /// Forgets what was read in a layer and did not get a place: files that later entries of the same tar replaced. No
+    /// slice may be on its way.
     pub(crate) fn forget_unplaced(&mut self) {
         self.small.forget_unplaced();
-        self.slices.forget_unplaced();
+        write(&self.slices).forget_unplaced();
     }
 }
 

@@ -4,8 +4,7 @@ use dimsum_format::Blake3;
 use dimsum_tree::{ContentId, ContentSink};
 
 use super::large::slice_count;
-use super::worker::lock;
-use super::{Content, LargeFiles, SliceTask, SmallFiles, SmallRecord, Workers};
+use super::{Arrived, Content, LargeFiles, SmallFiles, SmallRecord, Workers};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::temporary::Gathering;
@@ -30,7 +29,7 @@ pub(crate) struct Splitter<'a> {
     progress: &'a dyn Progress,
     small_limit: u64,
     slice_size: u64,
-    pub(crate) counts: ContentCounts,
+    counts: ContentCounts,
     /// Whether bytes of files are bytes of the source.
     count_input: bool,
     file: File,
@@ -78,6 +77,11 @@ impl<'a> Splitter<'a> {
         }
     }
 
+    /// Waits until all slices are done; returns what came in, and in which order.
+    pub(crate) fn finish(self) -> Result<(ContentCounts, Arrived), Error> {
+        Ok((self.counts, self.workers.finish()?))
+    }
+
     /// Bytes of the slice that is being filled.
     fn slice_length(&self) -> usize {
         let File { size, slices, slice_count, .. } = self.file;
@@ -94,12 +98,12 @@ impl<'a> Splitter<'a> {
         if is_zero(&self.buffer) {
             self.counts.null += self.buffer.len() as u64;
             self.buffer.clear();
-            lock(self.workers.table).push_null(1, self.file.start);
+            self.workers.table().push_null(1, self.file.start);
             return Ok(());
         }
-        let piece = lock(self.workers.table).push_slice()?;
+        let piece = self.workers.table().push_slice()?;
         let bytes = std::mem::replace(&mut self.buffer, self.workers.buffer());
-        self.workers.send(SliceTask { piece, bytes })
+        self.workers.send(piece, bytes)
     }
 
     /// Skips slices that lie in a hole as a whole; returns what is left of it.
@@ -109,7 +113,7 @@ impl<'a> Splitter<'a> {
         let skipped = (length / self.slice_size).min((slice_count - slices).saturating_sub(1));
         if skipped > 0 {
             let count = u32::try_from(skipped).expect("a file has at most 2^28 slices");
-            lock(self.workers.table).push_null(count, start);
+            self.workers.table().push_null(count, start);
             self.file.slices += skipped;
             self.counts.null += skipped * self.slice_size;
         }
@@ -140,7 +144,7 @@ impl<'a> Splitter<'a> {
         self.file = File { size, large: size > self.small_limit, ..File::default() };
         if self.file.large {
             self.file.slice_count = slice_count(size, self.slice_size);
-            self.file.start = lock(self.workers.table).start()?;
+            self.file.start = self.workers.table().start()?;
         }
         self.counts.bytes += size;
         Ok(())
@@ -191,7 +195,7 @@ impl<'a> Splitter<'a> {
             Content::Empty
         } else if !large {
             self.end_small()?
-        } else if lock(self.workers.table).drop_if_null(start) {
+        } else if self.workers.table().drop_if_null(start) {
             Content::Null
         } else {
             Content::Large(self.large.add(start)?)

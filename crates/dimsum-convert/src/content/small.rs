@@ -3,12 +3,14 @@
 //! Digests, which are most of what there is to know, lie in a temporary file; memory has four bytes of each, enough to
 //! look into the file only for what is really equal (one wrong look for four billion files).
 
+use std::sync::Arc;
+
 use dimsum_format::{Blake3, FormatError};
 use hashbrown::HashTable;
 
 use super::{MAX_CONTENTS, Place};
 use crate::error::Error;
-use crate::temporary::{Gathering, Temporaries};
+use crate::temporary::{Gathering, Temporaries, Temporary};
 
 /// Bytes of a row in the file: digest, length, place in the spool.
 const ROW: usize = 44;
@@ -102,18 +104,9 @@ impl SmallFiles {
         Ok(parse(&row))
     }
 
-    /// Reads what the temporary file has of many, in their order. Those that were added one after the other, as most are,
-    /// are read at once.
-    pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, Error> {
-        let mut records = Vec::with_capacity(ids.len());
-        let mut rows = Vec::new();
-        for run in ids.chunk_by(|a, b| a.0 + 1 == b.0) {
-            let first = run.first().expect("a run is not empty");
-            rows.resize(run.len() * ROW, 0);
-            self.rows.read(u64::from(first.0) * ROW as u64, &mut rows)?;
-            records.extend(rows.as_chunks::<ROW>().0.iter().map(parse));
-        }
-        Ok(records)
+    /// Returns the rows so far for those who pack, while more are added.
+    pub(crate) fn rows(&mut self) -> Result<SmallRows, Error> {
+        Ok(SmallRows(self.rows.share()?))
     }
 
     /// Returns the first four bytes of the digest, little-endian.
@@ -144,6 +137,25 @@ impl SmallFiles {
     /// Gives back the memory that only a further layer would need.
     pub(crate) fn end_lookups(&mut self) {
         self.index = HashTable::new();
+    }
+}
+
+/// What the temporary file has of the contents that were known when this was made.
+#[derive(Clone, Debug)]
+pub(crate) struct SmallRows(Arc<Temporary>);
+
+impl SmallRows {
+    /// Reads the rows of many, in their order. Those that were added one after the other, as most are, are read at once.
+    pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, Error> {
+        let mut records = Vec::with_capacity(ids.len());
+        let mut rows = Vec::new();
+        for run in ids.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let first = run.first().expect("a run is not empty");
+            rows.resize(run.len() * ROW, 0);
+            self.0.read(u64::from(first.0) * ROW as u64, &mut rows)?;
+            records.extend(rows.as_chunks::<ROW>().0.iter().map(parse));
+        }
+        Ok(records)
     }
 }
 

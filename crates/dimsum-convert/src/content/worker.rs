@@ -1,112 +1,160 @@
-//! Those who hash and compress slices while the layer is read.
+//! What the pool does with the slices of a layer while it is read: digest, compare, compress.
 //!
 //! A frame is a function of the slice's bytes alone, so it does not matter who is first; where it will lie in the pack is
-//! decided when the layer has been read.
+//! decided when the layer has been read. The bytes are there now, though, and the pack's diff_id is made of them: they are hashed
+//! in the order in which the source has them, in the hope that it is that of the device, as in most sources it is.
 
-use std::num::NonZeroUsize;
-use std::thread::Scope;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use dimsum_format::codec::Compressor;
 use dimsum_format::{BLOCK, Blake3};
-use std::sync::{Mutex, PoisonError};
+use sha2::{Digest as _, Sha256};
 
-use super::SliceTable;
+use super::large::{Slices, write};
+use super::{SliceId, SliceTable};
 use crate::error::Error;
-use crate::temporary::Temporary;
+use crate::pool::{Encoder, Pool};
+use crate::sequence::{Sequence, Sink};
 
-/// Slices waiting per thread; they and those being worked on are all slices in memory.
-const WAITING_PER_JOB: usize = 2;
+/// Slices per thread that may be done before one that came earlier; with those that wait and are worked on, all in memory.
+const AHEAD_PER_JOB: usize = 2;
 
-/// A slice to be hashed and compressed.
-#[derive(Debug)]
-pub(crate) struct SliceTask {
-    pub(super) piece: u32,
-    pub(super) bytes: Vec<u8>,
+/// The way to the pool for the slices of one layer.
+pub(crate) struct Workers<'p> {
+    pool: &'p Pool,
+    layer: Arc<SlicesOfLayer>,
+    sent: u64,
 }
 
-/// The way to the threads.
-#[derive(Debug)]
-pub(crate) struct Workers<'t> {
-    tasks: Sender<SliceTask>,
-    /// Buffers that are free again.
-    buffers: Receiver<Vec<u8>>,
-    pub(super) table: &'t Mutex<SliceTable>,
-    failed: &'t Mutex<Option<Error>>,
+struct SlicesOfLayer {
+    table: Slices,
+    arrival: Sequence<Arrival>,
+    buffers: Arc<Buffers>,
 }
 
-impl<'t> Workers<'t> {
-    /// Starts the threads; they end when the value is dropped.
-    pub(crate) fn start<'scope>(
-        scope: &'scope Scope<'scope, '_>,
-        jobs: NonZeroUsize,
-        level: i32,
-        table: &'t Mutex<SliceTable>,
-        frames: &'t Temporary,
-        failed: &'t Mutex<Option<Error>>,
-    ) -> Self
-    where
-        't: 'scope,
-    {
-        let (tasks, inbox) = bounded::<SliceTask>(jobs.get() * WAITING_PER_JOB);
-        let (free, buffers) = unbounded();
-        for _ in 0..jobs.get() {
-            let (inbox, free) = (inbox.clone(), free.clone());
-            scope.spawn(move || {
-                if let Err(error) = work(&inbox, &free, level, table, frames) {
-                    lock(failed).get_or_insert(error);
-                }
-            });
-        }
-        Self { tasks, buffers, table, failed }
+/// The slices that a layer brought, in the order in which it did.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    order: Vec<SliceId>,
+    hasher: Sha256,
+}
+
+impl<'p> Workers<'p> {
+    pub(crate) fn new(pool: &'p Pool, table: Slices) -> Self {
+        let buffers = Arc::<Buffers>::default();
+        let arrival = Arrival {
+            arrived: Arrived { order: Vec::new(), hasher: Sha256::new() },
+            seen: Vec::new(),
+            buffers: Arc::clone(&buffers),
+        };
+        let arrival = Sequence::new(arrival, pool.jobs().get() * AHEAD_PER_JOB);
+        Self { pool, layer: Arc::new(SlicesOfLayer { table, arrival, buffers }), sent: 0 }
+    }
+
+    /// Returns the table of slices.
+    pub(super) fn table(&self) -> std::sync::RwLockWriteGuard<'_, SliceTable> {
+        write(&self.layer.table)
     }
 
     /// Returns an empty buffer.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.buffers.try_recv().unwrap_or_default()
+        self.layer.buffers.take()
     }
 
-    /// Hands a slice over; waits while all are busy.
-    pub(super) fn send(&self, task: SliceTask) -> Result<(), Error> {
-        if let Some(error) = lock(self.failed).take() {
-            return Err(error);
-        }
-        // All threads have ended: only after an error, which is there by then or has been reported.
-        self.tasks.send(task).map_err(|_| lock(self.failed).take().unwrap_or(Error::Cancelled))
+    /// Hands over the slice that a piece is; waits while all are busy.
+    pub(super) fn send(&mut self, piece: u32, bytes: Vec<u8>) -> Result<(), Error> {
+        let (layer, number) = (Arc::clone(&self.layer), self.sent);
+        self.sent += 1;
+        self.pool.slice(move |encoder| layer.slice(number, piece, bytes, encoder))
+    }
+
+    /// Waits until all slices are done.
+    pub(crate) fn finish(self) -> Result<Arrived, Error> {
+        self.pool.wait_for_slices()?;
+        let arrival = self.layer.arrival.finish(self.sent);
+        // One is missing only after an error or a panic, which ends the wait above.
+        arrival.map(|arrival| arrival.arrived).ok_or(Error::Cancelled)
     }
 }
 
-fn work(
-    inbox: &Receiver<SliceTask>,
-    free: &Sender<Vec<u8>>,
-    level: i32,
-    table: &Mutex<SliceTable>,
-    frames: &Temporary,
-) -> Result<(), Error> {
-    let format = |source| Error::format("slice", source);
-    let mut compressor = Compressor::new(level).map_err(format)?;
-    let mut frame = Vec::new();
-    for SliceTask { piece, mut bytes } in inbox {
+impl SlicesOfLayer {
+    fn slice(&self, number: u64, piece: u32, mut bytes: Vec<u8>, encoder: &mut Encoder) -> Result<(), Error> {
+        let turn = self.arrival.turn(number);
         let length = bytes.len() as u64;
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         let digest = Blake3::of(&bytes);
         let blocks = u32::try_from(bytes.len() / BLOCK).expect("a slice is at most 5 MiB");
-        let new = lock(table).resolve(piece, digest, blocks, length)?;
-        if let Some(id) = new {
-            frame.clear();
-            compressor.compress(&bytes, &mut frame).map_err(format)?;
-            let offset = frames.append(&frame)?;
-            let length = u32::try_from(frame.len()).expect("a frame of 5 MiB has less than 16 MiB");
-            lock(table).set_frame(id, offset, length);
+        let (resolved, in_layer) = {
+            let mut table = write(&self.table);
+            let resolved = table.resolve(piece, digest, blocks, length)?;
+            (resolved, table.number_in_layer(resolved.id))
+        };
+        if resolved.new {
+            let stored = encoder.store(&bytes)?;
+            write(&self.table).set_frame(resolved.id, stored.offset, stored.length);
         }
-        bytes.clear();
-        // Nobody may want it any more.
-        let _unused = free.send(bytes);
+        turn.bring(Piece { id: resolved.id, in_layer, bytes });
+        Ok(())
     }
-    Ok(())
 }
 
-/// A lock is poisoned only by a panic, which ends the conversion when its thread is joined.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A slice in the order of the source, known or not.
+#[derive(Debug)]
+struct Piece {
+    id: SliceId,
+    /// Its number among those of this layer.
+    in_layer: Option<u32>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    arrived: Arrived,
+    /// Of each slice of this layer whether it has been there before.
+    seen: Vec<bool>,
+    buffers: Arc<Buffers>,
+}
+
+impl Sink for Arrival {
+    type Item = Piece;
+
+    fn take(&mut self, Piece { id, in_layer, bytes }: Piece) {
+        if let Some(number) = in_layer {
+            let number = number as usize;
+            if self.seen.len() <= number {
+                self.seen.resize(number + 1, false);
+            }
+            let seen = self.seen.get_mut(number).expect("there is room for it");
+            if !std::mem::replace(seen, true) {
+                self.arrived.order.push(id);
+                self.arrived.hasher.update(&bytes);
+            }
+        }
+        self.buffers.give(bytes);
+    }
+}
+
+impl Arrived {
+    /// Returns the SHA-256 so far of a device that starts with these slices, if it does so in the order in which they came.
+    pub(crate) fn hasher_of(self, slices: &[SliceId]) -> Option<Sha256> {
+        (self.order == slices).then_some(self.hasher)
+    }
+}
+
+/// Buffers that are free again.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.lock().push(buffer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,13 +1,11 @@
 //! The device of a layer: what is new in it, in canonical order, and so the place of each content.
 
-use std::ops::Range;
-
 use dimsum_format::limits::MAX_FLAT_BLOCKS;
 use dimsum_format::{BLOCK_U64, FormatError};
 use dimsum_tree::Tree;
 
 use super::bundle::Cutter;
-use crate::content::{Content, Contents, Piece, Place, SliceId, SmallId};
+use crate::content::{Content, Contents, Piece, Place, SliceId, SmallId, write};
 use crate::error::Error;
 
 /// What a device holds.
@@ -38,13 +36,15 @@ impl Device {
     }
 
     fn place_slices(&mut self, tree: &Tree, contents: &mut Contents, number: u16, origin: &str) -> Result<(), Error> {
+        let Contents { large, slices, .. } = contents;
+        let mut slices = write(slices);
         for id in tree.ids() {
             let inode = tree.inode(id);
             let Some(Content::Large(file)) = inode.content().map(Content::of) else { continue };
             let first = self.slices.len();
-            for piece in contents.large.pieces(file, inode.size(), &contents.slices) {
+            for piece in large.pieces(file, inode.size(), &slices) {
                 if let Piece::Slice { id, .. } = piece
-                    && contents.slices.place(id).is_none()
+                    && slices.place(id).is_none()
                 {
                     self.slices.push(id);
                 }
@@ -53,9 +53,9 @@ impl Device {
             let mut kept = first;
             for row in first..self.slices.len() {
                 let Some(&id) = self.slices.get(row) else { break };
-                if contents.slices.place(id).is_none() {
-                    let place = self.next(number, u64::from(contents.slices.slice(id).blocks), origin)?;
-                    contents.slices.set_place(id, place);
+                if slices.place(id).is_none() {
+                    let place = self.next(number, u64::from(slices.slice(id).blocks), origin)?;
+                    slices.set_place(id, place);
                     if let Some(slot) = self.slices.get_mut(kept) {
                         *slot = id;
                     }
@@ -115,9 +115,15 @@ impl Device {
         self.blocks == 0
     }
 
-    /// Returns the files of each bundle, as ranges of [`files`](Self::files).
-    pub(super) fn bundles(&self) -> impl Iterator<Item = Range<usize>> {
-        let starts = std::iter::once(0).chain(self.bundle_ends.iter().copied());
-        starts.zip(self.bundle_ends.iter().copied()).map(|(start, end)| start..end)
+    /// Returns how many bundles there are.
+    pub(super) fn bundle_count(&self) -> usize {
+        self.bundle_ends.len()
+    }
+
+    /// Returns the files of one bundle.
+    pub(super) fn bundle(&self, number: usize) -> &[SmallId] {
+        let end_of = |number: usize| self.bundle_ends.get(number).copied();
+        let start = number.checked_sub(1).and_then(end_of).unwrap_or(0);
+        self.files.get(start..end_of(number).unwrap_or(start)).unwrap_or_default()
     }
 }

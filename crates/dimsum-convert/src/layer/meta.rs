@@ -3,13 +3,13 @@
 use std::io::Write as _;
 
 use dimsum_erofs::ImageKind;
-use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::pack::{
     FILE_ROW, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, REFERENCE_ROW, SKIPPABLE_LAYER_META, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, DeviceId, FormatError};
 
-use super::pack::Parts;
+use super::chunks::Maps;
+use super::pack::{Common, Plan};
 use crate::blob::BlobOut;
 use crate::content::SmallRecord;
 use crate::erofs::{DataArea, Image, for_each_use};
@@ -22,52 +22,46 @@ const COPY: u64 = 256 << 10;
 /// Rows of the file table that are made together.
 const ROWS_AT_A_TIME: usize = 4096;
 
-/// What the device says.
-pub(super) struct LayerMeta<'a> {
-    pub(super) map: &'a DeviceMap,
-    pub(super) frames: &'a FrameMap,
-    pub(super) id: DeviceId,
-}
-
 /// Writes layer meta and footer behind the frames of a pack; returns the bytes of the compressed layer meta.
-pub(super) fn write(parts: &Parts<'_>, layer: &LayerMeta<'_>, out: &mut BlobOut<'_>) -> Result<u64, Error> {
-    let failed = |source| Error::format(parts.origin, source);
-    let area = data_area(parts, layer);
-    let image = Image::plan(parts.tree, parts.contents, &area, ImageKind::Layer, parts.options, parts.origin)?;
+pub(super) fn write(plan: &Plan, maps: &Maps, common: Common<'_>, out: &mut BlobOut<'_>) -> Result<u64, Error> {
+    let (map, frames) = maps;
+    let origin = &*plan.origin;
+    let failed = |source| Error::format(origin, source);
+    let area = data_area(plan, map.blocks(), common);
+    let image = Image::plan(&plan.tree, common.contents, &area, ImageKind::Layer, common.options, origin)?;
     let count = |rows: u64| u32::try_from(rows).unwrap_or(u32::MAX);
     let footer = LayerMetaFooter {
         erofs_blocks: image.blocks(),
-        blocks: layer.map.blocks(),
-        chunks: count(layer.map.chunks()),
+        blocks: map.blocks(),
+        chunks: count(map.chunks()),
         references: count(references(&area).count() as u64),
-        files: count(parts.device.files.len() as u64),
+        files: count(plan.device.files.len() as u64),
     };
     let params = image.address(footer.length())?;
     // The length of a skippable frame stands before it, so what is in it must be known first.
-    let compressed = parts.temporaries.create()?;
+    let compressed = common.temporaries.create()?;
     let mut put = |bytes: &[u8]| compressed.append(bytes).map(drop);
-    let streamed =
-        stream(parts.options.jobs, parts.options.level, parts.origin, footer.length(), &mut put, |stream| {
-            image.write(&params, stream)?;
-            stream.write_all(&layer.map.to_bytes())?;
-            stream.write_all(&layer.frames.to_bytes())?;
-            for (id, blocks) in references(&area).filter_map(|number| lower(parts, number)) {
-                stream.write_all(id.as_bytes())?;
-                stream.write_all(&blocks.to_le_bytes())?;
+    let streamed = stream(common.jobs, common.options.level, origin, footer.length(), &mut put, |stream| {
+        image.write(&params, stream)?;
+        stream.write_all(&map.to_bytes())?;
+        stream.write_all(&frames.to_bytes())?;
+        for (id, blocks) in references(&area).filter_map(|number| device(common, number)) {
+            stream.write_all(id.as_bytes())?;
+            stream.write_all(&blocks.to_le_bytes())?;
+        }
+        for files in plan.device.files.chunks(ROWS_AT_A_TIME) {
+            let records = plan.rows.records(files).map_err(std::io::Error::other)?;
+            for (&file, record) in files.iter().zip(&records) {
+                stream.write_all(&file_row(record, common.contents.small.place(file).block))?;
             }
-            for files in parts.device.files.chunks(ROWS_AT_A_TIME) {
-                let records = parts.contents.small.records(files).map_err(std::io::Error::other)?;
-                for (&file, record) in files.iter().zip(&records) {
-                    stream.write_all(&file_row(record, parts.contents.small.place(file).block))?;
-                }
-            }
-            let rows = layer.map.to_bytes().len() + layer.frames.to_bytes().len();
-            let rows = rows + references(&area).count() * REFERENCE_ROW + parts.device.files.len() * FILE_ROW;
-            let end = u64::from(footer.erofs_blocks) * BLOCK_U64 + (rows + META_FOOTER_BYTES) as u64;
-            let zeros = usize::try_from(footer.length() - end).expect("less than a block");
-            stream.write_all(&vec![0; zeros])?;
-            stream.write_all(&footer.to_bytes())
-        })?;
+        }
+        let rows = map.to_bytes().len() + frames.to_bytes().len();
+        let rows = rows + references(&area).count() * REFERENCE_ROW + plan.device.files.len() * FILE_ROW;
+        let end = u64::from(footer.erofs_blocks) * BLOCK_U64 + (rows + META_FOOTER_BYTES) as u64;
+        let zeros = usize::try_from(footer.length() - end).expect("less than a block");
+        stream.write_all(&vec![0; zeros])?;
+        stream.write_all(&footer.to_bytes())
+    })?;
     let layer_meta_offset = out.size();
     out.put(&skippable_header(SKIPPABLE_LAYER_META, compressed.len()).map_err(failed)?)?;
     let mut at = 0;
@@ -91,12 +85,12 @@ pub(super) fn write(parts: &Parts<'_>, layer: &LayerMeta<'_>, out: &mut BlobOut<
 }
 
 /// The layer's own device, then others in the order of first use.
-fn data_area(parts: &Parts<'_>, layer: &LayerMeta<'_>) -> DataArea {
+fn data_area(plan: &Plan, blocks: u32, common: Common<'_>) -> DataArea {
     let mut area = DataArea::default();
-    area.push(parts.number, layer.id, layer.map.blocks());
-    for_each_use(parts.tree, parts.contents, |number| {
+    area.push(plan.number, plan.id, blocks);
+    for_each_use(&plan.tree, common.contents, |number| {
         if area.base(number).is_none()
-            && let Some((id, blocks)) = lower(parts, number)
+            && let Some((id, blocks)) = device(common, number)
         {
             area.push(number, id, blocks);
         }
@@ -104,8 +98,8 @@ fn data_area(parts: &Parts<'_>, layer: &LayerMeta<'_>) -> DataArea {
     area
 }
 
-fn lower(parts: &Parts<'_>, number: u16) -> Option<(DeviceId, u32)> {
-    parts.lower.get(usize::from(number)).copied().flatten()
+fn device(common: Common<'_>, number: u16) -> Option<(DeviceId, u32)> {
+    common.devices.get(usize::from(number)).copied().flatten()
 }
 
 /// All devices but the layer's own, which is the first.

@@ -1,11 +1,13 @@
-//! One layer: read it, give its content places, pack it.
+//! One layer: read it, give its content places, compress the rest of it, pack it.
 
 mod bundle;
+mod chunks;
 mod device;
 mod meta;
 mod pack;
 mod read;
 
+pub(crate) use self::chunks::{Bundling, Chunks, Maps, bundle};
 pub(crate) use self::device::Device;
-pub(crate) use self::pack::{Packed, Parts, write_pack};
-pub(crate) use self::read::{Expected, ReadLayer, Reader, read_directory, read_image_layer};
+pub(crate) use self::pack::{Common, Packed, Plan, write_pack};
+pub(crate) use self::read::{Expected, ReadLayer, Reader, Taken, read_directory, read_image_layer};

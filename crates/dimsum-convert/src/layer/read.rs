@@ -1,7 +1,7 @@
 //! From the bytes of a layer to its tree, with its content split, deduplicated and spooled.
 //!
 //! ```text
-//!   thread "decode": blob → SHA-256 → gunzip → SHA-256 ─ buffers ─▸ this thread: tar → tree, sink ─ slices ─▸ workers
+//!   thread "decode": blob → SHA-256 → gunzip → SHA-256 ─ buffers ─▸ this thread: tar → tree, sink ─ slices ─▸ pool
 //! ```
 //!
 //! Every byte of the blob is read and hashed, so its digest and the diff_id are known, and checked, before anything of the
@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -17,11 +17,13 @@ use dimsum_format::Digest;
 use dimsum_tree::{Layer, LayerDecoder, Policy, ReadError, Tree};
 use sha2::{Digest as _, Sha256};
 
-use crate::content::{ContentCounts, Contents, Splitter, Spools, Workers};
+use crate::content::{self, Arrived, ContentCounts, Contents, Splitter, Workers};
 use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::options::Options;
+use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::temporary::{Gathering, Temporaries, Temporary};
 
 /// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one is held up.
 const BUFFER: usize = 256 << 10;
@@ -30,15 +32,24 @@ const BUFFERS: usize = 4;
 /// A layer that has been read.
 pub(crate) struct ReadLayer {
     pub(crate) layer: Layer,
-    pub(crate) counts: ContentCounts,
+    pub(crate) taken: Taken,
     /// Length of the uncompressed tar; 0 for a directory.
     pub(crate) tar_bytes: u64,
+}
+
+/// What the sink has of a layer's content.
+pub(crate) struct Taken {
+    pub(crate) counts: ContentCounts,
+    pub(crate) arrived: Arrived,
+    /// New small files as they are.
+    pub(crate) small: Arc<Temporary>,
 }
 
 /// What reading needs besides the source.
 pub(crate) struct Reader<'a> {
     pub(crate) contents: &'a mut Contents,
-    pub(crate) spools: &'a mut Spools,
+    pub(crate) pool: &'a Pool,
+    pub(crate) temporaries: &'a Temporaries,
     pub(crate) options: &'a Options,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) origin: &'a str,
@@ -77,7 +88,7 @@ pub(crate) fn read_image_layer(
         {
             return Err(Error::LayerDigest { must: expected.digest, is, must_size: expected.size, is_size });
         }
-        let (layer, counts) = read?;
+        let (layer, taken) = read?;
         let tar = decoded.tar.ok_or_else(|| Error::Tree {
             origin: origin.to_owned(),
             source: dimsum_tree::Error::Read { offset: 0, source: io::ErrorKind::UnexpectedEof.into() },
@@ -85,15 +96,15 @@ pub(crate) fn read_image_layer(
         if tar.0 != expected.diff_id {
             return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
         }
-        Ok(ReadLayer { layer, counts, tar_bytes: tar.1 })
+        Ok(ReadLayer { layer, taken, tar_bytes: tar.1 })
     })
 }
 
 /// Reads a directory.
 pub(crate) fn read_directory(reader: Reader<'_>, path: &Path) -> Result<ReadLayer, Error> {
     let policy = policy(reader.options);
-    let (layer, counts) = reader.run(true, |sink| dimsum_tree::read_directory(path, sink, policy))?;
-    Ok(ReadLayer { layer, counts, tar_bytes: 0 })
+    let (layer, taken) = reader.run(true, |sink| dimsum_tree::read_directory(path, sink, policy))?;
+    Ok(ReadLayer { layer, taken, tar_bytes: 0 })
 }
 
 fn policy(options: &Options) -> Policy {
@@ -101,39 +112,36 @@ fn policy(options: &Options) -> Policy {
 }
 
 impl Reader<'_> {
-    /// Runs `read` with a sink for content, and the threads behind it.
+    /// Runs `read` with a sink for content, and waits for the threads behind it.
     fn run(
         self,
         count_input: bool,
         read: impl FnOnce(&mut Splitter<'_>) -> Result<Layer, ReadError<Box<Error>>>,
-    ) -> Result<(Layer, ContentCounts), Error> {
-        let Self { contents, spools, options, progress, origin } = self;
-        let shared_before = contents.slices.shared_bytes();
-        let table = Mutex::new(std::mem::take(&mut contents.slices));
-        let failed = Mutex::new(None);
-        let result = thread::scope(|scope| {
-            let workers = Workers::start(scope, options.jobs, options.level, &table, &spools.frames, &failed);
-            let mut sink = Splitter::new(
-                &mut contents.small,
-                &mut contents.large,
-                &mut spools.small,
-                workers,
-                progress,
-                options.small_limit(),
-                options.slice_size,
-                count_input,
-            );
-            let layer = read(&mut sink);
-            layer.map(|layer| (layer, sink.counts))
-        });
-        contents.slices = table.into_inner().expect("a panic of a worker does not come so far");
-        if let Some(error) = failed.into_inner().expect("a panic of a worker does not come so far") {
-            return Err(error);
-        }
-        spools.small.flush()?;
-        let (layer, mut counts) = result.map_err(|error| named(error, origin))?;
-        counts.shared += contents.slices.shared_bytes() - shared_before;
-        Ok((layer, counts))
+    ) -> Result<(Layer, Taken), Error> {
+        let Self { contents, pool, temporaries, options, progress, origin } = self;
+        let shared_before = content::read(&contents.slices).shared_bytes();
+        let mut spool = Gathering::new(temporaries.create()?);
+        let mut sink = Splitter::new(
+            &mut contents.small,
+            &mut contents.large,
+            &mut spool,
+            Workers::new(pool, Arc::clone(&contents.slices)),
+            progress,
+            options.small_limit(),
+            options.slice_size,
+            count_input,
+        );
+        let layer = read(&mut sink).map_err(|error| named(error, origin));
+        let (mut counts, arrived) = match (layer.is_ok(), sink.finish()) {
+            (_, Ok(finished)) => finished,
+            // What a thread fails with comes first, unless it was told to the reader.
+            (true, Err(error)) => return Err(error),
+            (false, Err(Error::Cancelled)) => return Err(layer.err().unwrap_or(Error::Cancelled)),
+            (false, Err(error)) => return Err(error),
+        };
+        let layer = layer?;
+        counts.shared += content::read(&contents.slices).shared_bytes() - shared_before;
+        Ok((layer, Taken { counts, arrived, small: spool.share()? }))
     }
 }
 

@@ -1,0 +1,139 @@
+//! The chunks of a layer: slices, which are compressed when their place becomes known, and bundles, which are only then put together.
+
+use std::sync::Arc;
+
+use dimsum_format::map::{DeviceMap, FrameMap};
+use dimsum_format::{BLOCK, Blake3, FormatError};
+use sha2::{Digest as _, Sha256};
+
+use super::device::Device;
+use crate::content::{Arrived, Slices, SmallRows, read};
+use crate::error::Error;
+use crate::pool::{Encoder, Pool, Stored};
+use crate::sequence::{Sequence, Sink};
+use crate::temporary::Temporary;
+
+/// Bundles per thread that may be done before one that stands before them.
+const AHEAD_PER_JOB: usize = 2;
+
+/// The maps of a device and its pack.
+pub(crate) type Maps = (DeviceMap, FrameMap);
+
+/// All chunks of a device, in its order, with their frames in the spool.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    pub(crate) maps: Maps,
+    /// Where the frame of each is.
+    pub(crate) offsets: Vec<u64>,
+    /// SHA-256 of the device bytes so far, as long as they could be had in order.
+    pub(crate) hasher: Option<Sha256>,
+    failed: Option<FormatError>,
+}
+
+/// The chunks of a device while its bundles are compressed.
+pub(crate) struct Bundling {
+    sequence: Arc<Sequence<Chunks>>,
+    count: u64,
+}
+
+/// Has the bundles of a layer compressed, behind those of the layers before. `small` has the bytes of its small files; it goes when
+/// they are done.
+pub(crate) fn bundle(
+    pool: &Pool,
+    device: &Arc<Device>,
+    slices: &Slices,
+    arrived: Arrived,
+    rows: SmallRows,
+    small: Arc<Temporary>,
+) -> Bundling {
+    let mut chunks = Chunks { hasher: arrived.hasher_of(&device.slices), ..Chunks::default() };
+    let table = read(slices);
+    for &id in &device.slices {
+        let slice = table.slice(id);
+        chunks.push(slice.blocks, slice.digest, Stored { offset: slice.offset, length: slice.frame_length });
+    }
+    drop(table);
+    let count = device.bundle_count();
+    let sequence = Arc::new(Sequence::new(chunks, pool.jobs().get() * AHEAD_PER_JOB));
+    let (device, to) = (Arc::clone(device), Arc::clone(&sequence));
+    pool.batch(count, move |number, encoder| {
+        let turn = to.turn(number as u64);
+        turn.bring(compress(&device, number, &rows, &small, encoder)?);
+        Ok(())
+    });
+    Bundling { sequence, count: count as u64 }
+}
+
+impl Bundling {
+    /// Returns all chunks, after the pool has done all of its batches.
+    pub(crate) fn finish(&self, origin: &str) -> Result<Chunks, Error> {
+        // One is missing only after an error or a panic, which has been told.
+        let mut chunks = self.sequence.finish(self.count).ok_or(Error::Cancelled)?;
+        match chunks.failed.take() {
+            Some(source) => Err(Error::format(origin, source)),
+            None => Ok(chunks),
+        }
+    }
+}
+
+/// A bundle that is compressed.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    bytes: Vec<u8>,
+    digest: Blake3,
+    stored: Stored,
+}
+
+impl Sink for Chunks {
+    type Item = Bundle;
+
+    fn take(&mut self, Bundle { bytes, digest, stored }: Bundle) {
+        self.push(blocks(bytes.len()), digest, stored);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
+    }
+}
+
+impl Chunks {
+    fn push(&mut self, blocks: u32, digest: Blake3, stored: Stored) {
+        let (map, frames) = &mut self.maps;
+        let pushed = map.push(blocks, digest).and_then(|()| frames.push(stored.length));
+        if let Err(error) = pushed {
+            self.failed.get_or_insert(error);
+        }
+        self.offsets.push(stored.offset);
+    }
+}
+
+fn blocks(bytes: usize) -> u32 {
+    u32::try_from(bytes / BLOCK).unwrap_or(u32::MAX)
+}
+
+/// Puts a bundle together and compresses it.
+fn compress(
+    device: &Device,
+    number: usize,
+    rows: &SmallRows,
+    small: &Temporary,
+    encoder: &mut Encoder,
+) -> Result<Bundle, Error> {
+    let records = rows.records(device.bundle(number))?;
+    let (mut bytes, mut together) = (Vec::new(), Vec::new());
+    // Files that came in one after the other, as most did, are read at once.
+    for run in records.chunk_by(|a, b| a.offset + u64::from(a.length) == b.offset) {
+        let start = run.first().map_or(0, |first| first.offset);
+        together.resize(run.iter().map(|record| record.length as usize).sum(), 0);
+        small.read(start, &mut together)?;
+        let mut rest = &*together;
+        for record in run {
+            let (file, behind) = rest.split_at(record.length as usize);
+            rest = behind;
+            bytes.extend_from_slice(file);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+    }
+    let digest = Blake3::of(&bytes);
+    let stored = encoder.store(&bytes)?;
+    Ok(Bundle { bytes, digest, stored })
+}

@@ -1,0 +1,329 @@
+//! The threads that compress, one pool for a whole conversion, and the spool that their frames go to.
+//!
+//! Two kinds of work: *slices*, which the reader of a layer hands over as they come in and which it waits with if all are busy,
+//! since they are bytes in memory; and *batches*, the bundles of a layer whose content is in a file, which are done when there is
+//! no slice to do. So the next layer is read while the bundles of the last are compressed, and no thread is idle.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+
+use dimsum_format::codec::Compressor;
+
+use crate::error::Error;
+use crate::temporary::Temporary;
+
+/// Slices waiting per thread, so that no thread waits for the reader, nor the reader for one slow slice.
+const WAITING_PER_JOB: usize = 2;
+
+/// Compresses, with the memory for it.
+pub(crate) struct Encoder {
+    compressor: Compressor,
+    frame: Vec<u8>,
+    frames: Arc<Temporary>,
+}
+
+/// Where a frame lies in the spool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
+}
+
+type Slice = Box<dyn FnOnce(&mut Encoder) -> Result<(), Error> + Send>;
+type Work = Arc<dyn Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync>;
+
+/// The giving end. Dropped, the threads end after what they are at.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    frames: Arc<Temporary>,
+    jobs: NonZeroUsize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something to do, or the end.
+    work: Condvar,
+    /// Something done, or the end.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    slices: VecDeque<Slice>,
+    batches: VecDeque<Batch>,
+    running_slices: usize,
+    running_batches: usize,
+    ended: bool,
+    failed: Option<Error>,
+}
+
+/// Tasks `next..end` of a row of them.
+struct Batch {
+    next: usize,
+    end: usize,
+    work: Work,
+}
+
+enum Task {
+    Slice(Slice),
+    OfBatch(usize, Work),
+}
+
+impl Encoder {
+    /// Compresses bytes into the spool.
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Result<Stored, Error> {
+        self.frame.clear();
+        let compressed = self.compressor.compress(bytes, &mut self.frame);
+        compressed.map_err(|source| Error::format("chunk", source))?;
+        let offset = self.frames.append(&self.frame)?;
+        let length = u32::try_from(self.frame.len()).expect("a frame of 5 MiB has less than 16 MiB");
+        Ok(Stored { offset, length })
+    }
+}
+
+impl Pool {
+    /// Starts the threads, with a spool for frames.
+    pub(crate) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        jobs: NonZeroUsize,
+        level: i32,
+        frames: Temporary,
+    ) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new() });
+        let frames = Arc::new(frames);
+        for _ in 0..jobs.get() {
+            let (shared, frames) = (Arc::clone(&shared), Arc::clone(&frames));
+            scope.spawn(move || work(&shared, level, frames));
+        }
+        Self { shared, frames, jobs }
+    }
+
+    /// Returns how many threads there are.
+    pub(crate) const fn jobs(&self) -> NonZeroUsize {
+        self.jobs
+    }
+
+    /// Returns the spool.
+    pub(crate) fn frames(&self) -> &Temporary {
+        &self.frames
+    }
+
+    /// Hands a slice over; waits while all are busy.
+    pub(crate) fn slice(
+        &self,
+        slice: impl FnOnce(&mut Encoder) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let room = self.jobs.get() * WAITING_PER_JOB;
+        let mut state = self.wait(|state| state.slices.len() < room)?;
+        state.slices.push_back(Box::new(slice));
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Hands over `count` tasks of one kind, to be started in order behind all batches before.
+    pub(crate) fn batch(
+        &self,
+        count: usize,
+        work: impl Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync + 'static,
+    ) {
+        if count > 0 {
+            self.shared.lock().batches.push_back(Batch { next: 0, end: count, work: Arc::new(work) });
+            self.shared.work.notify_all();
+        }
+    }
+
+    /// Waits until all slices are done.
+    pub(crate) fn wait_for_slices(&self) -> Result<(), Error> {
+        self.wait(|state| state.slices.is_empty() && state.running_slices == 0).map(drop)
+    }
+
+    /// Waits until all batches are done.
+    pub(crate) fn wait_for_batches(&self) -> Result<(), Error> {
+        self.wait(|state| state.batches.is_empty() && state.running_batches == 0).map(drop)
+    }
+
+    fn wait(&self, until: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.ended {
+                // If the error was told before, or a thread panicked, this is not what the caller will hear.
+                return Err(state.failed.take().unwrap_or(Error::Cancelled));
+            }
+            if until(&state) {
+                return Ok(state);
+            }
+            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.end(None);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all threads; what nobody has begun is forgotten.
+    fn end(&self, error: Option<Error>) {
+        let mut state = self.lock();
+        state.ended = true;
+        if state.failed.is_none() {
+            state.failed = error;
+        }
+        let forgotten = (std::mem::take(&mut state.slices), std::mem::take(&mut state.batches));
+        drop(state);
+        self.work.notify_all();
+        self.done.notify_all();
+        drop(forgotten);
+    }
+
+    /// Waits for the next task; none at the end.
+    fn next(&self) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(slice) = state.slices.pop_front() {
+                state.running_slices += 1;
+                return Some(Task::Slice(slice));
+            }
+            if let Some(batch) = state.batches.front_mut() {
+                let (number, work) = (batch.next, Arc::clone(&batch.work));
+                batch.next += 1;
+                if batch.next == batch.end {
+                    state.batches.pop_front();
+                }
+                state.running_batches += 1;
+                return Some(Task::OfBatch(number, work));
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Ends all threads if one panics: nobody must wait for it.
+struct Watch<'s>(&'s Shared);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.end(None);
+        }
+    }
+}
+
+fn work(shared: &Shared, level: i32, frames: Arc<Temporary>) {
+    let _watch = Watch(shared);
+    let compressor = match Compressor::new(level) {
+        Ok(compressor) => compressor,
+        Err(source) => return shared.end(Some(Error::format("chunk", source))),
+    };
+    let mut encoder = Encoder { compressor, frame: Vec::new(), frames };
+    while let Some(task) = shared.next() {
+        let (done, of_batch) = match task {
+            Task::Slice(slice) => (slice(&mut encoder), false),
+            Task::OfBatch(number, work) => (work(number, &mut encoder), true),
+        };
+        if let Err(error) = done {
+            return shared.end(Some(error));
+        }
+        let mut state = shared.lock();
+        if of_batch {
+            state.running_batches -= 1;
+        } else {
+            state.running_slices -= 1;
+        }
+        drop(state);
+        shared.done.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::temporary::Temporaries;
+
+    fn with_pool<R>(jobs: usize, body: impl FnOnce(&Pool) -> R) -> R {
+        let frames = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        thread::scope(|scope| body(&Pool::start(scope, NonZeroUsize::new(jobs).unwrap(), 3, frames)))
+    }
+
+    #[test]
+    fn slices_go_before_batches_and_each_task_is_done_once() {
+        for jobs in [1, 2, 5] {
+            let done = Arc::new(Mutex::new(Vec::new()));
+            let (release, hold) = crossbeam_channel::bounded::<()>(0);
+            with_pool(jobs, |pool| {
+                // Every thread is held until all work has been given.
+                for _ in 0..jobs {
+                    let hold = hold.clone();
+                    pool.slice(move |_| hold.recv().map_err(|_| Error::Cancelled)).unwrap();
+                }
+                let list = Arc::clone(&done);
+                pool.batch(20, move |number, _| {
+                    list.lock().unwrap().push(100 + number);
+                    Ok(())
+                });
+                let list = Arc::clone(&done);
+                pool.slice(move |_| {
+                    list.lock().unwrap().push(0);
+                    Ok(())
+                })
+                .unwrap();
+                for _ in 0..jobs {
+                    release.send(()).unwrap();
+                }
+                pool.wait_for_slices().unwrap();
+                pool.wait_for_batches().unwrap();
+            });
+            let mut done = done.lock().unwrap().clone();
+            if jobs == 1 {
+                assert_eq!(done, (0..1).chain(100..120).collect::<Vec<_>>());
+            }
+            done.sort_unstable();
+            assert_eq!(done, (0..1).chain(100..120).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_first_error_ends_everything_and_is_told_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        with_pool(2, |pool| {
+            let seen = Arc::clone(&count);
+            pool.batch(1_000_000, move |number, _| {
+                seen.fetch_add(1, Ordering::Relaxed);
+                if number == 3 { Err(Error::Option { option: "this", reason: "fails" }) } else { Ok(()) }
+            });
+            assert!(matches!(pool.wait_for_batches(), Err(Error::Option { .. })));
+            assert!(matches!(pool.slice(|_| Ok(())), Err(Error::Cancelled)));
+        });
+        assert!(count.load(Ordering::Relaxed) < 1_000_000);
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_of_a_thread_does_not_hang() {
+        with_pool(2, |pool| {
+            pool.batch(5, |_, _| panic!("a task"));
+            let _cancelled = pool.wait_for_batches();
+        });
+    }
+}

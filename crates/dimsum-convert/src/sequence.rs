@@ -1,0 +1,176 @@
+//! Results of many threads, taken in order by whoever has the next one.
+//!
+//! A SHA-256 over what is compressed piece by piece can only be made in order. No thread is kept for it: the thread that
+//! completes the next piece in line feeds it, and what waits behind it, to a [`Sink`]; the others leave theirs and go on.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Takes items in the order of their numbers.
+pub(crate) trait Sink {
+    /// What it takes.
+    type Item;
+
+    /// Takes the next one.
+    fn take(&mut self, item: Self::Item);
+}
+
+/// Brings items into order.
+pub(crate) struct Sequence<S: Sink> {
+    state: Mutex<State<S>>,
+    moved: Condvar,
+    window: u64,
+}
+
+struct State<S: Sink> {
+    /// Number of the item to be taken next.
+    next: u64,
+    waiting: BTreeMap<u64, S::Item>,
+    /// Away while a thread feeds it.
+    sink: Option<S>,
+    /// An item will never come.
+    broken: bool,
+}
+
+/// The right, and the duty, to bring one item. Dropped without, the sequence is broken and nobody waits for it any more.
+pub(crate) struct Turn<'s, S: Sink> {
+    sequence: &'s Sequence<S>,
+    number: u64,
+    brought: bool,
+}
+
+impl<S: Sink> Sequence<S> {
+    /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that what is held stays small; the
+    /// items must be started in order, so that the next one is always on its way.
+    pub(crate) fn new(sink: S, window: usize) -> Self {
+        let state = State { next: 0, waiting: BTreeMap::new(), sink: Some(sink), broken: false };
+        Self { state: Mutex::new(state), moved: Condvar::new(), window: window.max(1) as u64 }
+    }
+
+    /// Announces item `number`.
+    pub(crate) fn turn(&self, number: u64) -> Turn<'_, S> {
+        Turn { sequence: self, number, brought: false }
+    }
+
+    /// Returns the sink when all `count` items have been taken; none if one never came.
+    pub(crate) fn finish(&self, count: u64) -> Option<S> {
+        let mut state = self.lock();
+        if state.next == count { state.sink.take() } else { None }
+    }
+
+    fn put(&self, number: u64, item: S::Item) {
+        let mut state = self.lock();
+        while number >= state.next + self.window && !state.broken {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.broken {
+            return;
+        }
+        state.waiting.insert(number, item);
+        // Who has it will see what was just left.
+        let Some(mut sink) = state.sink.take() else { return };
+        loop {
+            let next = state.next;
+            let Some(item) = state.waiting.remove(&next) else { break };
+            drop(state);
+            sink.take(item);
+            state = self.lock();
+            state.next += 1;
+            self.moved.notify_all();
+        }
+        state.sink = Some(sink);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Sink> Turn<'_, S> {
+    /// Brings the item; waits if it is too far ahead.
+    pub(crate) fn bring(mut self, item: S::Item) {
+        self.sequence.put(self.number, item);
+        self.brought = true;
+    }
+}
+
+impl<S: Sink> Drop for Turn<'_, S> {
+    fn drop(&mut self) {
+        if !self.brought {
+            self.sequence.lock().broken = true;
+            self.sequence.moved.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    struct List(Vec<u64>);
+
+    impl Sink for List {
+        type Item = u64;
+
+        fn take(&mut self, item: u64) {
+            self.0.push(item);
+        }
+    }
+
+    #[test]
+    fn items_are_taken_in_order_whoever_is_faster() {
+        const COUNT: u64 = 2_000;
+        for (threads, window) in [(1, 1), (2, 1), (2, 4), (5, 10)] {
+            let sequence = Sequence::new(List(Vec::new()), window);
+            let next = AtomicU64::new(0);
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        loop {
+                            let number = next.fetch_add(1, Ordering::Relaxed);
+                            if number >= COUNT {
+                                break;
+                            }
+                            let turn = sequence.turn(number);
+                            // Some take longer than others.
+                            for _ in 0..number * 7_919 % 13 {
+                                thread::yield_now();
+                            }
+                            turn.bring(number);
+                        }
+                    });
+                }
+            });
+            let taken = sequence.finish(COUNT).unwrap().0;
+            assert_eq!(taken, (0..COUNT).collect::<Vec<_>>(), "{threads} threads, window {window}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_goes_on_when_the_next_comes() {
+        let sequence = Sequence::new(List(Vec::new()), 3);
+        sequence.turn(2).bring(2);
+        sequence.turn(1).bring(1);
+        thread::scope(|scope| {
+            let ahead = scope.spawn(|| sequence.turn(3).bring(3));
+            assert_eq!(sequence.lock().next, 0);
+            assert_eq!(sequence.lock().waiting.len(), 2, "the fourth waits outside");
+            sequence.turn(0).bring(0);
+            ahead.join().unwrap();
+        });
+        assert_eq!(sequence.finish(4).unwrap().0, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn nobody_waits_for_an_item_that_never_comes() {
+        let sequence = Sequence::new(List(Vec::new()), 1);
+        thread::scope(|scope| {
+            scope.spawn(|| sequence.turn(5).bring(5));
+            drop(sequence.turn(0));
+        });
+        assert!(sequence.finish(1).is_none());
+    }
+}
