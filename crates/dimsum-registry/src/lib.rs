@@ -36,6 +36,8 @@ pub use platform::{fits, host_platform, parse_platform, text as platform_text};
 pub use reference::{ImageName, Reference, Repository};
 pub use referrers::fallback_tag;
 pub use remote::Timing;
+#[doc(hidden)]
+pub use remote::fuzz;
 pub use runtime::Runtime;
 pub use source::{BoxFuture, Source};
 pub use target::{BlobWriter, Role, Shape, Target};

@@ -76,25 +76,40 @@ pub(super) fn find(
     repository: &Repository,
     patience: Duration,
 ) -> Result<Option<Credentials>, SourceError> {
+    let ask = |program: &str, key: &str| helper::get(program, key, repository.host(), patience);
     for path in files {
-        let refuse = |reason: String| SourceError::Credentials {
-            registry: repository.host().to_owned(),
-            place: path.display().to_string(),
-            reason,
-        };
+        let place = path.display().to_string();
         let file = match read(path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => continue,
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(refusal(repository, &place, error.to_string())),
         };
-        // The parser's own message would show a piece of the file.
-        let file: AuthFile = serde_json::from_slice(&file)
-            .map_err(|error| refuse(format!("not an auth file (line {})", error.line())))?;
-        if let Some(found) = file.find(repository, patience, refuse)? {
+        if let Some(found) = find_in(&file, &place, repository, ask)? {
             return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// Looks into the bytes of one file, named `place` in errors; `ask` asks a helper program for a key.
+///
+/// # Errors
+/// If it is not an auth file, or asking fails.
+pub(super) fn find_in(
+    file: &[u8],
+    place: &str,
+    repository: &Repository,
+    ask: impl Fn(&str, &str) -> Result<Option<Credentials>, SourceError>,
+) -> Result<Option<Credentials>, SourceError> {
+    let refuse = |reason: String| refusal(repository, place, reason);
+    // The parser's own message would show a piece of the file.
+    let file: AuthFile =
+        serde_json::from_slice(file).map_err(|error| refuse(format!("not an auth file (line {})", error.line())))?;
+    file.find(repository, ask, refuse)
+}
+
+fn refusal(repository: &Repository, place: &str, reason: String) -> SourceError {
+    SourceError::Credentials { registry: repository.host().to_owned(), place: place.to_owned(), reason }
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -114,10 +129,9 @@ impl AuthFile {
     fn find(
         &self,
         repository: &Repository,
-        patience: Duration,
+        ask: impl Fn(&str, &str) -> Result<Option<Credentials>, SourceError>,
         refuse: impl Fn(String) -> SourceError,
     ) -> Result<Option<Credentials>, SourceError> {
-        let ask = |program: &str, key: &str| helper::get(program, key, repository.host(), patience);
         for wanted in keys(repository) {
             let named = self.cred_helpers.iter().find(|(key, _)| normal(key) == wanted);
             if let Some(found) = named.map(|(key, program)| ask(program, key)).transpose()?.flatten() {

@@ -17,6 +17,7 @@ mod clients;
 mod credentials;
 mod exchange;
 mod failure;
+pub mod fuzz;
 mod helper;
 mod hub;
 mod moved;

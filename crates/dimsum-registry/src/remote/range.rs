@@ -182,9 +182,9 @@ impl RangeBody {
 }
 
 /// What a 206 says that it gives.
-struct Given {
-    bytes: Range<u64>,
-    total: Option<u64>,
+pub(super) struct Given {
+    pub(super) bytes: Range<u64>,
+    pub(super) total: Option<u64>,
 }
 
 fn content_range(response: &Response) -> Result<Given, &'static str> {
@@ -204,7 +204,7 @@ fn content_range(response: &Response) -> Result<Given, &'static str> {
 }
 
 /// Parses `bytes FIRST-LAST/TOTAL`, where the total may be `*`.
-fn parse_content_range(text: &str) -> Option<Given> {
+pub(super) fn parse_content_range(text: &str) -> Option<Given> {
     let (range, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
     let (first, last) = range.trim().split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
