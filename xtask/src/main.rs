@@ -18,7 +18,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   demo [oci:DIR:TAG]            convert a real image, run it lazily, damage the store, report (root)
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
-  bench WHAT DIR OUT            convert, memory, meta, read, hung, network or amplification: measurements of BENCHMARKS.md on the corpus in DIR (root)
+  bench WHAT DIR OUT [NAME…]    amplification, base, convert, defaults, hung, memory, meta, network, read, scale, sharing or update:
+                                measurements of BENCHMARKS.md on the corpus in DIR, of these images only (root)
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   away LAYOUT SECONDS OUT       take the registry of a mounted image away for so long (root)
   deny                          licences and banned crates of the dependency graph
@@ -35,7 +36,7 @@ fn main() -> Result<()> {
         ["deny"] => deny::run(),
         ["demo", image @ ..] => demo::run(image.first().copied()),
         ["corpus", directory, out, names @ ..] => corpus::run(directory.as_ref(), out.as_ref(), names),
-        ["bench", what, directory, out] => bench::run(what, directory.as_ref(), out.as_ref()),
+        ["bench", what, directory, out, names @ ..] => bench::run(what, directory.as_ref(), out.as_ref(), names),
         ["faults", directory, out] => faults::run(directory.as_ref(), out.as_ref()),
         ["away", directory, seconds, out] => faults::away::run(directory.as_ref(), seconds, out.as_ref()),
         ["tree-layers", directory, scratch] => {

@@ -1,5 +1,6 @@
 //! Programs that are not ours, started for one run and ended with it: a registry, a shaped link, containerd.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::demo::files;
 use crate::dimsum::workspace;
 
 /// How long a program may take until it answers.
@@ -50,6 +52,7 @@ fn answers(address: &str) -> bool {
 pub struct Registry {
     pub address: String,
     config: PathBuf,
+    storage: PathBuf,
     log: File,
     process: Option<Running>,
 }
@@ -68,7 +71,7 @@ impl Registry {
             ),
         )?;
         let log = File::create(directory.join("log"))?;
-        let mut registry = Self { address, config, log, process: None };
+        let mut registry = Self { address, config, storage, log, process: None };
         registry.start_again()?;
         Ok(registry)
     }
@@ -90,6 +93,28 @@ impl Registry {
             .context("docker-registry; apt-get install docker-registry")?;
         self.process = Some(Running(process));
         wait_for("docker-registry", || answers(&self.address))
+    }
+
+    /// Its blobs by digest, each once, however many repositories have it: what it stores, manifests and configs included.
+    pub fn blobs(&self) -> Result<BTreeMap<String, u64>> {
+        let directory = self.blobs_directory();
+        let mut blobs = BTreeMap::new();
+        for data in if directory.exists() { files(&directory)? } else { Vec::new() } {
+            let digest = data.parent().and_then(Path::file_name).context("blobs/sha256/xx/DIGEST/data")?;
+            blobs.insert(format!("sha256:{}", digest.to_string_lossy()), data.metadata()?.len());
+        }
+        Ok(blobs)
+    }
+
+    /// The bytes of a blob, past its API.
+    pub fn blob(&self, digest: &str) -> Result<Vec<u8>> {
+        let name = digest.strip_prefix("sha256:").context("a sha256 digest")?;
+        let path = self.blobs_directory().join(name.get(..2).unwrap_or_default()).join(name).join("data");
+        fs::read(&path).with_context(|| path.display().to_string())
+    }
+
+    fn blobs_directory(&self) -> PathBuf {
+        self.storage.join("docker/registry/v2/blobs/sha256")
     }
 
     /// Pushes an image of an OCI layout as it is.

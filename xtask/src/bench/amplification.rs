@@ -3,8 +3,7 @@
 //! Fetched pack bytes over bytes asked, with joining off and on, at 0 and 20 ms of round trip. The files are picked by a generator with
 //! a fixed seed, so every run asks for the same ones.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::timing::median;
+use super::{Task, name_of};
 use crate::corpus::layout::Layout;
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
@@ -32,16 +32,19 @@ const SEED: u64 = 20_261_125;
 /// Round trips in milliseconds.
 const ROUND_TRIPS: [u32; 2] = [0, 20];
 /// Images, as far as the corpus has them.
-const IMAGES: [&str; 4] = ["flask-v3", "express-v3", "tensorflow-v1", "redis-v1"];
+const IMAGES: [&str; 4] = ["flask:v3", "express:v3", "tensorflow:v1", "redis:v1"];
 
-pub fn run(corpus: &Path, out: &Path) -> Result<()> {
+pub fn run(task: Task<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-amplification-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let netshape = Link::build()?;
     let registry = Registry::start(&scratch.path().join("registry"))?;
-    let mut log = File::create(out.join("amplification.jsonl"))?;
-    for name in IMAGES.iter().filter(|name| corpus.join("images").join(name).exists()) {
-        let layout = Layout::open(&corpus.join("images").join(name), None)?;
+    let mut log = task.log("amplification")?;
+    let in_corpus = |name: &&&str| task.corpus.join("images").join(name.replacen(':', "-", 1)).exists();
+    let usual: Vec<_> = IMAGES.iter().filter(in_corpus).copied().collect();
+    for directory in task.images(&usual)? {
+        let name = name_of(&directory)?;
+        let layout = Layout::open(&directory, None)?;
         dimsum.ok(&["convert", &layout.reference(), &format!("{}/{name}:dimsum", registry.address)])?;
         for round_trip in ROUND_TRIPS {
             let link = Link::start(&netshape, &registry.address, 0, round_trip)?;
@@ -55,7 +58,7 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
                     line["image"] = json!(name);
                     line["rtt_ms"] = json!(round_trip);
                     line["run"] = json!(run);
-                    writeln!(log, "{line}")?;
+                    log.row(&line)?;
                     runs.push((joining, line));
                 }
             }
@@ -67,14 +70,14 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
                 line[what] = json!({"amplification": of("amplification"), "seconds": of("seconds"),
                     "requests": of("requests"), "fetched_bytes": of("fetched_bytes")});
             }
-            println!("{line}");
-            writeln!(log, "{line}")?;
+            log.shown(&line)?;
         }
     }
     Ok(())
 }
 
-fn measure(dimsum: &Dimsum, image: &str, mount: &Path, joining: bool) -> Result<Value> {
+/// Reads the files of an image, cold.
+pub fn measure(dimsum: &Dimsum, image: &str, mount: &Path, joining: bool) -> Result<Value> {
     let _server = Server::start(dimsum, joining)?;
     let mounted = Mounted::by_name(dimsum, image, mount)?;
     let picked = pick(&mounted.path)?;

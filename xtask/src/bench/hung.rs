@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -18,9 +17,9 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use serde_json::{Value, json};
 
-use super::RUNS;
 use super::read::{SMALL, random};
 use super::timing::median;
+use super::{RUNS, Task, name_of};
 use crate::corpus::layout::Layout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
@@ -36,22 +35,25 @@ const FIRST_OF_C: usize = RUNS * CHUNKS;
 /// Longest wait for all reads of A to be parked; the server gives up on the source later.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn run(corpus: &Path, out: &Path) -> Result<()> {
+pub fn run(task: Task<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-hung-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
-    let mut log = File::create(out.join("hung.jsonl"))?;
-    let stage = Stage::new(&dimsum, corpus, scratch.path())?;
+    let mut log = task.log("hung")?;
+    let b = task.image("node:v1")?;
+    let name = name_of(&b)?;
+    let stage = Stage::new(&dimsum, &b, scratch.path())?;
     let mut runs: Vec<(bool, Value)> = Vec::new();
     for run in 0..RUNS {
         for hangs in [false, true] {
-            let line = stage.measure(run, hangs)?;
-            writeln!(log, "{line}")?;
+            let mut line = stage.measure(run, hangs)?;
+            line["image"] = json!(name);
+            log.row(&line)?;
             runs.push((hangs, line));
         }
     }
-    let line = summary(&runs);
-    println!("{line}");
-    Ok(writeln!(log, "{line}")?)
+    let mut line = summary(&runs);
+    line["image"] = json!(name);
+    log.shown(&line)
 }
 
 /// The three images, mounted by one server.
@@ -67,10 +69,10 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(dimsum: &'a Dimsum, corpus: &Path, scratch: &Path) -> Result<Self> {
+    fn new(dimsum: &'a Dimsum, image: &Path, scratch: &Path) -> Result<Self> {
         let a = numbers(dimsum, scratch, "a", 0..FIRST_OF_C)?;
         let c = numbers(dimsum, scratch, "c", FIRST_OF_C..FIRST_OF_C + 2 * RUNS)?;
-        let source = Layout::open(&corpus.join("images/node-v1"), None)?;
+        let source = Layout::open(image, None)?;
         let layout = scratch.join("b");
         dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", layout.display())])?;
         let b = Mounted::new(dimsum, &Layout::open(&layout, None)?, &scratch.join("mount-b"))?;

@@ -2,14 +2,15 @@
 //!
 //! The workload is the image's own `bench.cmd`, which ends when it was really ready. Bytes and requests are counted by the link.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::log::Log;
+use super::{Task, name_of};
 use crate::corpus::layout::Layout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
@@ -21,7 +22,7 @@ const LINKS: [(u32, u32); 2] = [(1000, 5), (100, 5)];
 /// Where a second containerd may be: a directory with `containerd`, `ctr` and `containerd-shim-runc-v2`.
 const SECOND_CONTAINERD: &str = "DIMSUM_CONTAINERD";
 
-pub fn run(corpus: &Path, out: &Path) -> Result<()> {
+pub fn run(task: Task<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-network-").tempdir_in("/var/tmp")?;
     let scratch = scratch.path();
     let dimsum = Dimsum::new(&scratch.join("store"))?;
@@ -34,10 +35,9 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
     if let Some(programs) = std::env::var_os(SECOND_CONTAINERD) {
         peers.push(Containerd::start(Some(&PathBuf::from(programs)), &scratch.join("containerd-2"))?);
     }
-    let mut log = File::create(out.join("network.jsonl"))?;
+    let mut log = task.log("network")?;
     let mut images = Vec::new();
-    for entry in fs::read_dir(corpus.join("images"))? {
-        let directory = entry?.path();
+    for directory in task.images(&[])? {
         let layout = Layout::open(&directory, None)?;
         let bytes: u64 =
             layout.layers().iter().filter_map(|layer| layer.metadata().ok()).map(|layer| layer.len()).sum();
@@ -67,9 +67,9 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn image(&self, directory: &Path, log: &mut File) -> Result<()> {
+    fn image(&self, directory: &Path, log: &mut Log) -> Result<()> {
         let layout = Layout::open(directory, None)?;
-        let name = directory.file_name().and_then(|name| name.to_str()).context("name of an image")?;
+        let name = name_of(directory)?;
         let command = layout.label("bench.cmd").context("label bench.cmd")?;
         self.registry.push(&layout.reference(), &format!("{name}:plain"))?;
         let tagged = |tag: &str| format!("{}/{name}:{tag}", self.registry.address);
@@ -88,8 +88,7 @@ impl Stage<'_> {
             for row in rows {
                 let line = json!({"image": name, "rate_mbit": rate, "rtt_ms": rtt, "stored_bytes": converted["stored_bytes"],
                     "gzip_bytes": converted["bytes_in"], "row": row});
-                println!("{line}");
-                writeln!(log, "{line}")?;
+                log.shown(&line)?;
             }
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! Verified reads through the mount beside a plain `pread` of the device file: store warm, page cache cold, reader unpinned.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,8 +9,8 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{Advice, fadvise};
 use serde_json::{Value, json};
 
-use super::RUNS;
 use super::timing::median;
+use super::{RUNS, Task, name_of};
 use crate::corpus::layout::Layout;
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
@@ -21,11 +20,12 @@ const RANDOM_READS: usize = 2000;
 pub const SMALL: usize = 4096;
 const LARGE: usize = 1 << 20;
 
-pub fn run(corpus: &Path, out: &Path) -> Result<()> {
+pub fn run(task: Task<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-bench-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
-    let mut log = File::create(out.join("read.jsonl"))?;
-    let source = Layout::open(&corpus.join("images/node-v1"), None)?;
+    let mut log = task.log("read")?;
+    let directory = task.image("node:v1")?;
+    let (name, source) = (name_of(&directory)?, Layout::open(&directory, None)?);
     let layout = scratch.path().join("layout");
     dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", layout.display())])?;
     let image = Layout::open(&layout, None)?;
@@ -42,13 +42,13 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
             let (mean, p50, p99) = random(file, length)?;
             drop_caches()?;
             let speed = sequential(file, length)?;
-            let line = json!({"run": run, "what": what, "file_bytes": length, "random_4k_mean_us": mean, "random_4k_p50_us": p50,
+            let line = json!({"image": name, "run": run, "what": what, "file_bytes": length, "random_4k_mean_us": mean, "random_4k_p50_us": p50,
                 "random_4k_p99_us": p99, "sequential_mb_per_s": speed});
-            writeln!(log, "{line}")?;
+            log.row(&line)?;
             runs.push((what, line));
         }
     }
-    let mut line = json!({"median of": RUNS, "file": largest.path, "bytes": largest.size});
+    let mut line = json!({"image": name, "median of": RUNS, "file": largest.path, "bytes": largest.size});
     for what in ["verified", "pread"] {
         let of = |field: &str| {
             median(runs.iter().filter(|(name, _)| *name == what).filter_map(|(_, line)| line[field].as_f64()).collect())
@@ -56,9 +56,7 @@ pub fn run(corpus: &Path, out: &Path) -> Result<()> {
         line[what] = json!({"random_4k_mean_us": of("random_4k_mean_us"), "random_4k_p50_us": of("random_4k_p50_us"),
             "random_4k_p99_us": of("random_4k_p99_us"), "sequential_mb_per_s": of("sequential_mb_per_s")});
     }
-    println!("{line}");
-    writeln!(log, "{line}")?;
-    Ok(())
+    log.shown(&line)
 }
 
 fn largest_device(store: &Path) -> Result<PathBuf> {

@@ -15,6 +15,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// What both took, one after the other.
+    pub fn then(self, next: Self) -> Self {
+        Self { wall: self.wall + next.wall, cpu: self.cpu + next.cpu, peak_kib: self.peak_kib.max(next.peak_kib) }
+    }
+
     pub fn line(&self) -> Value {
         json!({"wall_s": self.wall, "cpu_s": self.cpu, "peak_kib": self.peak_kib})
     }

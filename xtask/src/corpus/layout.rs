@@ -6,10 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use super::draft::{Draft, Packing};
 use super::retar;
-use crate::tree::hex;
 
 /// An OCI layout with one image.
 #[derive(Debug)]
@@ -69,17 +68,16 @@ impl Layout {
 
     /// Writes the image again with zstd layers; with `reorder`, the entries of each tar in another order.
     pub fn rewrite(&self, directory: &Path, reorder: bool) -> Result<Self> {
-        self.rewrite_as(directory, reorder, true)
+        self.rewrite_as(directory, reorder, Packing::Zstd)
     }
 
     /// Writes the image again with layers that are not compressed.
     pub fn rewrite_plain(&self, directory: &Path) -> Result<Self> {
-        self.rewrite_as(directory, false, false)
+        self.rewrite_as(directory, false, Packing::Plain)
     }
 
-    fn rewrite_as(&self, directory: &Path, reorder: bool, zstd: bool) -> Result<Self> {
-        fs::create_dir_all(directory.join("blobs/sha256"))?;
-        let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    fn rewrite_as(&self, directory: &Path, reorder: bool, packing: Packing) -> Result<Self> {
+        let mut draft = Draft::new(directory, self.config.clone())?;
         for layer in self.layers() {
             let tar = directory.join("layer.tar");
             decompress(&layer, &tar)?;
@@ -87,30 +85,9 @@ impl Layout {
                 let bytes = fs::read(&tar)?;
                 fs::write(&tar, retar::reorder(&bytes).with_context(|| layer.display().to_string())?)?;
             }
-            diff_ids.push(json!(format!("sha256:{}", hex(&Sha256::digest(fs::read(&tar)?)))));
-            let (file, media_type) = if zstd {
-                crate::dimsum::tool("zstd", &["-q", "-f", "-3", "-T2", "--rm", &tar.to_string_lossy()])?;
-                (directory.join("layer.tar.zst"), "application/vnd.oci.image.layer.v1.tar+zstd")
-            } else {
-                (tar, "application/vnd.oci.image.layer.v1.tar")
-            };
-            let (digest, size) = put(directory, &fs::read(&file)?)?;
-            fs::remove_file(file)?;
-            layers.push(json!({"mediaType": media_type, "digest": digest, "size": size}));
+            draft.tar(tar, packing)?;
         }
-        let mut config = self.config.clone();
-        config["rootfs"]["diff_ids"] = Value::Array(diff_ids);
-        let (digest, size) = put(directory, &serde_json::to_vec(&config)?)?;
-        let mut manifest = self.manifest.clone();
-        manifest["config"]["digest"] = json!(digest);
-        manifest["config"]["size"] = json!(size);
-        manifest["layers"] = Value::Array(layers);
-        let (digest, size) = put(directory, &serde_json::to_vec(&manifest)?)?;
-        let index = json!({"schemaVersion": 2, "manifests": [{"mediaType": manifest["mediaType"], "digest": digest, "size": size,
-            "annotations": {"org.opencontainers.image.ref.name": self.tag}}]});
-        fs::write(directory.join("index.json"), serde_json::to_vec(&index)?)?;
-        fs::write(directory.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        Self::open(directory, None)
+        draft.finish(&self.tag)
     }
 }
 
@@ -132,12 +109,6 @@ pub fn decompress(layer: &Path, out: &Path) -> Result<()> {
     let status = status.context(program)?;
     ensure!(status.success(), "{program} {}: {status}", layer.display());
     Ok(())
-}
-
-fn put(directory: &Path, bytes: &[u8]) -> Result<(String, usize)> {
-    let digest = format!("sha256:{}", hex(&Sha256::digest(bytes)));
-    fs::write(blob(directory, &digest), bytes)?;
-    Ok((digest, bytes.len()))
 }
 
 fn json_file(path: &Path) -> Result<Value> {

@@ -4,8 +4,9 @@
 //! our FUSE driver, the kernel's EROFS (file-backed and on a loop device), the `erofs-rs` crate and the Python reader show; `fsck.erofs`;
 //! `check --against`; and the image's own workload from both forms. One JSON line per image goes to `OUT/corpus.jsonl`.
 
+pub mod draft;
 pub mod layout;
-mod retar;
+pub mod retar;
 pub mod unpack;
 
 use std::fs;
@@ -46,7 +47,8 @@ pub fn run(corpus: &Path, out: &Path, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn images(corpus: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
+/// The directories of the images with these names (`redis:v1`), else of all, in order.
+pub fn images(corpus: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(corpus.join("images")).context("the corpus; make it with corpus/corpus.sh")? {
         let path = entry?.path();

@@ -1,6 +1,7 @@
-//! The entries of a tar in another order, headers untouched: the same tree for every extractor.
+//! Tars cut into their entries: put into another order, headers untouched, which is the same tree for every extractor; or with a file's bytes changed.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -8,6 +9,8 @@ const BLOCK: usize = 512;
 
 /// One entry with the extension headers that belong to it.
 struct Unit<'a> {
+    /// Where it begins in the tar.
+    start: usize,
     bytes: &'a [u8],
     hard_link: bool,
 }
@@ -28,6 +31,34 @@ pub fn reorder(tar: &[u8]) -> Result<Vec<u8>> {
     }
     out.resize(out.len() + 2 * BLOCK, 0);
     Ok(out)
+}
+
+/// A regular file in a tar.
+#[derive(Debug, Clone)]
+pub struct File {
+    pub path: String,
+    /// Where its bytes are.
+    pub range: Range<usize>,
+}
+
+/// The regular files of a tar, as far as their names and sizes need no extension header.
+pub fn files(tar: &[u8]) -> Result<Vec<File>> {
+    let mut found = Vec::new();
+    for Unit { start, bytes: header, .. } in split(tar)? {
+        if !matches!(header[156], b'0' | 0) {
+            continue;
+        }
+        let text = |range: Range<usize>| {
+            let field = header[range].split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(field).into_owned()
+        };
+        let (prefix, name) = (text(345..500), text(0..100));
+        let is_ustar = &header[257..263] == b"ustar\0" && !prefix.is_empty();
+        let path = if is_ustar { format!("{prefix}/{name}") } else { name };
+        let content = start + BLOCK..start + BLOCK + size(&header[124..136])?;
+        found.push(File { path: path.trim_start_matches("./").to_owned(), range: content });
+    }
+    Ok(found)
 }
 
 fn split(tar: &[u8]) -> Result<Vec<Unit<'_>>> {
@@ -53,7 +84,7 @@ fn split(tar: &[u8]) -> Result<Vec<Unit<'_>>> {
         if kind == b'g' {
             bail!("global headers bind to what follows: no other order");
         }
-        units.push(Unit { bytes: tar.get(start..at).context("cut off in an entry")?, hard_link: kind == b'1' });
+        units.push(Unit { start, bytes: tar.get(start..at).context("cut off in an entry")?, hard_link: kind == b'1' });
         start = at;
     }
     Ok(units)

@@ -12,8 +12,16 @@ use super::layout::{self, Layout};
 use crate::dimsum::tool;
 use crate::tree::{self, Entry};
 
-/// GNU tar, layer by layer; deletions as the OCI image specification has them.
+/// The tree that GNU tar unpacks.
 pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
+    unpack(source, directory)?;
+    let entries = tree::from_directory(directory)?;
+    fs::remove_dir_all(directory)?;
+    Ok(entries)
+}
+
+/// Unpacks by GNU tar, layer by layer; deletions as the OCI image specification has them.
+pub fn unpack(source: &Layout, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     let tar = directory.with_extension("tar");
     let mut root_is_named = false;
@@ -33,9 +41,7 @@ pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
         // An extractor leaves the root as it found it; the format says mtime 0.
         fs::File::open(directory)?.set_modified(std::time::UNIX_EPOCH)?;
     }
-    let entries = tree::from_directory(directory)?;
-    fs::remove_dir_all(directory)?;
-    Ok(entries)
+    Ok(())
 }
 
 /// Returns whether the tar has an entry for the root itself.
