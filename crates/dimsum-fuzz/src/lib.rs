@@ -14,7 +14,7 @@ use dimsum_tree::{LayerDecoder, NullSink, Policy, read_layer};
 
 pub use erofs::{erofs_reader, erofs_validator};
 pub use format::{manifest, meta, pack};
-pub use registry::{archive, reference};
+pub use registry::{archive, auth_file, challenge, content_range, reference};
 
 /// A fuzz target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -31,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("fuse_request", fuse_request),
     ("archive", archive),
     ("reference", reference),
+    ("challenge", challenge),
+    ("auth_file", auth_file),
+    ("content_range", content_range),
 ];
 
 /// Output of a decoder that is read for fuzzing, so that a bomb ends.
