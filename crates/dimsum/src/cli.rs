@@ -11,9 +11,9 @@ use dimsum_format::manifest::Platform;
 use dimsum_registry::parse_platform;
 
 use crate::commands::{
-    cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, export::Export, hook::Hook,
-    info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run, serve::Serve, store::Store,
-    umount::Umount,
+    cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, diff::Diff, estimate::Estimate,
+    export::Export, hook::Hook, info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run,
+    serve::Serve, store::Store, umount::Umount,
 };
 use crate::context::Context;
 use crate::error::Error;
@@ -112,6 +112,8 @@ pub enum Command {
     Inspect(Inspect),
     Ls(Ls),
     Cat(Cat),
+    Diff(Diff),
+    Estimate(Estimate),
     Check(Check),
     Info(Info),
     Store(Store),
@@ -138,6 +140,8 @@ impl Command {
             Self::Inspect(inspect) => inspect.run(context).map(done),
             Self::Ls(ls) => ls.run(context).map(done),
             Self::Cat(cat) => cat.run(context).map(done),
+            Self::Diff(diff) => diff.run(context).map(done),
+            Self::Estimate(estimate) => estimate.run(context).map(done),
             Self::Check(check) => check.run(context).map(done),
             Self::Info(info) => info.run(context).map(done),
             Self::Store(store) => store.run(context).map(done),

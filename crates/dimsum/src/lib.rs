@@ -14,6 +14,7 @@ pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod error;
+pub mod estimate;
 pub mod image;
 pub mod node;
 pub mod output;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod run;
 pub mod signals;
 pub mod text;
+pub mod views;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
 //! `dimsum inspect`.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 use dimsum_format::{BLOCK_U64, DeviceId, Digest, MetaRoot, media};
@@ -11,12 +13,30 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::{self, Opened};
 use crate::output::{Report, Size};
+use crate::views::Cells;
+use crate::views::chunks::ChunkMap;
+use crate::views::page::page;
+use crate::views::sharing::MAX_IMAGES;
 
-/// Show what an image is made of: digests, packs, meta, file system, options
+/// Show what an image is made of: digests, packs, meta, file system, options, and where its bytes lie
+///
+/// With --chunks: for each pack its chunks (what is fetched and verified at once), how much of them the image's tree uses, what was deleted
+/// or replaced by a layer above and is stored all the same, and which directories cost most; with --with also what is shared with
+/// which other image. Only metas are read, never file data. Of this node it is said which packs lie in its store whole; which chunks of
+/// the others were fetched is not looked at.
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
     image: ImageArg,
+    /// Show where the image's bytes lie, chunk by chunk: a summary as text, everything as JSON
+    #[arg(long)]
+    chunks: bool,
+    /// Also show what is shared with this image; may be given up to 31 times
+    #[arg(long, value_name = "IMAGE", requires = "chunks")]
+    with: Vec<String>,
+    /// Also write the picture to FILE: one page of HTML and SVG that needs nothing from outside
+    #[arg(long, value_name = "FILE", requires = "chunks")]
+    html: Option<PathBuf>,
 }
 
 impl Inspect {
@@ -26,7 +46,25 @@ impl Inspect {
     /// If the image cannot be read or is not valid.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let opened = image::open(context, &self.image.image)?;
-        context.output.write(&Inspection::new(&opened)?)
+        if self.chunks { self.chunks(context, &opened) } else { context.output.write(&Inspection::new(&opened)?) }
+    }
+
+    fn chunks(&self, context: &Context, opened: &Opened) -> Result<(), Error> {
+        if self.with.len() > MAX_IMAGES {
+            return Err(Error::Usage {
+                object: "--with".to_owned(),
+                reason: format!("at most {MAX_IMAGES} images can be compared with"),
+                hint: "leave some out",
+            });
+        }
+        let with = self.with.iter().map(|with| image::open(context, with)).collect::<Result<Vec<_>, _>>()?;
+        let mut cells = Cells::new(opened.image.maps());
+        let map = ChunkMap::new(context, opened, &with, &mut cells)?;
+        if let Some(file) = &self.html {
+            let written = fs::write(file, page(&map, &cells));
+            written.map_err(|source| Error::io("write the picture to", file, source))?;
+        }
+        context.output.write(&map)
     }
 }
 

@@ -5,6 +5,8 @@ pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod copy;
+pub mod diff;
+pub mod estimate;
 pub mod export;
 pub mod hook;
 pub mod image_arg;

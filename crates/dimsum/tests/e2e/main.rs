@@ -10,9 +10,11 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod estimate;
 mod help;
 mod images;
 mod registry;
 
 mod run;
 mod support;
+mod views;

@@ -1,0 +1,302 @@
+//! `dimsum diff`.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use dimsum_format::Digest;
+use dimsum_tree::FileType;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::fs::{Found, ImageFs};
+use crate::image::{self, Opened};
+use crate::output::{Output, Report, Size, write_name};
+use crate::text::type_name;
+use crate::views::content::Side;
+use crate::views::diff::{Aspect, Change, Comparer, Counts};
+use crate::views::sharing::{Common, common};
+
+/// Show what differs between two images: files, chunks, bytes
+///
+/// The trees are compared name by name: type, mode, owner, mtime, xattrs, number of links, device number, link target, content. Whether
+/// contents are equal is told by the digests in the images' maps wherever that is possible; only small files that have moved to
+/// another chunk are read, in both images. Then the chunks of both are compared by digest: what a node that has the first has to fetch for
+/// the second.
+///
+/// An ordinary image is converted into the store first, once. Needs no privileges. The exit status is 0 whether anything differs or not, for
+/// 1 is a command that failed: a script asks the JSON output, one object for each name listed, then one with the summary.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The first image, as in other commands
+    a: String,
+    /// The second image
+    b: String,
+    /// Never read file data: a file whose bytes only the data can tell is "unknown"
+    #[arg(long)]
+    no_data: bool,
+    /// Names to list; the others are counted
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    list: u64,
+    /// List all names that differ
+    #[arg(long, conflicts_with = "list")]
+    all: bool,
+    /// Do not look at these: rebuilt images often differ in nothing but mtime
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    ignore: Vec<Aspect>,
+}
+
+impl Diff {
+    /// Compares and prints.
+    ///
+    /// # Errors
+    /// If an image cannot be read.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let (a, b) = (image::open(context, &self.a)?, image::open(context, &self.b)?);
+        // A walk of a validated tree comes to its end.
+        image::validate(&a)?;
+        image::validate(&b)?;
+        let (name_a, name_b) = (a.located.name(), b.located.name());
+        let (fs_a, fs_b) = (ImageFs::open(&a.image, &name_a)?, ImageFs::open(&b.image, &name_b)?);
+        let (side_a, side_b) = (Side { opened: &a, fs: &fs_a }, Side { opened: &b, fs: &fs_b });
+        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &self.ignore };
+        let list = if self.all { u64::MAX } else { self.list };
+        let mut failed = None;
+        context.output.with(|out| match write(&comparer, list, context.output, out) {
+            Err(Stop::Image(error)) => {
+                failed = Some(*error);
+                Ok(())
+            }
+            Err(Stop::Output(error)) => Err(error),
+            Ok(()) => Ok(()),
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What ends the output: the image's error or that of the output itself.
+enum Stop {
+    Image(Box<Error>),
+    Output(io::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Image(Box::new(error))
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn write(comparer: &Comparer<'_>, list: u64, output: Output, out: &mut dyn Write) -> Result<(), Stop> {
+    let (mut listed, mut not_listed) = (0_u64, 0_u64);
+    let files = comparer.run(|change| {
+        if listed < list {
+            listed += 1;
+            output.write_to(&Row::new(&change, output.is_terminal()), out)?;
+        } else {
+            not_listed += 1;
+        }
+        Ok::<_, Stop>(())
+    })?;
+    let (a, b) = (comparer.a.opened, comparer.b.opened);
+    let chunks = common(a.image.maps(), b.image.maps());
+    let summary = Summary { a: Named::new(a), b: Named::new(b), files, not_listed, chunks };
+    Ok(output.write_to(&Told { summary }, out)?)
+}
+
+/// One name.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// Lossy where the name is not UTF-8.
+    path: String,
+    /// The exact bytes in hexadecimal digits, where the name is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    change: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    aspects: &'a [Aspect],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<Facts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<Facts>,
+    #[serde(skip)]
+    raw: &'a [u8],
+    #[serde(skip)]
+    terminal: bool,
+}
+
+/// What a name is in one image.
+#[derive(Serialize)]
+struct Facts {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    mtime: i64,
+    mtime_nanoseconds: u32,
+    #[serde(skip)]
+    file: bool,
+}
+
+impl Facts {
+    fn new(found: &Found) -> Self {
+        let inode = &found.inode;
+        Self {
+            kind: type_name(inode.file_type()),
+            mode: format!("{:04o}", inode.permissions()),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            size: inode.size(),
+            mtime: inode.mtime().seconds,
+            mtime_nanoseconds: inode.mtime().nanoseconds,
+            file: inode.file_type() == FileType::Regular,
+        }
+    }
+
+    /// Size of a file, else what it is.
+    fn short(&self) -> String {
+        if self.file { Size(self.size).to_string() } else { self.kind.to_owned() }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn new(change: &'a Change, terminal: bool) -> Self {
+        let raw = change.path();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            path: String::from_utf8_lossy(raw).into_owned(),
+            path_hex: std::str::from_utf8(raw).is_err().then(|| hex(raw)),
+            change: match (&change.a, &change.b) {
+                (None, _) => "added",
+                (_, None) => "removed",
+                _ if change.aspects == [Aspect::Unknown] => "unknown",
+                _ => "changed",
+            },
+            aspects: &change.aspects,
+            a: change.a.as_ref().map(Facts::new),
+            b: change.b.as_ref().map(Facts::new),
+            raw,
+            terminal,
+        }
+    }
+}
+
+impl Report for Row<'_> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let sign = match self.change {
+            "added" => '+',
+            "removed" => '-',
+            "unknown" => '?',
+            _ => 'M',
+        };
+        write!(out, "{sign} /")?;
+        write_name(out, self.raw, self.terminal)?;
+        match (&self.a, &self.b) {
+            (Some(a), Some(b)) => {
+                let words: Vec<&str> = self.aspects.iter().map(|aspect| aspect.word()).collect();
+                write!(out, " | {}", words.join(", "))?;
+                let (before, after) = (a.short(), b.short());
+                if a.kind != b.kind || (a.file && a.size != b.size) {
+                    write!(out, " | {before} -> {after}")?;
+                }
+            }
+            (Some(only), None) | (None, Some(only)) => write!(out, " | {}", only.short())?,
+            (None, None) => {}
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// The object that comes last.
+#[derive(Serialize)]
+struct Told {
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    a: Named,
+    b: Named,
+    files: Counts,
+    /// Names that differ and were not listed.
+    not_listed: u64,
+    chunks: Common,
+}
+
+/// An image in the summary.
+#[derive(Serialize)]
+struct Named {
+    image: String,
+    manifest: Digest,
+    stored_bytes: u64,
+    meta_stored_bytes: u64,
+}
+
+impl Named {
+    fn new(opened: &Opened) -> Self {
+        let manifest = opened.image.manifest();
+        let packs: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
+        Self {
+            image: opened.located.name(),
+            manifest: opened.located.digest,
+            stored_bytes: packs.saturating_add(manifest.meta.size),
+            meta_stored_bytes: manifest.meta.size,
+        }
+    }
+}
+
+impl Report for Told {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Summary { a, b, files, not_listed, chunks } = &self.summary;
+        if *not_listed > 0 {
+            writeln!(out, "… {not_listed} more; --all lists them")?;
+        }
+        writeln!(out, "A          {} {}, stored {}", a.image, a.manifest, Size(a.stored_bytes))?;
+        writeln!(out, "B          {} {}, stored {}", b.image, b.manifest, Size(b.stored_bytes))?;
+        let Counts { added, removed, changed, content_changed, same, unknown, .. } = files;
+        write!(
+            out,
+            "names      {added} added, {removed} removed, {changed} changed ({content_changed} in content), {same} the same"
+        )?;
+        if *unknown > 0 {
+            write!(out, ", {unknown} unknown")?;
+        }
+        let (plus, minus, other) = (Size(files.added_bytes), Size(files.removed_bytes), Size(files.changed_bytes));
+        writeln!(out, "\nfiles      {plus} added, {minus} removed, {other} in files with other content")?;
+        if files.files_read > 0 {
+            writeln!(
+                out,
+                "read       {} files, {} of each image, to compare them",
+                files.files_read,
+                Size(files.bytes_read)
+            )?;
+        }
+        for (name, sum) in [
+            ("only A", &chunks.only_a),
+            ("only B", &chunks.only_b),
+            ("same packs", &chunks.same_pack),
+            ("other pack", &chunks.other_pack),
+        ] {
+            writeln!(out, "{name:<10} {} chunks, {}, stored {}", sum.chunks, Size(sum.bytes), Size(sum.stored))?;
+        }
+        let fetch = chunks.only_b.stored.saturating_add(b.meta_stored_bytes);
+        let again = Size(chunks.other_pack.stored);
+        writeln!(
+            out,
+            "A to B     a node that has all of A has to fetch at most {} for all of B, of this meta {}",
+            Size(fetch.saturating_add(chunks.other_pack.stored)),
+            Size(b.meta_stored_bytes)
+        )?;
+        if chunks.other_pack.chunks > 0 {
+            writeln!(out, "           of these {again} are in A too, in other packs")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! The scratch directory: a layout with the converted image, a store that nobody has read from, and nothing of it afterwards.
+
+use std::path::PathBuf;
+
+use dimsum_convert::{Converted, Input};
+use dimsum_registry::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
+use tempfile::TempDir;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::convert_in::ConvertProgress;
+use crate::image::{self, Opened, Resolved};
+
+/// The tag of the image in the layout.
+const TAG: &str = "estimate";
+
+/// The directory; removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    dir: TempDir,
+}
+
+impl Scratch {
+    /// Makes one where temporary files go.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(context: &Context) -> Result<Self, Error> {
+        let dir = tempfile::Builder::new().prefix("dimsum-estimate-").tempdir_in(&context.temp_dir);
+        let dir = dir.map_err(|source| Error::io("make a scratch directory in", &context.temp_dir, source))?;
+        Ok(Self { dir })
+    }
+
+    /// Returns the surroundings with a store and a key in the scratch directory.
+    #[must_use]
+    pub fn context(&self, context: &Context) -> Context {
+        let mut scratch = context.clone();
+        scratch.store = self.path("store");
+        scratch.node_key = self.path("node.key");
+        // It is we who name what lies here.
+        scratch.require_digest = false;
+        scratch
+    }
+
+    /// Returns a path in the directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Returns the reference of the image in the layout.
+    #[must_use]
+    pub fn reference(&self) -> Reference {
+        Reference::OciLayout { dir: self.path("image"), name: Some(ImageName::Tag(TAG.to_owned())) }
+    }
+
+    fn target(&self, context: &Context) -> Result<Box<dyn Target>, Error> {
+        let reference = self.reference();
+        let target = context.network()?.create(&reference);
+        target.map_err(|source| Error::Target { object: reference.to_string(), source: Box::new(source) })
+    }
+
+    /// Converts an ordinary image into the layout.
+    ///
+    /// # Errors
+    /// If it cannot be read or is refused.
+    pub fn convert(
+        &self,
+        context: &Context,
+        from: &Resolved,
+        options: &dimsum_convert::Options,
+    ) -> Result<Converted, Error> {
+        let target = self.target(context)?;
+        let shown = ConvertProgress::new(context, &from.reference.to_string());
+        let input = Input::Image { source: &*from.place, manifest: from.digest };
+        let converted = dimsum_convert::convert(input, &*target, options, &shown);
+        converted.map_err(|error| shown.error(error))
+    }
+
+    /// Copies a Dimsum image into the layout, so that a run measures no network.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn copy(&self, context: &Context, from: &Resolved) -> Result<(), Error> {
+        let reference = from.reference.to_string();
+        let total = from.manifest.layers.iter().map(|layer| layer.size).sum();
+        let shown = Shown { phase: context.progress.phase(&format!("copying {reference}"), Some(total)), context };
+        let target = self.target(context)?;
+        let copied = copy_manifest(&*from.place, &*target, from.digest, Role::Root, &shown);
+        copied.map(drop).map_err(|source| match (&source, context.interrupts.as_ref().and_then(|all| all.ending())) {
+            (SourceError::Cancelled { .. }, Some(signal)) => Error::Interrupted { signal: signal.as_raw() },
+            _ => Error::Source { object: reference, source: Box::new(source) },
+        })
+    }
+
+    /// Opens the image in the layout through the scratch store.
+    ///
+    /// # Errors
+    /// If it does not prove.
+    pub fn open(&self, context: &Context) -> Result<Opened, Error> {
+        let scratch = self.context(context);
+        let resolved = image::resolve(&scratch, &self.reference(), Prefer::Dimsum)?;
+        image::open_resolved(&scratch, resolved)
+    }
+}
+
+/// Shows a copy, and stops it when a signal asks for it.
+struct Shown<'c> {
+    phase: crate::progress::Phase,
+    context: &'c Context,
+}
+
+impl dimsum_registry::CopyProgress for Shown<'_> {
+    fn cancelled(&self) -> bool {
+        let _shown = &self.phase;
+        self.context.interrupts.as_ref().and_then(|all| all.ending()).is_some()
+    }
+}

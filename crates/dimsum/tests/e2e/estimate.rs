@@ -1,0 +1,111 @@
+//! estimate with the real program.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{Layer, Scratch, both, busybox, privileged, write_layout};
+use crate::views::noise;
+
+fn layers() -> Vec<Layer> {
+    let lower = Layer::default().file("base", 0o644, &noise(1, 300_000));
+    vec![lower, Layer::default().file("top", 0o644, &noise(2, 20_000))]
+}
+
+/// Calls the program with temporary files in a directory of their own, which must be empty afterwards.
+fn estimate(scratch: &Scratch, arguments: &[&str]) -> std::process::Output {
+    let temporary = scratch.path("temporary");
+    fs::create_dir_all(&temporary).unwrap();
+    let words = [&["estimate", "--format", "json"], arguments].concat();
+    let output = scratch.dimsum(&words).env("TMPDIR", &temporary).output().unwrap();
+    let left: Vec<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    output
+}
+
+fn told(output: &std::process::Output) -> Value {
+    assert!(output.status.success(), "{}", both(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn an_estimate_says_what_convert_would_make_and_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    write_layout(&scratch.path("source"), layers(), json!({}));
+    let (source, target) = (scratch.image("source"), scratch.image("target"));
+    let before = told(&estimate(&scratch, &["--target", &target, &source]));
+    assert!(!scratch.path("target").exists() && !scratch.store().exists());
+    let stored = before["dimsum"]["stored_bytes"].as_u64().unwrap();
+    assert!((320_000..330_000).contains(&stored), "{stored}");
+    assert_eq!(before["ordinary"]["layers"], 2);
+    assert_eq!((&before["target"]["present_bytes"], &before["node"]), (&json!(0), &Value::Null));
+    assert!(before["target"]["push_bytes"].as_u64().unwrap() > stored);
+
+    let converted = scratch.ok(&["convert", &source, &target, "--format", "json"]);
+    let converted: Value = serde_json::from_str(&converted).unwrap();
+    assert_eq!(before["dimsum"]["manifest"], converted["manifest"]);
+    let after = told(&estimate(&scratch, &["--target", &target, &source]));
+    assert_eq!(
+        (&after["target"]["push_bytes"], &after["target"]["before"]["chunks"]["only_b"]["chunks"]),
+        (&json!(0), &json!(0))
+    );
+    let same = told(&estimate(&scratch, &[&target]));
+    assert_eq!((&same["dimsum"]["stored_bytes"], &same["ordinary"]), (&json!(stored), &Value::Null));
+    // The options are those of convert.
+    let other = told(&estimate(&scratch, &["--bundle-size", "32K", &source]));
+    assert_ne!(other["dimsum"]["manifest"], converted["manifest"]);
+}
+
+#[test]
+fn an_estimate_knows_what_a_target_and_this_node_have_of_it() {
+    let scratch = Scratch::new();
+    write_layout(&scratch.path("source"), layers(), json!({}));
+    let mut more = layers();
+    more.push(Layer::default().file("new", 0o644, &noise(3, 50_000)));
+    write_layout(&scratch.path("more"), more, json!({}));
+    let target = scratch.image("target");
+    scratch.ok(&["convert", &scratch.image("source"), &target]);
+    // Converted into this node's store.
+    scratch.ok(&["ls", &scratch.image("source")]);
+    let told = told(&estimate(&scratch, &["--target", &target, &scratch.image("more")]));
+    let stored = told["dimsum"]["stored_bytes"].as_u64().unwrap();
+    let push = told["target"]["push_bytes"].as_u64().unwrap();
+    assert!((50_000..60_000).contains(&push), "{push} of {stored}");
+    let chunks = &told["target"]["before"]["chunks"];
+    assert_eq!((&chunks["only_b"]["chunks"], &chunks["same_pack"]["chunks"]), (&json!(1), &json!(2)));
+    assert_eq!(told["node"]["packs"], 2);
+    assert!(told["node"]["present_bytes"].as_u64().unwrap() > 320_000);
+}
+
+#[test]
+fn privileged_an_estimate_runs_a_command_and_counts_what_it_touches() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let never = Layer::default().file("never-read", 0o644, &noise(1, 3_000_000));
+    write_layout(&scratch.path("source"), vec![busybox(), never], json!({}));
+    let source = scratch.image("source");
+    let links = ["--bandwidth", "1000,10", "--rtt", "20"];
+    let words = [&links[..], &[&source, "sh", "-c", "echo to standard error; exit 3"]].concat();
+    let output = estimate(&scratch, &words);
+    let told = told(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("to standard error"), "{}", both(&output));
+    let run = &told["run"];
+    assert_eq!(run["exit_status"], 3);
+    let (stored, fetched) = (told["dimsum"]["stored_bytes"].as_u64().unwrap(), run["fetched_bytes"].as_u64().unwrap());
+    assert!(fetched > 100_000 && fetched < stored - 3_000_000, "{fetched} of {stored}");
+    let requests = run["requests"].as_f64().unwrap();
+    let ready = told["ready"].as_array().unwrap();
+    let lazy = |link: usize| ready[link]["lazy_seconds"].as_f64().unwrap();
+    assert!(lazy(0) > run["seconds"].as_f64().unwrap() + requests * 0.020, "{told}");
+    let slower = lazy(1) - lazy(0);
+    let must = fetched as f64 * 8.0 * (1.0 / 10e6 - 1.0 / 1000e6);
+    assert!((slower - must).abs() < 1e-6, "{slower} is not {must}");
+    assert!(ready[1]["pull_seconds"].as_f64().unwrap() > ready[0]["pull_seconds"].as_f64().unwrap());
+    assert!(!scratch.store().exists());
+
+    let missing = estimate(&scratch, &["--entrypoint", "/no/such", &source, "x"]);
+    let seen: Value = serde_json::from_slice(&missing.stdout).unwrap_or(Value::Null);
+    assert_eq!(seen["run"]["exit_status"], 127, "{}", both(&missing));
+}
