@@ -44,7 +44,7 @@ pub use difference::difference;
 pub use directory::read_directory;
 pub use dump::{Dump, DumpEntry};
 pub use error::{Error, Fault, PathName, ReadError, WriteError};
-pub use layer::{Layer, read_layer};
+pub use layer::{Layer, read_buffered_layer, read_layer};
 pub use merge::merge;
 pub use policy::{Dropped, OverlayEntries, Policy, Report, What};
 pub use record::Inode;

@@ -7,14 +7,14 @@
 //! Every byte of the blob is read and hashed, so its digest and the diff_id are known, and checked, before anything of the
 //! layer is used.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dimsum_format::Digest;
-use dimsum_tree::{Layer, LayerDecoder, Policy, ReadError, Tree};
+use dimsum_tree::{Compression, Layer, LayerDecoder, Policy, ReadError, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::content::{self, Arrived, ContentCounts, Contents, Splitter, Workers};
@@ -75,9 +75,9 @@ pub(crate) fn read_image_layer(
         let (full, inbox) = bounded(BUFFERS);
         let (free, empty) = bounded(BUFFERS);
         let decode = scope.spawn(move || decode(blob, expected.size, progress, &full, &empty));
-        let tar = Buffers { inbox, free, current: Vec::new(), position: 0 };
+        let tar = Buffers { inbox, free, current: Vec::new(), filled: 0, position: 0 };
         // Ending this call drops the receiver, which ends the thread if it has not come to the end.
-        let read = reader.run(false, |sink| dimsum_tree::read_layer(tar, lower, sink, policy));
+        let read = reader.run(false, |sink| dimsum_tree::read_buffered_layer(tar, lower, sink, policy));
         let decoded = decode.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if progress.cancelled() {
             return Err(Error::Cancelled);
@@ -162,77 +162,119 @@ struct Decoded {
     tar: Option<(Digest, u64)>,
 }
 
+/// A buffer with so many bytes of the tar.
+type Filled = (Vec<u8>, usize);
+
 /// Reads, hashes and decodes a blob, and hands the tar on.
 fn decode(
     blob: Box<dyn Read + Send>,
     size: u64,
     progress: &dyn Progress,
-    full: &Sender<io::Result<Vec<u8>>>,
+    full: &Sender<io::Result<Filled>>,
     empty: &Receiver<Vec<u8>>,
 ) -> Decoded {
     let mut decoded = Decoded::default();
     // One byte more tells a blob that is too long; an endless one is not read to its end.
     let mut input = Hashing::new(blob.take(size.saturating_add(1)), progress);
+    let mut tar = None;
     match pump(&mut input, full, empty) {
-        Ok(Some(tar)) => decoded.tar = Some(tar),
-        // Nobody wants more: the tree was refused. The digest is still of interest, unless everything was cancelled.
-        Ok(None) => {}
+        Ok(end) => tar = end,
         Err(error) => {
             let _nobody_may_wait = full.send(Err(error));
         }
     }
+    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was cancelled.
     if !progress.cancelled() && io::copy(&mut input, &mut io::sink()).is_ok() {
         decoded.blob = Some(input.finish());
     }
+    decoded.tar = match tar {
+        Some(Tar::Decoded(digest, length)) => Some((digest, length)),
+        Some(Tar::Blob) => decoded.blob,
+        None => None,
+    };
     decoded
 }
 
-/// Decodes until the end; returns digest and length of the tar, none if the receiver has gone.
-fn pump(
-    input: impl Read,
-    full: &Sender<io::Result<Vec<u8>>>,
-    empty: &Receiver<Vec<u8>>,
-) -> io::Result<Option<(Digest, u64)>> {
+/// The whole of a tar.
+enum Tar {
+    /// With its digest and length.
+    Decoded(Digest, u64),
+    /// It is the blob itself, which need not be hashed twice.
+    Blob,
+}
+
+/// Decodes until the end; returns what the tar was, none if the receiver has gone.
+fn pump(input: impl Read, full: &Sender<io::Result<Filled>>, empty: &Receiver<Vec<u8>>) -> io::Result<Option<Tar>> {
     let mut decoder = LayerDecoder::new(input, None)?;
+    let plain = decoder.compression() == Compression::Plain;
     let (mut hasher, mut count) = (Sha256::new(), 0);
     loop {
-        let mut buffer = empty.try_recv().unwrap_or_default();
-        buffer.clear();
-        (&mut decoder).take(BUFFER as u64).read_to_end(&mut buffer)?;
-        if buffer.is_empty() {
-            return Ok(Some((Digest::new(hasher.finalize().into()), count)));
+        let mut buffer = empty.try_recv().unwrap_or_else(|_| vec![0; BUFFER]);
+        let filled = fill(&mut decoder, &mut buffer)?;
+        let bytes = buffer.get(..filled).unwrap_or_default();
+        if bytes.is_empty() {
+            let decoded = || Tar::Decoded(Digest::new(hasher.finalize().into()), count);
+            return Ok(Some(if plain { Tar::Blob } else { decoded() }));
         }
-        hasher.update(&buffer);
-        count += buffer.len() as u64;
-        if full.send(Ok(buffer)).is_err() {
+        if !plain {
+            hasher.update(bytes);
+        }
+        count += filled as u64;
+        if full.send(Ok((buffer, filled))).is_err() {
             return Ok(None);
         }
     }
 }
 
-/// The other end: the tar as a stream.
+/// Fills a buffer as far as there is something; returns how far.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..)
+        && !rest.is_empty()
+    {
+        match input.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The other end: the tar as a stream, read from the buffers themselves.
 struct Buffers {
-    inbox: Receiver<io::Result<Vec<u8>>>,
+    inbox: Receiver<io::Result<Filled>>,
     free: Sender<Vec<u8>>,
     current: Vec<u8>,
+    filled: usize,
     position: usize,
+}
+
+impl BufRead for Buffers {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.position == self.filled {
+            let Ok(next) = self.inbox.recv() else { return Ok(&[]) };
+            let (buffer, filled) = next?;
+            let used = std::mem::replace(&mut self.current, buffer);
+            (self.filled, self.position) = (filled, 0);
+            if !used.is_empty() {
+                // If the other side has enough the buffer is not needed.
+                let _surplus = self.free.try_send(used);
+            }
+        }
+        Ok(self.current.get(self.position..self.filled).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = (self.position + count).min(self.filled);
+    }
 }
 
 impl Read for Buffers {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.current.len() {
-            let Ok(next) = self.inbox.recv() else { return Ok(0) };
-            let used = std::mem::replace(&mut self.current, next?);
-            self.position = 0;
-            // If the other side has enough the buffer is not needed.
-            let _surplus = self.free.try_send(used);
-        }
-        let rest = self.current.get(self.position..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.position += count;
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

@@ -19,14 +19,14 @@ mod apply;
 mod normalise;
 mod resolve;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 pub(crate) use self::apply::{OPAQUE, WHITEOUT};
 
 use crate::error::ReadError;
 use crate::policy::{Policy, Report};
 use crate::sink::ContentSink;
-use crate::tar::TarReader;
+use crate::tar::{BUFFER, TarReader};
 use crate::tree::Tree;
 
 /// What one layer says.
@@ -46,6 +46,20 @@ pub struct Layer {
 ///
 /// The archive is broken, an entry is refused (the error names it), or the sink fails.
 pub fn read_layer<R: Read, S: ContentSink>(
+    tar: R,
+    lower: Option<&Tree>,
+    sink: &mut S,
+    policy: Policy,
+) -> Result<Layer, ReadError<S::Error>> {
+    read_buffered_layer(BufReader::with_capacity(BUFFER, tar), lower, sink, policy)
+}
+
+/// As [`read_layer`], of a stream that has large buffers already: its bytes go to `sink` from these, without a copy between.
+///
+/// # Errors
+///
+/// As [`read_layer`].
+pub fn read_buffered_layer<R: BufRead, S: ContentSink>(
     tar: R,
     lower: Option<&Tree>,
     sink: &mut S,

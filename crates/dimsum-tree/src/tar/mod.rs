@@ -13,7 +13,7 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead};
 
 use self::header::{BLOCK, Header, SparseHeader};
 use self::pax::Extended;
@@ -24,8 +24,8 @@ use crate::limits::{MAX_EXTENDED_HEADER, MAX_FILE_SIZE, MAX_ID};
 use crate::sink::ContentSink;
 use crate::types::{ContentId, Device, Timestamp, Xattr};
 
-/// What is read ahead; pieces of content reach the sink in at most this size.
-const BUFFER: usize = 128 * 1024;
+/// What is read ahead of a stream that has no buffer of its own.
+pub(crate) const BUFFER: usize = 128 * 1024;
 
 /// What kind of thing an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +59,7 @@ pub(crate) struct TarEntry {
 /// Reads entries one by one.
 #[derive(Debug)]
 pub(crate) struct TarReader<R> {
-    input: BufReader<R>,
+    input: R,
     /// Bytes read so far.
     offset: u64,
     /// Bytes of the current entry's content still to read.
@@ -78,16 +78,10 @@ struct Pending {
     long_link: Option<Vec<u8>>,
 }
 
-impl<R: Read> TarReader<R> {
-    /// Starts at the first header.
+impl<R: BufRead> TarReader<R> {
+    /// Starts at the first header. Pieces of content reach the sink as they stand in the buffers of `input`.
     pub(crate) fn new(input: R) -> Self {
-        Self {
-            input: BufReader::with_capacity(BUFFER, input),
-            offset: 0,
-            content: 0,
-            padding: 0,
-            global: Extended::default(),
-        }
+        Self { input, offset: 0, content: 0, padding: 0, global: Extended::default() }
     }
 
     /// Returns the next entry, skipping what was left of the content of the last; none at the end of the archive.

@@ -79,7 +79,7 @@ fn a_sink_hears_where_in_the_archive_each_piece_stands() {
         vec![0; 2 * BLOCK],
     ]
     .concat();
-    let mut reader = TarReader::new(&archive[..]);
+    let mut reader = TarReader::new(io::BufReader::with_capacity(BUFFER, &archive[..]));
     let mut sink = Pieces::default();
     while let Some(entry) = reader.next_entry().unwrap() {
         reader.content(&entry, &mut sink).unwrap();
