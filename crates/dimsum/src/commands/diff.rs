@@ -14,6 +14,7 @@ use crate::image::{self, Opened};
 use crate::output::{Output, Report, Size, write_name};
 use crate::text::type_name;
 use crate::views::content::Side;
+use crate::views::count::Count;
 use crate::views::diff::{Aspect, Change, Comparer, Counts};
 use crate::views::sharing::{Common, common};
 
@@ -35,10 +36,10 @@ pub struct Diff {
     /// Never read file data: a file whose bytes only the data can tell is "unknown"
     #[arg(long)]
     no_data: bool,
-    /// Names to list; the others are counted
+    /// Names to list, a directory that only one image has as one; the others are counted
     #[arg(long, value_name = "N", default_value_t = 40)]
     list: u64,
-    /// List all names that differ
+    /// List all names that differ; without it, a directory that only one image has stands for all that is below it
     #[arg(long, conflicts_with = "list")]
     all: bool,
     /// Do not look at these: rebuilt images often differ in nothing but mtime
@@ -59,7 +60,7 @@ impl Diff {
         let (name_a, name_b) = (a.located.name(), b.located.name());
         let (fs_a, fs_b) = (ImageFs::open(&a.image, &name_a)?, ImageFs::open(&b.image, &name_b)?);
         let (side_a, side_b) = (Side { opened: &a, fs: &fs_a }, Side { opened: &b, fs: &fs_b });
-        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &self.ignore };
+        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &self.ignore, fold: !self.all };
         let list = if self.all { u64::MAX } else { self.list };
         let mut failed = None;
         context.output.with(|out| match write(&comparer, list, context.output, out) {
@@ -124,6 +125,12 @@ struct Row<'a> {
     a: Option<Facts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     b: Option<Facts>,
+    /// Names in a directory that only one image has, which are not listed.
+    #[serde(skip_serializing_if = "is_zero")]
+    names_below: u64,
+    /// Bytes of the files among these.
+    #[serde(skip_serializing_if = "is_zero")]
+    bytes_below: u64,
     #[serde(skip)]
     raw: &'a [u8],
     #[serde(skip)]
@@ -182,10 +189,17 @@ impl<'a> Row<'a> {
             aspects: &change.aspects,
             a: change.a.as_ref().map(Facts::new),
             b: change.b.as_ref().map(Facts::new),
+            names_below: change.names_below,
+            bytes_below: change.bytes_below,
             raw,
             terminal,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Report for Row<'_> {
@@ -209,6 +223,9 @@ impl Report for Row<'_> {
             }
             (Some(only), None) | (None, Some(only)) => write!(out, " | {}", only.short())?,
             (None, None) => {}
+        }
+        if self.names_below > 0 {
+            write!(out, " with {}, {}", Count(self.names_below, "name"), Size(self.bytes_below))?;
         }
         out.write_all(b"\n")
     }

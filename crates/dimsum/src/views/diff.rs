@@ -65,9 +65,37 @@ pub struct Change {
     pub b: Option<Found>,
     /// What differs; empty if only one has it.
     pub aspects: Vec<Aspect>,
+    /// Of a directory that only one has: names below it that are not given by themselves.
+    pub names_below: u64,
+    /// Bytes of the files among these.
+    pub bytes_below: u64,
 }
 
 impl Change {
+    const fn new(a: Option<Found>, b: Option<Found>, aspects: Vec<Aspect>) -> Self {
+        Self { a, b, aspects, names_below: 0, bytes_below: 0 }
+    }
+
+    /// Returns what only one of the images has.
+    const fn lone(&self) -> Option<&Found> {
+        match (&self.a, &self.b) {
+            (Some(only), None) | (None, Some(only)) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Takes a change into this one, if that is of a directory and the other one of something below it.
+    fn fold(&mut self, other: &Self) -> bool {
+        let (Some(directory), Some(below)) = (self.lone(), other.lone()) else { return false };
+        let inside = below.path.strip_prefix(&*directory.path).is_some_and(|rest| rest.starts_with(b"/"));
+        if !inside || self.a.is_some() != other.a.is_some() {
+            return false;
+        }
+        self.names_below = self.names_below.saturating_add(1);
+        self.bytes_below = self.bytes_below.saturating_add(file_bytes(Some(below)));
+        true
+    }
+
     /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &[u8] {
@@ -113,6 +141,8 @@ pub struct Comparer<'i> {
     pub read: bool,
     /// What is not looked at.
     pub ignore: &'i [Aspect],
+    /// Whether a directory that only one image has stands for all that is below it.
+    pub fold: bool,
 }
 
 impl Comparer<'_> {
@@ -122,11 +152,16 @@ impl Comparer<'_> {
     /// If an image cannot be read, or what `show` says.
     pub fn run<E: From<Error>>(&self, mut show: impl FnMut(Change) -> Result<(), E>) -> Result<Counts, E> {
         let mut counts = Counts::default();
+        // A directory that only one has: what is below it comes right behind.
+        let mut held: Option<Change> = None;
         let (mut walk_a, mut walk_b) = (Walk::new(self.a.fs), Walk::new(self.b.fs));
         let (mut a, mut b) = (walk_a.advance()?, walk_b.advance()?);
         loop {
             let side = match (&a, &b) {
-                (None, None) => return Ok(counts),
+                (None, None) => {
+                    held.map_or(Ok(()), show)?;
+                    return Ok(counts);
+                }
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(a), Some(b)) => order(&a.path, &b.path),
@@ -136,13 +171,13 @@ impl Comparer<'_> {
                     let found = std::mem::replace(&mut a, walk_a.advance()?);
                     counts.removed = counts.removed.saturating_add(1);
                     counts.removed_bytes = counts.removed_bytes.saturating_add(file_bytes(found.as_ref()));
-                    Some(Change { a: found, b: None, aspects: Vec::new() })
+                    Some(Change::new(found, None, Vec::new()))
                 }
                 Ordering::Greater => {
                     let found = std::mem::replace(&mut b, walk_b.advance()?);
                     counts.added = counts.added.saturating_add(1);
                     counts.added_bytes = counts.added_bytes.saturating_add(file_bytes(found.as_ref()));
-                    Some(Change { a: None, b: found, aspects: Vec::new() })
+                    Some(Change::new(None, found, Vec::new()))
                 }
                 Ordering::Equal => {
                     let left = std::mem::replace(&mut a, walk_a.advance()?);
@@ -150,7 +185,16 @@ impl Comparer<'_> {
                     self.both(left, right, &mut counts)?
                 }
             };
-            if let Some(change) = change {
+            let Some(change) = change else { continue };
+            if held.as_mut().is_some_and(|held| held.fold(&change)) {
+                continue;
+            }
+            if let Some(held) = held.take() {
+                show(held)?;
+            }
+            if self.fold && change.lone().is_some_and(|found| found.inode.is_directory()) {
+                held = Some(change);
+            } else {
                 show(change)?;
             }
         }
@@ -167,14 +211,14 @@ impl Comparer<'_> {
         }
         if aspects == [Aspect::Unknown] {
             // Nobody knows that it differs.
-            return Ok(Some(Change { a, b, aspects }));
+            return Ok(Some(Change::new(a, b, aspects)));
         }
         counts.changed = counts.changed.saturating_add(1);
         if aspects.contains(&Aspect::Content) {
             counts.content_changed = counts.content_changed.saturating_add(1);
             counts.changed_bytes = counts.changed_bytes.saturating_add(right.inode.size());
         }
-        Ok(Some(Change { a, b, aspects }))
+        Ok(Some(Change::new(a, b, aspects)))
     }
 
     fn aspects(&self, a: &Found, b: &Found, counts: &mut Counts) -> Result<Vec<Aspect>, Error> {

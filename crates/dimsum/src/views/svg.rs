@@ -14,7 +14,7 @@ use crate::output::Size;
 
 /// Boxes of a picture: with at most some 500 bytes each they stay below 1.5 MB.
 pub(super) const MAX_CELLS: u64 = 2800;
-/// Names of files that a box shows.
+/// Names of files that a box shows, and names of other images.
 const MAX_NAMES: usize = 3;
 /// Bytes of a name that are shown; the end of a path says more than its start.
 const MAX_NAME: usize = 64;
@@ -114,7 +114,7 @@ pub(super) fn strip(number: usize, pack: &PackMap, with: &[Other], cells: &Cells
 /// Draws one box: what is not used as ground, on it a layer of colour for each class, as high as its share.
 fn draw(rows: &[ChunkRow], x: f64, y: f64, width: f64, out: &mut String) -> fmt::Result {
     // Boxes that touch would be one.
-    let shown = if width > 4.0 { width - 0.8 } else { width * 0.8 };
+    let shown = width - (width * 0.15).min(0.8);
     let blocks: u64 = rows.iter().map(|row| u64::from(row.blocks)).sum();
     let ground = if rows.iter().all(|row| row.used_blocks == 0) { "dead" } else { "bes" };
     let mut classes: Vec<(u32, u64)> = Vec::new();
@@ -169,13 +169,18 @@ fn title(first: usize, rows: &[ChunkRow], with: &[Other], cell: &Cell, out: &mut
     let uncompressed = blocks.saturating_mul(dimsum_format::BLOCK_U64);
     let percent = used as f64 * 100.0 / blocks.max(1) as f64;
     write!(out, "{} stored, {} uncompressed, {percent:.0} % used", Size(stored), Size(uncompressed))?;
-    for (number, other) in with.iter().enumerate() {
-        let shared = rows.iter().filter(|row| row.shared_with >> number & 1 == 1).count();
+    let shared = |number: usize| rows.iter().filter(|row| row.shared_with >> number & 1 == 1).count();
+    let sharing =
+        || with.iter().enumerate().map(|(number, other)| (shared(number), other)).filter(|(count, _)| *count > 0);
+    for (shared, other) in sharing().take(MAX_NAMES) {
         match (shared, rows.len()) {
-            (0, _) => {}
             (all, count) if all == count => write!(out, "\nalso in {}", short(other.image.as_bytes()))?,
             (some, _) => write!(out, "\n{some} of them also in {}", short(other.image.as_bytes()))?,
         }
+    }
+    let more = sharing().count().saturating_sub(MAX_NAMES);
+    if more > 0 {
+        write!(out, "\nand in {more} more images")?;
     }
     for name in &cell.names {
         write!(out, "\n/{}", short(name))?;

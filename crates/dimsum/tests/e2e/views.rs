@@ -39,7 +39,11 @@ fn pair(scratch: &Scratch) -> (String, String) {
         .file("d/moved", 0o644, &noise(4, 6000))
         .file("d/other", 0o644, b"before")
         .file("d/mode", 0o644, b"")
-        .symlink("d/link", "a");
+        .symlink("d/link", "a")
+        .dir("only", 0o755)
+        .dir("only/d", 0o755)
+        .file("only/d/x", 0o644, &noise(6, 4096))
+        .file("only/y", 0o644, &noise(7, 1024));
     changed[2 * SLICE + 5] ^= 1;
     let b = layer(&changed)
         .dir("d", 0o755)
@@ -68,6 +72,7 @@ fn diff_tells_each_name_that_differs_and_in_what() {
         "M /d/link | target",
         "M /d/mode | mode",
         "M /d/other | content",
+        "- /only | directory with 3 names, 5.0 KiB",
     ];
     assert_eq!(names, expected, "{text}");
     let told = lines(&scratch.ok(&["diff", &a, &b, "--format", "json", "--list", "2"]));
@@ -76,11 +81,13 @@ fn diff_tells_each_name_that_differs_and_in_what() {
     assert_eq!((&row["path"], &row["aspects"]), (&json!("changed"), &json!(["content"])));
     let files = &summary["files"];
     let counts = ["added", "removed", "changed", "content_changed", "same"].map(|key| files[key].as_u64().unwrap());
-    assert_eq!(counts, [1, 1, 4, 2, 4]);
+    assert_eq!(counts, [1, 5, 4, 2, 4]);
     // `moved` and `other` are the two that the maps do not tell.
-    assert_eq!((&files["files_read"], &files["unknown"], &summary["not_listed"]), (&json!(2), &json!(0), &json!(4)));
+    assert_eq!((&files["files_read"], &files["unknown"], &summary["not_listed"]), (&json!(2), &json!(0), &json!(5)));
     let ignoring = scratch.ok(&["diff", &a, &b, "--ignore", "mode,target,content"]);
-    assert_eq!(ignoring.lines().take_while(|line| !line.starts_with("A ")).count(), 2, "{ignoring}");
+    assert_eq!(ignoring.lines().take_while(|line| !line.starts_with("A ")).count(), 3, "{ignoring}");
+    let all = scratch.ok(&["diff", "--all", &a, &b]);
+    assert!(all.contains("- /only/d/x | 4.0 KiB\n"), "{all}");
 }
 
 #[test]
