@@ -1,50 +1,102 @@
-//! When all layers have been read: which devices the image uses, and so which packs are written, several of them and the meta at
-//! the same time.
+//! When all layers have been read: which devices the image uses, and so which packs are listed; those that are not there yet are
+//! written, several of them and the meta at the same time.
 
 use std::num::NonZeroUsize;
 
-use dimsum_format::{BLOCK_U64, DeviceId};
+use dimsum_format::{BLOCK_U64, DeviceId, Digest};
+use dimsum_registry::Source;
 use dimsum_tree::Tree;
 
 use crate::blob::BlobOut;
-use crate::convert::Conversion;
+use crate::conversion::{Conversion, LaidOut, Task};
 use crate::error::Error;
 use crate::image::{self, Meta};
-use crate::layer::{Chunks, Common, Maps, Packed, Plan, write_pack};
+use crate::layer::{Chunks, Common, Maps, Packed, Plan, verify_pack, write_pack};
+use crate::manifest::ListedPack;
 use crate::ordered::with_workers;
 use crate::progress::Phase;
+use crate::reuse::Reusable;
 
-/// All blobs of data, written but not visible yet.
+/// All blobs of data, written but not visible yet, or elsewhere.
 pub(crate) struct Assembled<'t> {
-    /// Of each layer that is listed.
-    pub(crate) packs: Vec<(u16, Packed<'t>)>,
+    /// In the order of the image.
+    pub(crate) packs: Vec<Assembly<'t>>,
     pub(crate) meta: Meta<'t>,
+}
+
+/// A pack of the image.
+pub(crate) struct Assembly<'t> {
+    pub(crate) listed: ListedPack,
+    /// The layer that it stands for; none if it is another image's.
+    pub(crate) layer: Option<usize>,
+    pub(crate) from: From<'t>,
+}
+
+/// Where a pack comes from.
+pub(crate) enum From<'t> {
+    /// It was written.
+    Written(Packed<'t>),
+    /// It is there already.
+    Source(&'t dyn Source),
+}
+
+/// A device that the image lists.
+pub(crate) struct Listed<'t> {
+    pub(crate) number: u16,
+    pub(crate) id: DeviceId,
+    layer: Option<usize>,
+    pack: Pack<'t>,
+}
+
+/// What is to be done for a pack.
+enum Pack<'t> {
+    /// It is written, or compared with one that may take its place.
+    Make(Plan, Option<Reusable<'t>>),
+    /// It is taken as it is.
+    Take { pack: ListedPack, source: &'t dyn Source },
 }
 
 impl<'a> Conversion<'a> {
     /// Writes packs and meta of the image, whose tree this is. The pool has done everything.
     pub(crate) fn assemble(&mut self, tree: &Tree) -> Result<Assembled<'a>, Error> {
-        let live = image::live(tree, &self.contents, self.laid.len())?;
+        let live = image::live(tree, &self.contents)?;
         let Planned { listed, maps, devices } = self.plan(&live)?;
-        let threads = self.options.jobs.get().min(listed.len()).max(1);
+        let count = listed.iter().filter(|listed| matches!(listed.pack, Pack::Make(..))).count();
+        let Task { target, options, progress, .. } = self.task;
+        let threads = options.jobs.get().min(count).max(1);
         let common = Common {
             contents: &self.contents,
             frames: self.pool.frames(),
             devices: &devices,
-            options: self.options,
-            jobs: NonZeroUsize::new(self.options.jobs.get() / threads).unwrap_or(NonZeroUsize::MIN),
+            options,
+            jobs: NonZeroUsize::new(options.jobs.get() / threads).unwrap_or(NonZeroUsize::MIN),
             temporaries: &self.temporaries,
         };
-        let (target, progress, count) = (self.target, self.progress, self.laid.len());
-        let pack = |(): &mut (), (plan, maps): (&Plan, &Maps)| {
-            progress.phase(Phase::Pack { index: usize::from(plan.number), count });
-            write_pack(plan, maps, common, BlobOut::new(target, progress)?).map(|packed| (plan.number, packed))
+        let count = self.layers.len();
+        let work = |(): &mut (), (listed, maps): (&Listed<'a>, &Maps)| {
+            let layer = listed.layer;
+            if let (Some(index), Pack::Make(..)) = (layer, &listed.pack) {
+                progress.phase(Phase::Pack { index, count });
+            }
+            let (listed, from) = match &listed.pack {
+                Pack::Make(plan, None) => {
+                    let packed = write_pack(plan, maps, common, BlobOut::new(target, progress)?)?;
+                    let listed = ListedPack { blob: packed.blob.blob, diff_id: packed.diff_id, foreign: None };
+                    (listed, From::Written(packed))
+                }
+                Pack::Make(plan, Some(reusable)) => {
+                    verify_pack(plan, maps, common, reusable)?;
+                    (reusable.candidate.listed(), From::Source(reusable.candidate.source))
+                }
+                Pack::Take { pack, source } => (*pack, From::Source(*source)),
+            };
+            Ok::<_, Error>(Assembly { listed, layer, from })
         };
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         with_workers(
             threads,
             || (),
-            pack,
+            work,
             |ordered| {
                 let mut packs = Vec::new();
                 for task in listed.iter().zip(&maps) {
@@ -54,7 +106,7 @@ impl<'a> Conversion<'a> {
                 }
                 progress.phase(Phase::Meta);
                 let out = BlobOut::new(target, progress)?;
-                let meta = image::write_meta(tree, &self.contents, &listed, &maps, self.options, out)?;
+                let meta = image::write_meta(tree, &self.contents, &listed, &maps, options, out)?;
                 while let Some(pack) = ordered.take() {
                     packs.push(pack?);
                 }
@@ -63,39 +115,97 @@ impl<'a> Conversion<'a> {
         )
     }
 
-    /// Names all devices, and prepares the packs of those that are listed.
-    fn plan(&mut self, live: &[bool]) -> Result<Planned, Error> {
+    /// Names all devices, and says what is to be done for those that are listed: packs of other images first, then the layers in
+    /// their order.
+    fn plan(&mut self, live: &[bool]) -> Result<Planned<'a>, Error> {
+        let is_live = |number: u16| live.get(usize::from(number)) == Some(&true);
         let mut planned = Planned::default();
-        for (number, (laid, live)) in self.laid.iter_mut().zip(live).enumerate() {
-            let Some(laid) = laid.take() else {
-                planned.devices.push(None);
+        let mut foreign = Vec::new();
+        for number in self.foreign.devices() {
+            let Some((known, source)) = self.foreign.pack_of(number) else { continue };
+            planned.name(number, known.id, known.map.blocks());
+            if is_live(number) {
+                let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
+                let (maps, pack) = ((known.map.clone(), known.frames.clone()), Pack::Take { pack, source });
+                let chain_id = known.of.map(|(_, chain_id)| chain_id);
+                foreign.push((chain_id, (Listed { number, id: known.id, layer: None, pack }, maps)));
+            }
+        }
+        let mut own = Vec::new();
+        for (layer, laid) in std::mem::take(&mut self.laid).into_iter().enumerate() {
+            let number = u16::try_from(layer).expect("a source has at most 512 layers");
+            let Some(laid) = laid else {
+                own.extend(self.stands_for(layer, &mut foreign));
                 continue;
             };
-            let Chunks { maps, offsets, hasher, .. } = laid.bundling.finish(&laid.origin)?;
-            let (id, blocks) = (maps.0.id(), maps.0.blocks());
-            planned.devices.push(Some((id, blocks)));
-            if let Some(summary) = self.summaries.get_mut(number) {
+            let (id, maps, pack) = prepare(number, laid)?;
+            let blocks = maps.0.blocks();
+            planned.name(number, id, blocks);
+            if let Some(summary) = self.summaries.get_mut(layer) {
                 summary.device = Some(id);
                 summary.device_bytes = u64::from(blocks) * BLOCK_U64;
                 summary.chunks = maps.0.chunks();
             }
-            if *live {
-                let number = u16::try_from(number).expect("a source has at most 512 layers");
-                let (device, tree, rows, origin) = (laid.device, laid.tree, laid.rows, laid.origin);
-                planned.listed.push(Plan { number, id, offsets, hasher, device, tree, rows, origin });
-                planned.maps.push(maps);
+            if is_live(number) {
+                own.push((Listed { number, id, layer: Some(layer), pack }, maps));
             }
         }
+        (planned.listed, planned.maps) = foreign.into_iter().map(|(_, listed)| listed).chain(own).unzip();
         Ok(planned)
+    }
+
+    /// Returns the pack of another image that was made of the same layers, if this one stores nothing of its own.
+    fn stands_for(
+        &self,
+        layer: usize,
+        foreign: &mut Vec<(Option<Digest>, (Listed<'a>, Maps))>,
+    ) -> Option<(Listed<'a>, Maps)> {
+        let (_, chain_id) = self.layers.get(layer)?.source?;
+        let found = foreign.iter().position(|(of, _)| *of == Some(chain_id))?;
+        let (_, (listed, maps)) = foreign.remove(found);
+        Some((Listed { layer: Some(layer), ..listed }, maps))
     }
 }
 
-/// What is known before a pack is written.
+/// Takes the chunks of a layer together.
+fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, Pack<'_>), Error> {
+    match laid {
+        LaidOut::Own { device, tree, rows, bundling, origin, reusable } => {
+            let Chunks { maps: (map, frames), offsets, hasher, .. } = bundling.finish(&origin)?;
+            let id = map.id();
+            let frames = match &reusable {
+                None => frames,
+                Some(reusable) => reusable.frames_of(id)?,
+            };
+            let plan = Plan { number, id, offsets, hasher, device, tree, rows, origin };
+            Ok((id, (map, frames), Pack::Make(plan, reusable)))
+        }
+        LaidOut::Trusted(Reusable { candidate, described }) => {
+            let pack = Pack::Take { pack: candidate.listed(), source: candidate.source };
+            Ok((described.id, (described.map, described.frames), pack))
+        }
+    }
+}
+
+/// What is known before packs are written.
 #[derive(Default)]
-struct Planned {
-    listed: Vec<Plan>,
+struct Planned<'t> {
+    /// In the order of the image.
+    listed: Vec<Listed<'t>>,
     /// Of each that is listed.
     maps: Vec<Maps>,
-    /// Of each layer, if it has data of its own: device id and blocks.
+    /// Id and blocks of each device, by its number.
     devices: Vec<Option<(DeviceId, u32)>>,
+}
+
+impl Planned<'_> {
+    fn name(&mut self, number: u16, id: DeviceId, blocks: u32) {
+        let index = usize::from(number);
+        if self.devices.len() <= index {
+            self.devices.resize(index + 1, None);
+        }
+        if let Some(device) = self.devices.get_mut(index) {
+            *device = Some((id, blocks));
+        }
+    }
 }

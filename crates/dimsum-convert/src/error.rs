@@ -39,6 +39,24 @@ pub enum Error {
         /// Its manifest.
         digest: Digest,
     },
+    /// An image to share with is an ordinary one.
+    #[error(
+        "{name} ({digest}) is not a Dimsum image: only with converted images can be shared; `dimsum convert` it first"
+    )]
+    NotDimsum {
+        /// As it was named.
+        name: String,
+        /// Its manifest.
+        digest: Digest,
+    },
+    /// A pack that was to be re-used is not what its source layer gives.
+    #[error("{what} is not what the layer gives: {reason}")]
+    Reuse {
+        /// The cache tag, or the image and its pack.
+        what: String,
+        /// What differs.
+        reason: String,
+    },
     /// An index has no image for the platforms that are wanted.
     #[error(
         "index {digest} has no image for {}; it has {}",

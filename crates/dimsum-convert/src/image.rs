@@ -9,11 +9,12 @@ use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError, MetaRoot};
 use dimsum_tree::Tree;
 
+use crate::assemble::Listed;
 use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
 use crate::erofs::{DataArea, Image, for_each_use};
 use crate::error::Error;
-use crate::layer::{Maps, Plan};
+use crate::layer::Maps;
 use crate::options::Options;
 use crate::stream::stream;
 
@@ -29,11 +30,15 @@ pub(crate) struct Meta<'t> {
 
 const ORIGIN: &str = "image";
 
-/// Says of each layer's device whether the image uses something of it.
-pub(crate) fn live(tree: &Tree, contents: &Contents, devices: usize) -> Result<Vec<bool>, Error> {
-    let mut live = vec![false; devices];
+/// Says of each device, by its number, whether the image uses something of it.
+pub(crate) fn live(tree: &Tree, contents: &Contents) -> Result<Vec<bool>, Error> {
+    let mut live = Vec::new();
     for_each_use(tree, contents, |number| {
-        if let Some(live) = live.get_mut(usize::from(number)) {
+        let number = usize::from(number);
+        if live.len() <= number {
+            live.resize(number + 1, false);
+        }
+        if let Some(live) = live.get_mut(number) {
             *live = true;
         }
     });
@@ -49,14 +54,14 @@ pub(crate) fn live(tree: &Tree, contents: &Contents, devices: usize) -> Result<V
 pub(crate) fn write_meta<'t>(
     tree: &Tree,
     contents: &Contents,
-    listed: &[Plan],
+    listed: &[Listed<'_>],
     maps: &[Maps],
     options: &Options,
     mut out: BlobOut<'t>,
 ) -> Result<Meta<'t>, Error> {
     let mut area = DataArea::default();
-    for (plan, (map, _)) in listed.iter().zip(maps) {
-        area.push(plan.number, plan.id, map.blocks());
+    for (Listed { number, id, .. }, (map, _)) in listed.iter().zip(maps) {
+        area.push(*number, *id, map.blocks());
     }
     let image = Image::plan(tree, contents, &area, ImageKind::Image, options, ORIGIN)?;
     let length = MetaMaps::footer(image.blocks(), maps).length();

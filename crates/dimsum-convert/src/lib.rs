@@ -2,15 +2,17 @@
 //!
 //! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory, [`convert_all`] of whatever
 //! a name stands for, an index too; [`export`] is the way back. Layers are read once, from the lowest; what is known of the
-//! files stays small, their bytes go through temporary files:
+//! files stays small, their bytes go through temporary files. One pool of threads compresses for the whole conversion:
 //!
 //! ```text
 //!   blob ─ SHA-256 ─ decode ─ SHA-256 ─ layer tree ┐
-//!                                                  ├ content sink ┬ small files → spool ───────────┐
-//!   directory ──────────────────────────────────── ┘              └ slices → workers: BLAKE3, zstd ┤
-//!                                                                                                  ▼
-//!   image tree ◂─ merge ◂─ layer tree, places of its content ◂─ device layout (canonical) ─▸ pack, layer meta
-//!        └─▸ EROFS image, maps ─▸ meta, config, manifest
+//!                                                  ├ content sink ┬ small files → spool ──────────────┐
+//!   directory ──────────────────────────────────── ┘              └ slices → pool: BLAKE3, zstd → spool│
+//!                                                                                                      ▼
+//!   image tree ◂─ merge ◂─ layer tree, places of its content ◂─ device layout (canonical) ─▸ bundles → pool → spool
+//!        │                                                                    and the next layer is read meanwhile
+//!        ▼  all layers read: side by side
+//!   EROFS image, maps ─▸ meta;  frames from the spool, layer meta ─▸ pack, pack, …;  then config, manifest
 //! ```
 //!
 //! Nothing is visible in the target before every digest of the source has been checked and the whole image is written; the
@@ -21,12 +23,14 @@
 mod assemble;
 mod blob;
 mod content;
+mod conversion;
 mod convert;
 mod erofs;
 mod error;
 pub mod export;
 mod hashing;
 mod image;
+mod known;
 mod layer;
 mod manifest;
 mod options;
@@ -34,10 +38,14 @@ mod ordered;
 mod platforms;
 mod pool;
 mod progress;
+mod publish;
+mod reuse;
 mod sequence;
+mod sharing;
 mod source;
 mod stream;
 mod temporary;
+mod trusted;
 
 pub use convert::{Converted, Input, LayerSummary, convert, convert_as};
 pub use dimsum_tree::{OverlayEntries, Report};
@@ -45,3 +53,4 @@ pub use error::Error;
 pub use options::Options;
 pub use platforms::{Choice, ConvertedImage, ConvertedRoot, LeftOut, Reason, convert_all};
 pub use progress::{Phase, Progress};
+pub use sharing::{ForeignPack, KnownImage, Refused, Reuse, Shared, Sharing, SharingFrom};

@@ -6,9 +6,12 @@ use dimsum_registry::host_platform;
 use serde_json::{Map, Value, json};
 
 use crate::options::Options;
+use crate::sharing::Sharing;
 
 /// What history says of the meta, the one layer the source does not have.
 const META_HISTORY: &str = "dimsum convert: file tree and maps";
+/// What history says of a pack of another image.
+const FOREIGN_HISTORY: &str = "dimsum convert: file data shared with";
 /// What history says of a layer whose source says nothing.
 const PACK_HISTORY: &str = "dimsum convert: file data";
 
@@ -17,8 +20,26 @@ const PACK_HISTORY: &str = "dimsum convert: file data";
 pub(crate) struct SourceLayer {
     /// `diff_id` and chain id of the source; none if that is a directory.
     pub(crate) source: Option<(Digest, Digest)>,
-    /// The pack and its `diff_id`, if it is listed.
-    pub(crate) pack: Option<(Blob, Digest)>,
+    /// The pack, if it is listed.
+    pub(crate) pack: Option<ListedPack>,
+}
+
+/// A pack that the image lists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListedPack {
+    pub(crate) blob: Blob,
+    pub(crate) diff_id: Digest,
+    /// The image it was found in, if that is another one.
+    pub(crate) foreign: Option<Digest>,
+}
+
+/// What a manifest says of the making of its image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// The manifest that was converted, if it was one.
+    pub(crate) source: Option<Digest>,
+    pub(crate) options: &'a Options,
+    pub(crate) sharing: &'a Sharing<'a>,
 }
 
 /// The meta.
@@ -40,11 +61,15 @@ pub(crate) fn new_config() -> Config {
 }
 
 /// Changes a source's config to describe the new layers.
-pub(crate) fn adapt_config(config: &mut Config, layers: &[SourceLayer], meta: &MetaLayer) {
-    let packs = layers.iter().filter_map(|layer| layer.pack).map(|(_, diff_id)| diff_id);
-    let diff_ids: Vec<_> = packs.chain([meta.diff_id]).map(|diff_id| Value::String(diff_id.to_string())).collect();
+pub(crate) fn adapt_config(config: &mut Config, foreign: &[ListedPack], layers: &[SourceLayer], meta: &MetaLayer) {
+    let packs = foreign.iter().copied().chain(layers.iter().filter_map(|layer| layer.pack));
+    let diff_ids = packs.map(|pack| pack.diff_id).chain([meta.diff_id]);
+    let diff_ids: Vec<_> = diff_ids.map(|diff_id| Value::String(diff_id.to_string())).collect();
     let object = config.object_mut();
-    let mut history = history(object.get("history"), layers);
+    let from = foreign.iter().filter_map(|pack| pack.foreign);
+    let mut history: Vec<Value> =
+        from.map(|image| json!({ "created_by": format!("{FOREIGN_HISTORY} {image}") })).collect();
+    history.extend(self::history(object.get("history"), layers));
     history.push(json!({ "created_by": META_HISTORY }));
     object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     object.insert("history".to_owned(), Value::Array(history));
@@ -74,46 +99,63 @@ fn history(source: Option<&Value>, layers: &[SourceLayer]) -> Vec<Value> {
     history
 }
 
-/// Returns the manifest of the new image.
+/// Returns the manifest of the new image: packs of other images, its own in the order of the layers, the meta.
 pub(crate) fn new_manifest(
     config: Blob,
+    foreign: &[ListedPack],
     layers: &[SourceLayer],
     meta: &MetaLayer,
-    source: Option<Digest>,
-    options: &Options,
+    origin: Origin<'_>,
 ) -> Manifest {
     let common = Annotations::from([
         (media::ANNOTATION_META.to_owned(), meta.blob.digest.to_string()),
         (media::ANNOTATION_ROOT.to_owned(), meta.root.to_string()),
     ]);
-    let mut descriptors = Vec::new();
-    for layer in layers {
-        let Some((blob, _)) = layer.pack else { continue };
+    let pack = |pack: ListedPack, source: Option<(Digest, Digest)>| {
         let mut annotations = common.clone();
-        if let Some((diff_id, chain_id)) = layer.source {
-            annotations.insert(media::ANNOTATION_SOURCE_DIFF_ID.to_owned(), diff_id.to_string());
-            annotations.insert(media::ANNOTATION_SOURCE_CHAIN_ID.to_owned(), chain_id.to_string());
+        let mut add = |key: &str, digest: Digest| annotations.insert(key.to_owned(), digest.to_string());
+        if let Some((diff_id, chain_id)) = source {
+            add(media::ANNOTATION_SOURCE_DIFF_ID, diff_id);
+            add(media::ANNOTATION_SOURCE_CHAIN_ID, chain_id);
         }
-        descriptors.push(Descriptor { annotations, ..Descriptor::new(media::PACK, blob) });
-    }
+        if let Some(image) = pack.foreign {
+            add(media::ANNOTATION_FOREIGN, image);
+        }
+        Descriptor { annotations, ..Descriptor::new(media::PACK, pack.blob) }
+    };
+    let mut descriptors: Vec<Descriptor> = foreign.iter().map(|&foreign| pack(foreign, None)).collect();
+    descriptors.extend(layers.iter().filter_map(|layer| Some(pack(layer.pack?, layer.source))));
     descriptors.push(Descriptor { annotations: common, ..Descriptor::new(media::META, meta.blob) });
+    Manifest {
+        schema_version: 2,
+        media_type: Some(media::MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::new(media::CONFIG, config),
+        layers: descriptors,
+        subject: None,
+        annotations: annotations(origin),
+    }
+}
+
+fn annotations(origin: Origin<'_>) -> Annotations {
+    let Origin { source, options, sharing } = origin;
     let mut annotations = Annotations::from([
         (media::ANNOTATION_FORMAT.to_owned(), "1".to_owned()),
         (media::ANNOTATION_ENCODER.to_owned(), codec::encoder_id(options.level)),
         (media::ANNOTATION_OPTIONS.to_owned(), options.canonical()),
     ]);
+    let mut add = |key: &str, value: String| annotations.insert(key.to_owned(), value);
     if let Some(digest) = source {
-        annotations.insert(media::ANNOTATION_SOURCE_MANIFEST.to_owned(), digest.to_string());
+        add(media::ANNOTATION_SOURCE_MANIFEST, digest.to_string());
     }
-    Manifest {
-        schema_version: 2,
-        media_type: Some(media::MANIFEST.to_owned()),
-        artifact_type: None,
-        subject: None,
-        config: Descriptor::new(media::CONFIG, config),
-        layers: descriptors,
-        annotations,
+    if !sharing.with.is_empty() {
+        let with: Vec<String> = sharing.with.iter().map(|image| image.manifest.to_string()).collect();
+        add(media::ANNOTATION_DEDUP, with.join(","));
     }
+    if let Some(parent) = sharing.parent {
+        add(media::ANNOTATION_PARENT, parent.to_string());
+    }
+    annotations
 }
 
 /// Returns the chain id of a layer over that of the layers below it, as the OCI image specification defines it.

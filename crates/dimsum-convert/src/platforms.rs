@@ -21,6 +21,7 @@ use crate::convert::{Converted, Input, convert_as, limit};
 use crate::error::Error;
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
+use crate::sharing::SharingFrom;
 
 /// Indexes inside of indexes that are followed: the specification allows any number, tools write one.
 const MAX_NESTING: usize = 4;
@@ -28,12 +29,14 @@ const MAX_NESTING: usize = 4;
 const MAX_IMAGES: usize = 128;
 
 /// Which images of an index are converted, and what is put beside them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Choice {
+#[derive(Debug, Clone, Default)]
+pub struct Choice<'a> {
     /// Only for these platforms; for all if there are none. A manifest is converted whatever it is for.
     pub platforms: Vec<Platform>,
     /// Put each original before its Dimsum image. A manifest then becomes an index of both.
     pub with_original: bool,
+    /// What images that are there already may be shared with.
+    pub sharing: SharingFrom<'a>,
 }
 
 /// What came out of converting what a name stands for.
@@ -102,7 +105,7 @@ struct Wanted {
 pub fn convert_all(
     place: &dyn Place,
     target: &dyn Target,
-    choice: &Choice,
+    choice: &Choice<'_>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<ConvertedRoot, Error> {
@@ -112,8 +115,9 @@ pub fn convert_all(
     refuse_shape(target, if single { Shape::Dimsum } else { Shape::Index })?;
     if single {
         let source = root.descriptor.digest;
-        let converted =
-            convert_as(Input::Image { source: place, manifest: source }, target, Role::Root, options, progress)?;
+        let sharing = choice.sharing.resolve(target, None)?;
+        let input = Input::Image { source: place, manifest: source };
+        let converted = convert_as(input, target, Role::Root, options, &sharing, progress)?;
         let root = described(&converted);
         let image = ConvertedImage { platform: None, source, converted, original: None };
         return Ok(ConvertedRoot { root, images: vec![image], left_out: Vec::new() });
@@ -156,7 +160,7 @@ fn one(
     place: &dyn Place,
     target: &dyn Target,
     entry: &Descriptor,
-    choice: &Choice,
+    choice: &Choice<'_>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<ConvertedImage, Error> {
@@ -170,7 +174,8 @@ fn one(
         None
     };
     let input = Input::Image { source: place, manifest: entry.digest };
-    let converted = convert_as(input, target, Role::Part, options, progress)?;
+    let sharing = choice.sharing.resolve(target, entry.platform.as_ref())?;
+    let converted = convert_as(input, target, Role::Part, options, &sharing, progress)?;
     Ok(ConvertedImage { platform: entry.platform.clone(), source: entry.digest, converted, original })
 }
 
@@ -189,7 +194,7 @@ fn list(index: &mut Vec<Descriptor>, entry: Descriptor, image: &ConvertedImage) 
 /// Finds the images of a source.
 struct Survey<'a> {
     place: &'a dyn Place,
-    choice: &'a Choice,
+    choice: &'a Choice<'a>,
     wanted: Vec<Wanted>,
     left_out: Vec<LeftOut>,
 }

@@ -32,6 +32,11 @@ pub(crate) struct Stored {
     pub(crate) length: u32,
 }
 
+impl Stored {
+    /// A chunk of a pack that is there already.
+    pub(crate) const NOWHERE: Self = Self { offset: 0, length: 0 };
+}
+
 type Slice = Box<dyn FnOnce(&mut Encoder) -> Result<(), Error> + Send>;
 type Work = Arc<dyn Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync>;
 

@@ -11,7 +11,7 @@ use super::{MAX_CONTENTS, Place};
 use crate::error::Error;
 
 /// A slice of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SliceId(u32);
 
 /// What is known of a slice.
@@ -78,7 +78,7 @@ pub(crate) enum Piece {
 }
 
 /// Returns the number of slices of a file: one for each `slice_size` bytes, but a short rest goes to the slice before it.
-pub(super) const fn slice_count(size: u64, slice_size: u64) -> u64 {
+pub(crate) const fn slice_count(size: u64, slice_size: u64) -> u64 {
     let whole = size / slice_size;
     let rest = size % slice_size;
     if whole > 0 && rest < slice_size / 4 { whole } else { whole + 1 }
@@ -90,7 +90,7 @@ impl LargeFiles {
     }
 
     /// Adds a file whose pieces start there.
-    pub(super) fn add(&mut self, start: u32) -> Result<u32, Error> {
+    pub(crate) fn add(&mut self, start: u32) -> Result<u32, Error> {
         let number = number_below("large files", self.starts.len(), MAX_CONTENTS)?;
         self.starts.push(start);
         Ok(number)
@@ -118,12 +118,12 @@ impl LargeFiles {
 
 impl SliceTable {
     /// Returns where the pieces of the next file start.
-    pub(super) fn start(&self) -> Result<u32, Error> {
+    pub(crate) fn start(&self) -> Result<u32, Error> {
         number_below("slices", self.pieces.len(), u32::MAX)
     }
 
     /// Adds so many slices of zeros; those of one file are one piece.
-    pub(super) fn push_null(&mut self, count: u32, file_start: u32) {
+    pub(crate) fn push_null(&mut self, count: u32, file_start: u32) {
         if let Some(last) = self.pieces.get_mut(file_start as usize..).and_then(<[u32]>::last_mut)
             && *last & NULL != 0
         {
@@ -140,8 +140,30 @@ impl SliceTable {
         Ok(piece)
     }
 
+    /// Adds a slice that is known.
+    pub(crate) fn push_known(&mut self, id: SliceId) -> Result<(), Error> {
+        self.start()?;
+        self.pieces.push(id.0);
+        Ok(())
+    }
+
+    /// Adds a slice that a pack stores.
+    pub(crate) fn add_stored(&mut self, digest: Blake3, blocks: u32, place: Place) -> Result<SliceId, Error> {
+        let Self { rows, index, .. } = self;
+        let row = number_below("different slices", rows.len(), NULL)?;
+        rows.push(Slice { digest, offset: 0, frame_length: 0, blocks, place });
+        index.insert_unique(hash(digest), row, |&row| hash(rows.get(row as usize).expect(OURS).digest));
+        Ok(SliceId(row))
+    }
+
+    /// Returns all slices that have a place, by it.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Place, SliceId)> {
+        let rows = self.rows.iter().zip(0..);
+        rows.filter(|(row, _)| !row.place.is_none()).map(|(row, number)| (row.place, SliceId(number)))
+    }
+
     /// Takes back the pieces of the last file, which turned out to be only zeros; false if it is not.
-    pub(super) fn drop_if_null(&mut self, file_start: u32) -> bool {
+    pub(crate) fn drop_if_null(&mut self, file_start: u32) -> bool {
         let null =
             self.pieces.get(file_start as usize..).is_some_and(|pieces| pieces.iter().all(|piece| piece & NULL != 0));
         if null {
@@ -170,7 +192,7 @@ impl SliceTable {
         Ok(Resolved { id: SliceId(row), new })
     }
 
-    pub(super) fn set_frame(&mut self, id: SliceId, offset: u64, length: u32) {
+    pub(crate) fn set_frame(&mut self, id: SliceId, offset: u64, length: u32) {
         let row = self.rows.get_mut(id.0 as usize).expect(OURS);
         (row.offset, row.frame_length) = (offset, length);
     }

@@ -13,7 +13,7 @@ use dimsum_erofs::Run;
 use dimsum_format::BLOCK_U64;
 use dimsum_tree::{ContentId, Inode};
 
-pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, write};
+pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, slice_count, write};
 pub(crate) use self::place::Place;
 pub(crate) use self::sink::{ContentCounts, Splitter};
 pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord, SmallRows};

@@ -1,7 +1,7 @@
 //! A place in a device.
 
 /// Where content starts: the layer whose device it is, and the block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     /// Number of the source layer.
     pub(crate) device: u16,

@@ -16,7 +16,7 @@ use crate::temporary::{Gathering, Temporaries, Temporary};
 const ROW: usize = 44;
 
 /// A small content of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SmallId(pub(super) u32);
 
 /// What the temporary file has of a content.
@@ -52,7 +52,7 @@ impl SmallFiles {
     }
 
     /// Returns the number of a content that is known.
-    pub(super) fn find(&self, digest: Blake3) -> Result<Option<SmallId>, Error> {
+    pub(crate) fn find(&self, digest: Blake3) -> Result<Option<SmallId>, Error> {
         let fragment = fragment(digest);
         let mut failed = None;
         let found = self.index.find(spread(fragment), |&number| {
@@ -72,7 +72,7 @@ impl SmallFiles {
     }
 
     /// Adds a content that is not known.
-    pub(super) fn add(&mut self, record: SmallRecord) -> Result<SmallId, Error> {
+    pub(crate) fn add(&mut self, record: SmallRecord) -> Result<SmallId, Error> {
         let number = u32::try_from(self.places.len()).ok().filter(|&number| number < MAX_CONTENTS);
         let number = number.ok_or_else(|| {
             let source = FormatError::Limit {
@@ -98,7 +98,7 @@ impl SmallFiles {
     }
 
     /// Reads what the temporary file has of one content.
-    fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
+    pub(crate) fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
         let mut row = [0; ROW];
         self.rows.read(u64::from(id.0) * ROW as u64, &mut row)?;
         Ok(parse(&row))
@@ -120,6 +120,12 @@ impl SmallFiles {
 
     pub(crate) fn set_place(&mut self, id: SmallId, place: Place) {
         *self.places.get_mut(id.0 as usize).expect(OURS) = place;
+    }
+
+    /// Returns all contents that have a place, by it.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Place, SmallId)> {
+        let places = self.places.iter().zip(0..);
+        places.filter(|(place, _)| !place.is_none()).map(|(&place, number)| (place, SmallId(number)))
     }
 
     pub(super) fn forget_unplaced(&mut self) {

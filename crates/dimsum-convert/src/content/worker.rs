@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::large::{Slices, write};
 use super::{SliceId, SliceTable};
 use crate::error::Error;
+use crate::known::Promised;
 use crate::pool::{Encoder, Pool};
 use crate::sequence::{Sequence, Sink};
 
@@ -27,6 +28,7 @@ pub(crate) struct Workers<'p> {
 
 struct SlicesOfLayer {
     table: Slices,
+    promised: Promised,
     arrival: Sequence<Arrival>,
     buffers: Arc<Buffers>,
 }
@@ -39,7 +41,8 @@ pub(crate) struct Arrived {
 }
 
 impl<'p> Workers<'p> {
-    pub(crate) fn new(pool: &'p Pool, table: Slices) -> Self {
+    /// Slices that are `promised` need not be compressed.
+    pub(crate) fn new(pool: &'p Pool, table: Slices, promised: Promised) -> Self {
         let buffers = Arc::<Buffers>::default();
         let arrival = Arrival {
             arrived: Arrived { order: Vec::new(), hasher: Sha256::new() },
@@ -47,7 +50,7 @@ impl<'p> Workers<'p> {
             buffers: Arc::clone(&buffers),
         };
         let arrival = Sequence::new(arrival, pool.jobs().get() * AHEAD_PER_JOB);
-        Self { pool, layer: Arc::new(SlicesOfLayer { table, arrival, buffers }), sent: 0 }
+        Self { pool, layer: Arc::new(SlicesOfLayer { table, promised, arrival, buffers }), sent: 0 }
     }
 
     /// Returns the table of slices.
@@ -88,7 +91,7 @@ impl SlicesOfLayer {
             let resolved = table.resolve(piece, digest, blocks, length)?;
             (resolved, table.number_in_layer(resolved.id))
         };
-        if resolved.new {
+        if resolved.new && !self.promised.holds(digest) {
             let stored = encoder.store(&bytes)?;
             write(&self.table).set_frame(resolved.id, stored.offset, stored.length);
         }

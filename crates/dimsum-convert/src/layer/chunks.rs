@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::device::Device;
 use crate::content::{Arrived, Slices, SmallRows, read};
 use crate::error::Error;
-use crate::pool::{Encoder, Pool, Stored};
+use crate::pool::{Pool, Stored};
 use crate::sequence::{Sequence, Sink};
 use crate::temporary::Temporary;
 
@@ -27,6 +27,8 @@ pub(crate) struct Chunks {
     pub(crate) offsets: Vec<u64>,
     /// SHA-256 of the device bytes so far, as long as they could be had in order.
     pub(crate) hasher: Option<Sha256>,
+    /// Whether frames are made; else they are those of a pack that is there.
+    framed: bool,
     failed: Option<FormatError>,
 }
 
@@ -36,8 +38,8 @@ pub(crate) struct Bundling {
     count: u64,
 }
 
-/// Has the bundles of a layer compressed, behind those of the layers before. `small` has the bytes of its small files; it goes when
-/// they are done.
+/// Has the bundles of a layer compressed, behind those of the layers before; only hashed if there is a pack with frames already.
+/// `small` has the bytes of its small files; it goes when they are done.
 pub(crate) fn bundle(
     pool: &Pool,
     device: &Arc<Device>,
@@ -45,8 +47,9 @@ pub(crate) fn bundle(
     arrived: Arrived,
     rows: SmallRows,
     small: Arc<Temporary>,
+    framed: bool,
 ) -> Bundling {
-    let mut chunks = Chunks { hasher: arrived.hasher_of(&device.slices), ..Chunks::default() };
+    let mut chunks = Chunks { hasher: arrived.hasher_of(&device.slices), framed, ..Chunks::default() };
     let table = read(slices);
     for &id in &device.slices {
         let slice = table.slice(id);
@@ -58,7 +61,10 @@ pub(crate) fn bundle(
     let (device, to) = (Arc::clone(device), Arc::clone(&sequence));
     pool.batch(count, move |number, encoder| {
         let turn = to.turn(number as u64);
-        turn.bring(compress(&device, number, &rows, &small, encoder)?);
+        let bytes = together(&device, number, &rows, &small)?;
+        let digest = Blake3::of(&bytes);
+        let stored = if framed { encoder.store(&bytes)? } else { Stored::NOWHERE };
+        turn.bring(Bundle { bytes, digest, stored });
         Ok(())
     });
     Bundling { sequence, count: count as u64 }
@@ -98,11 +104,14 @@ impl Sink for Chunks {
 impl Chunks {
     fn push(&mut self, blocks: u32, digest: Blake3, stored: Stored) {
         let (map, frames) = &mut self.maps;
-        let pushed = map.push(blocks, digest).and_then(|()| frames.push(stored.length));
+        let mut pushed = map.push(blocks, digest);
+        if self.framed {
+            pushed = pushed.and_then(|()| frames.push(stored.length));
+            self.offsets.push(stored.offset);
+        }
         if let Err(error) = pushed {
             self.failed.get_or_insert(error);
         }
-        self.offsets.push(stored.offset);
     }
 }
 
@@ -110,14 +119,8 @@ fn blocks(bytes: usize) -> u32 {
     u32::try_from(bytes / BLOCK).unwrap_or(u32::MAX)
 }
 
-/// Puts a bundle together and compresses it.
-fn compress(
-    device: &Device,
-    number: usize,
-    rows: &SmallRows,
-    small: &Temporary,
-    encoder: &mut Encoder,
-) -> Result<Bundle, Error> {
+/// Puts a bundle together.
+fn together(device: &Device, number: usize, rows: &SmallRows, small: &Temporary) -> Result<Vec<u8>, Error> {
     let records = rows.records(device.bundle(number))?;
     let (mut bytes, mut together) = (Vec::new(), Vec::new());
     // Files that came in one after the other, as most did, are read at once.
@@ -133,7 +136,5 @@ fn compress(
             bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         }
     }
-    let digest = Blake3::of(&bytes);
-    let stored = encoder.store(&bytes)?;
-    Ok(Bundle { bytes, digest, stored })
+    Ok(bytes)
 }

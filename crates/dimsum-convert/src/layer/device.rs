@@ -115,6 +115,11 @@ impl Device {
         self.blocks == 0
     }
 
+    /// Returns the slices that it stores.
+    pub(crate) fn slices(&self) -> &[SliceId] {
+        &self.slices
+    }
+
     /// Returns how many bundles there are.
     pub(super) fn bundle_count(&self) -> usize {
         self.bundle_ends.len()

@@ -9,5 +9,5 @@ mod read;
 
 pub(crate) use self::chunks::{Bundling, Chunks, Maps, bundle};
 pub(crate) use self::device::Device;
-pub(crate) use self::pack::{Common, Packed, Plan, write_pack};
+pub(crate) use self::pack::{Common, Packed, Plan, verify_pack, write_pack};
 pub(crate) use self::read::{Expected, ReadLayer, Reader, Taken, read_directory, read_image_layer};

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::content::{self, Arrived, ContentCounts, Contents, Splitter, Workers};
 use crate::error::Error;
 use crate::hashing::Hashing;
+use crate::known::Promised;
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -49,6 +50,8 @@ pub(crate) struct Taken {
 pub(crate) struct Reader<'a> {
     pub(crate) contents: &'a mut Contents,
     pub(crate) pool: &'a Pool,
+    /// Slices that are in packs already.
+    pub(crate) promised: Promised,
     pub(crate) temporaries: &'a Temporaries,
     pub(crate) options: &'a Options,
     pub(crate) progress: &'a dyn Progress,
@@ -118,14 +121,14 @@ impl Reader<'_> {
         count_input: bool,
         read: impl FnOnce(&mut Splitter<'_>) -> Result<Layer, ReadError<Box<Error>>>,
     ) -> Result<(Layer, Taken), Error> {
-        let Self { contents, pool, temporaries, options, progress, origin } = self;
+        let Self { contents, pool, promised, temporaries, options, progress, origin } = self;
         let shared_before = content::read(&contents.slices).shared_bytes();
         let mut spool = Gathering::new(temporaries.create()?);
         let mut sink = Splitter::new(
             &mut contents.small,
             &mut contents.large,
             &mut spool,
-            Workers::new(pool, Arc::clone(&contents.slices)),
+            Workers::new(pool, Arc::clone(&contents.slices), promised),
             progress,
             options.small_limit(),
             options.slice_size,

@@ -13,6 +13,7 @@ mod packs;
 mod platforms;
 mod reader;
 mod share;
+mod sharing;
 mod sources;
 mod stock_tools;
 mod tar;

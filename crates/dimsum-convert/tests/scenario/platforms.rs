@@ -149,7 +149,7 @@ impl Images {
     }
 }
 
-fn with_original() -> Choice {
+fn with_original() -> Choice<'static> {
     Choice { with_original: true, ..Choice::default() }
 }
 

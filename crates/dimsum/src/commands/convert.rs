@@ -2,12 +2,15 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use dimsum_convert::{Choice, Converted, ConvertedRoot, Input, LeftOut, Options, Reason, convert_all};
+use dimsum_convert::{
+    Choice, Converted, ConvertedRoot, Input, LeftOut, Options, Reason, SharingFrom, convert_all, convert_as,
+};
 use dimsum_format::{BLOCK_U64, Digest, MetaRoot};
-use dimsum_registry::{Reference, platform_text};
+use dimsum_registry::{Place, Reference, Role, platform_text};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -38,6 +41,18 @@ pub struct Convert {
     /// zstd level, 1 to 19
     #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
     level: i32,
+    /// Refer to packs of this Dimsum image where it has what would be stored; `auto` is the image that the target's name stands
+    /// for now, and the one it followed. Can be given several times, the best first: the same images in the same order give
+    /// the same bytes. Packs are mounted or copied into the target, which stays complete by itself
+    #[arg(long, value_name = "REF|auto")]
+    dedup_with: Vec<String>,
+    /// What to do with packs that exist for the same layers, by a `dimsum-cache-…` tag in the target's repository or by
+    /// --reuse-from. Changes no bytes of the result
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Reuse::Verify)]
+    reuse: Reuse,
+    /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times
+    #[arg(long, value_name = "REF@DIGEST")]
+    reuse_from: Vec<String>,
     /// Threads that hash and compress [default: all processors]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -55,6 +70,17 @@ enum OverlayEntries {
     Drop,
 }
 
+/// As [`dimsum_convert::Reuse`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Reuse {
+    /// Take a pack if its layer, which is read but not compressed, gives the same device and layer meta.
+    Verify,
+    /// Take a pack unseen, without reading the layer: whoever can write the tag or the image decides what the files hold.
+    Trust,
+    /// Make every pack, and leave no cache tags.
+    Never,
+}
+
 impl Convert {
     /// Converts and prints a summary.
     ///
@@ -68,9 +94,12 @@ impl Convert {
             source.map_err(|source| Error::Source { object: self.source.clone(), source: Box::new(source) })?;
         let options = self.options(&context);
         let shown = ConvertProgress::new(&context, &self.source);
+        let others = Others::open(&context, &self)?;
         if let Reference::Directory { path } = source {
             let target = create_target(&context, &self.target)?;
-            let converted = dimsum_convert::convert(Input::Directory { path: &path }, &*target, &options, &shown);
+            let input = Input::Directory { path: &path };
+            let sharing = others.sharing(self.reuse).resolve(&*target, None).map_err(|error| shown.error(error))?;
+            let converted = convert_as(input, &*target, Role::Root, &options, &sharing, &shown);
             let converted = converted.map_err(|error| shown.error(error))?;
             let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
             drop(shown);
@@ -78,7 +107,8 @@ impl Convert {
         }
         let place = open_place(&context, &parse(&self.source)?)?;
         let target = create_target(&context, &self.target)?;
-        let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original };
+        let sharing = others.sharing(self.reuse);
+        let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original, sharing };
         let converted = convert_all(&*place, &*target, &choice, &options, &shown);
         let converted = converted.map_err(|error| shown.error(error))?;
         let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
@@ -105,6 +135,50 @@ impl Convert {
         }
     }
 }
+
+/// Images to share with, as they were named.
+struct Others {
+    auto: bool,
+    with: Vec<Arc<dyn Place>>,
+    reuse_from: Vec<Arc<dyn Place>>,
+}
+
+impl Others {
+    fn open(context: &Context, command: &Convert) -> Result<Self, Error> {
+        let open = |text: &String| open_place(context, &parse(text)?);
+        let named = command.dedup_with.iter().filter(|text| *text != AUTO);
+        for text in &command.reuse_from {
+            if !parse(text)?.is_pinned() {
+                return Err(Error::Usage {
+                    object: text.clone(),
+                    reason: "--reuse-from takes an image by its digest, since a tag may be moved".to_owned(),
+                    hint: "name it by @sha256:… as `dimsum inspect` shows it",
+                });
+            }
+        }
+        Ok(Self {
+            auto: command.dedup_with.iter().any(|text| text == AUTO),
+            with: named.map(open).collect::<Result<_, _>>()?,
+            reuse_from: command.reuse_from.iter().map(open).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn sharing(&self, reuse: Reuse) -> SharingFrom<'_> {
+        SharingFrom {
+            with: self.with.iter().map(|place| &**place).collect(),
+            auto: self.auto,
+            reuse: match reuse {
+                Reuse::Verify => dimsum_convert::Reuse::Verify,
+                Reuse::Trust => dimsum_convert::Reuse::Trust,
+                Reuse::Never => dimsum_convert::Reuse::Never,
+            },
+            reuse_from: self.reuse_from.iter().map(|place| &**place).collect(),
+        }
+    }
+}
+
+/// In the place of an image to share with: what the target's name stands for.
+const AUTO: &str = "auto";
 
 /// Parses `256K`, `1M` or plain bytes.
 pub(crate) fn size(text: &str) -> Result<u32, String> {
@@ -146,11 +220,36 @@ struct Summary<'a> {
     written_bytes: u64,
     /// Peak of temporary files.
     temp_bytes: u64,
+    /// Packs of other images that the image lists.
+    foreign_packs: Vec<Foreign>,
+    /// Bytes of file contents that lie in these.
+    foreign_content_bytes: u64,
+    /// Packs of its own that were there already.
+    reused_packs: Vec<Digest>,
+    /// Bytes of packs that were mounted into the target from another repository.
+    mounted_bytes: u64,
+    /// Bytes of packs that were copied into the target.
+    copied_bytes: u64,
+    /// What was not shared with, and why.
+    refused: Vec<RefusedSharing>,
     dropped_xattrs: u64,
     dropped_overlay: u64,
     /// The first things left out.
     dropped: Vec<String>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Foreign {
+    pack: Digest,
+    bytes: u64,
+    image: Digest,
+}
+
+#[derive(Serialize)]
+struct RefusedSharing {
+    what: String,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -174,6 +273,19 @@ impl<'a> Summary<'a> {
         let layers: Vec<Layer> = converted.layers.iter().map(Layer::new).collect();
         let sum = |bytes: fn(&Layer) -> u64| layers.iter().map(bytes).sum();
         let packs: u64 = sum(|layer| layer.pack_bytes);
+        let shared = &converted.shared;
+        let foreign = |pack: &dimsum_convert::ForeignPack| Foreign {
+            pack: pack.blob.digest,
+            bytes: pack.blob.size,
+            image: pack.image,
+        };
+        let refused = |refused: &dimsum_convert::Refused| RefusedSharing {
+            what: refused.what.clone(),
+            reason: refused.reason.clone(),
+        };
+        let foreign_packs: Vec<Foreign> = shared.foreign.iter().map(foreign).collect();
+        let unlisted = foreign_packs.iter().filter(|pack| layers.iter().all(|layer| layer.pack != Some(pack.pack)));
+        let foreign_bytes: u64 = unlisted.map(|pack| pack.bytes).sum();
         let reports = || converted.layers.iter().map(|layer| &layer.report);
         let dropped = reports().flat_map(|report| &report.dropped).map(|dropped| match &dropped.what {
             dimsum_tree::What::Xattr { name } => format!("{}: {name}", dropped.path),
@@ -189,18 +301,46 @@ impl<'a> Summary<'a> {
             content_bytes: sum(|layer| layer.content_bytes),
             shared_bytes: sum(|layer| layer.shared_bytes),
             null_bytes: sum(|layer| layer.null_bytes),
-            stored_bytes: packs + converted.meta.size + converted.config.size,
+            stored_bytes: packs + foreign_bytes + converted.meta.size + converted.config.size,
             meta_stored_bytes: converted.meta.size,
             meta_bytes: converted.meta_bytes,
             flat_bytes: u64::from(converted.flat_blocks) * BLOCK_U64,
             written_bytes,
             temp_bytes: converted.temp_bytes,
+            foreign_content_bytes: shared.content_bytes,
+            reused_packs: shared.reused.iter().map(|blob| blob.digest).collect(),
+            mounted_bytes: shared.mounted_bytes,
+            copied_bytes: shared.copied_bytes,
+            refused: shared.refused.iter().map(refused).collect(),
+            foreign_packs,
             dropped_xattrs: reports().map(|report| report.dropped_xattrs).sum(),
             dropped_overlay: reports().map(|report| report.dropped_overlay).sum(),
             dropped: dropped.collect(),
             layers,
             seconds,
         }
+    }
+}
+
+impl Summary<'_> {
+    /// What came from other images; nothing if nothing did.
+    fn sharing_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.foreign_packs.is_empty() {
+            let bytes = self.foreign_packs.iter().map(|pack| pack.bytes).sum();
+            let (count, contents) = (self.foreign_packs.len(), Size(self.foreign_content_bytes));
+            writeln!(out, "others     {count} packs of other images ({}), with {contents} of contents", Size(bytes))?;
+        }
+        if !self.reused_packs.is_empty() {
+            writeln!(out, "re-used    {} packs", self.reused_packs.len())?;
+        }
+        if self.mounted_bytes + self.copied_bytes > 0 {
+            let (mounted, copied) = (Size(self.mounted_bytes), Size(self.copied_bytes));
+            writeln!(out, "moved      {mounted} mounted from other repositories, {copied} copied")?;
+        }
+        for RefusedSharing { what, reason } in &self.refused {
+            writeln!(out, "refused    {}: {}", Name(what.as_bytes()), Name(reason.as_bytes()))?;
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +373,7 @@ impl Report for Summary<'_> {
         writeln!(out, "shared     {}, zeros {}", Size(self.shared_bytes), Size(self.null_bytes))?;
         let (meta, uncompressed) = (Size(self.meta_stored_bytes), Size(self.meta_bytes));
         writeln!(out, "stored     {}, of this meta {meta} ({uncompressed} uncompressed)", Size(self.stored_bytes))?;
+        self.sharing_text(out)?;
         writeln!(out, "temporary  {}", Size(self.temp_bytes))?;
         if self.dropped_xattrs + self.dropped_overlay > 0 {
             let (xattrs, overlay) = (self.dropped_xattrs, self.dropped_overlay);

@@ -16,5 +16,6 @@ mod images;
 mod registry;
 
 mod run;
+mod sharing;
 mod support;
 mod views;

@@ -20,7 +20,7 @@ use crate::support::{Layer, Scratch, both, busybox, privileged, write_layout};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A registry that ends with the test.
-struct Registry {
+pub(crate) struct Registry {
     process: Child,
     config: std::path::PathBuf,
     address: String,
@@ -28,7 +28,7 @@ struct Registry {
 
 impl Registry {
     /// Starts one, or says why there is none.
-    fn start(scratch: &Scratch) -> Option<Self> {
+    pub(crate) fn start(scratch: &Scratch) -> Option<Self> {
         if Command::new("docker-registry").arg("--version").output().is_err() {
             assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must have docker-registry");
             println!("skipped: needs docker-registry");
@@ -68,12 +68,16 @@ impl Registry {
         self.process = Self::spawn(&self.config, &self.address);
     }
 
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 
     /// Puts the ordinary image of a layout there, with a program that is not ours.
-    fn push(&self, layout: &str, name: &str) {
+    pub(crate) fn push(&self, layout: &str, name: &str) {
         skopeo(&["copy", "-q", "--dest-tls-verify=false", layout, &format!("docker://{}", self.image(name))]);
     }
 
@@ -98,7 +102,7 @@ impl Drop for Registry {
     }
 }
 
-fn skopeo(arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn skopeo(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("skopeo").arg("--insecure-policy").args(arguments).output().unwrap();
     assert!(output.status.success(), "skopeo {arguments:?}\n{}", both(&output));
     output.stdout

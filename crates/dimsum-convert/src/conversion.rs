@@ -1,0 +1,275 @@
+//! The way of an image: layers one after the other, each read while the bundles of the one before are compressed; packs and meta
+//! when all have been read, several at once.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use dimsum_format::Digest;
+use dimsum_format::codec::Decompressor;
+use dimsum_registry::{Role, Source, Target};
+use dimsum_tree::{Tree, merge};
+
+use crate::content::{self, Contents, SliceId, SmallRows};
+use crate::convert::{Converted, LayerSummary};
+use crate::error::Error;
+use crate::known::{FETCHES, Foreign, Promised, describe, load, refuse};
+use crate::layer::{Bundling, Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
+use crate::manifest::{self, SourceLayer};
+use crate::options::Options;
+use crate::ordered::with_workers;
+use crate::pool::Pool;
+use crate::progress::{Phase, Progress};
+use crate::reuse::{Candidates, Reusable};
+use crate::sharing::{Refused, Reuse, Sharing};
+use crate::temporary::Temporaries;
+use crate::trusted;
+
+/// What a conversion is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    pub(crate) target: &'a dyn Target,
+    pub(crate) role: Role,
+    pub(crate) options: &'a Options,
+    pub(crate) sharing: &'a Sharing<'a>,
+    pub(crate) candidates: &'a Candidates<'a>,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// A conversion under way.
+pub(crate) struct Conversion<'a> {
+    pub(crate) task: Task<'a>,
+    /// Layers of the source.
+    count: usize,
+    pub(crate) temporaries: Temporaries,
+    pub(crate) pool: Pool,
+    pub(crate) contents: Contents,
+    pub(crate) foreign: Foreign<'a>,
+    /// The layers so far, merged.
+    pub(crate) tree: Option<Arc<Tree>>,
+    /// The layers so far, each if it has data of its own.
+    pub(crate) laid: Vec<Option<LaidOut<'a>>>,
+    pub(crate) layers: Vec<SourceLayer>,
+    pub(crate) summaries: Vec<LayerSummary>,
+    pub(crate) refused: &'a mut Vec<Refused>,
+}
+
+/// A layer whose content has its places.
+pub(crate) enum LaidOut<'a> {
+    /// It was read, and its bundles are with the pool.
+    Own {
+        device: Arc<Device>,
+        tree: Arc<Tree>,
+        rows: SmallRows,
+        bundling: Bundling,
+        origin: String,
+        /// The pack that it may turn out to be.
+        reusable: Option<Reusable<'a>>,
+    },
+    /// It is what this pack says, unseen.
+    Trusted(Reusable<'a>),
+}
+
+/// Makes ready for an image of `count` layers, and lets `body` do it.
+pub(crate) fn run<'a>(
+    task: Task<'a>,
+    count: usize,
+    refused: &'a mut Vec<Refused>,
+    body: impl FnOnce(Conversion<'a>) -> Result<Converted, Error>,
+) -> Result<Converted, Error> {
+    let Task { options, sharing, .. } = task;
+    let temporaries = Temporaries::new(options.temp_dir.clone());
+    let contents = Contents::new(&temporaries, options.slice_size)?;
+    let frames = temporaries.create()?;
+    let foreign = load(&sharing.with, &temporaries, refused)?;
+    let foreign = Foreign::new(foreign, count, sharing.reuse != Reuse::Trust);
+    thread::scope(|scope| {
+        body(Conversion {
+            task,
+            count,
+            temporaries,
+            pool: Pool::start(scope, options.jobs, options.level, frames),
+            contents,
+            foreign,
+            tree: None,
+            laid: Vec::new(),
+            layers: Vec::new(),
+            summaries: Vec::new(),
+            refused,
+        })
+    })
+}
+
+impl<'a> Conversion<'a> {
+    pub(crate) fn directory(&mut self, path: &Path) -> Result<(), Error> {
+        self.task.progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+        let origin = path.display().to_string();
+        let read = read_directory(self.reader(&origin, self.foreign.promised()), path)?;
+        self.layers.push(SourceLayer::default());
+        let summary = LayerSummary { tar_bytes: read.taken.counts.bytes, ..LayerSummary::default() };
+        self.lay_out(read, summary, origin, None)
+    }
+
+    pub(crate) fn layer(&mut self, source: &dyn Source, layer: &Expected, index: usize) -> Result<(), Error> {
+        let (digest, size) = (Some(layer.digest), Some(layer.size));
+        self.task.progress.phase(Phase::Layer { index, count: self.count, digest, size });
+        let origin = format!("layer {}", layer.digest);
+        let below = self.layers.last().and_then(|below| below.source).map(|(_, chain_id)| chain_id);
+        let chain_id = manifest::chain_id(below, layer.diff_id);
+        let summary = LayerSummary {
+            source: digest,
+            diff_id: Some(layer.diff_id),
+            blob_bytes: layer.size,
+            ..LayerSummary::default()
+        };
+        let reusable = self.reusable(chain_id)?;
+        self.layers.push(SourceLayer { source: Some((layer.diff_id, chain_id)), pack: None });
+        let reusable = match reusable {
+            Some(reusable) if self.is_trusted() => return self.trust(reusable, summary),
+            reusable => reusable,
+        };
+        let promised = reusable.as_ref().map_or_else(|| self.foreign.promised(), Reusable::promised);
+        let blob = source.open(layer.digest)?;
+        let lower = self.tree.clone();
+        let read = read_image_layer(self.reader(&origin, promised), blob, layer, lower.as_deref())?;
+        drop(lower);
+        let summary = LayerSummary { tar_bytes: read.tar_bytes, ..summary };
+        self.lay_out(read, summary, origin, reusable)
+    }
+
+    /// Looks for a pack that a layer may turn out to be.
+    fn reusable(&mut self, chain_id: Digest) -> Result<Option<Reusable<'a>>, Error> {
+        let Some(candidate) = self.task.candidates.find(chain_id)? else { return Ok(None) };
+        match describe(candidate.source, candidate.blob, &self.temporaries) {
+            Ok(described) => Ok(Some(Reusable { candidate, described })),
+            Err(error) => {
+                let refused = refuse(candidate.what, error)?;
+                // A second attempt finds the same.
+                if !self.refused.contains(&refused) {
+                    self.refused.push(refused);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says whether packs are taken unseen, here: the ids of devices below must be known, which those of layers that were read
+    /// are only later.
+    fn is_trusted(&self) -> bool {
+        let read = |laid: &Option<LaidOut<'_>>| matches!(laid, Some(LaidOut::Own { .. }));
+        self.task.sharing.reuse == Reuse::Trust && !self.laid.iter().any(read)
+    }
+
+    /// Takes a layer as its pack says.
+    fn trust(&mut self, reusable: Reusable<'a>, summary: LayerSummary) -> Result<(), Error> {
+        let number = self.number();
+        let lower = self.laid.iter().zip(0..).filter_map(|(laid, number)| match laid {
+            Some(LaidOut::Trusted(below)) => Some((number, below.described.id, below.described.map.blocks())),
+            _ => None,
+        });
+        let lower: Vec<_> = lower.collect();
+        let origin = reusable.candidate.what.clone();
+        let (contents, options) = (&mut self.contents, self.task.options);
+        let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin)?;
+        self.contents.forget_unplaced();
+        self.summaries.push(summary);
+        self.tree = Some(self.merge(&Arc::new(tree), &origin)?);
+        self.laid.push(Some(LaidOut::Trusted(reusable)));
+        Ok(())
+    }
+
+    /// Returns the number of the next layer.
+    fn number(&self) -> u16 {
+        u16::try_from(self.laid.len()).expect("a source has at most 512 layers")
+    }
+
+    fn reader<'r>(&'r mut self, origin: &'r str, promised: Promised) -> Reader<'r> {
+        Reader {
+            contents: &mut self.contents,
+            pool: &self.pool,
+            promised,
+            temporaries: &self.temporaries,
+            options: self.task.options,
+            progress: self.task.progress,
+            origin,
+        }
+    }
+
+    /// Gives the content of a layer that has been read its places, hands its bundles to the pool, and merges its tree.
+    fn lay_out(
+        &mut self,
+        read: ReadLayer,
+        mut summary: LayerSummary,
+        origin: String,
+        reusable: Option<Reusable<'a>>,
+    ) -> Result<(), Error> {
+        let ReadLayer { layer, taken: Taken { counts, arrived, small }, .. } = read;
+        self.foreign.place(&layer.tree, &mut self.contents, &small)?;
+        let (number, half) = (self.number(), self.task.options.bundle_half());
+        let device = Device::lay_out(&layer.tree, &mut self.contents, number, half, &origin)?;
+        self.contents.forget_unplaced();
+        if self.laid.len() + 1 == self.count {
+            self.contents.small.end_lookups();
+        }
+        summary.content_bytes = counts.bytes;
+        summary.null_bytes = counts.null;
+        summary.shared_bytes = counts.shared;
+        summary.report = layer.report;
+        self.summaries.push(summary);
+        let tree = Arc::new(layer.tree);
+        self.tree = Some(self.merge(&tree, &origin)?);
+        if device.is_empty() {
+            self.laid.push(None);
+            return Ok(());
+        }
+        if reusable.is_none() {
+            self.fetch_promised(&device)?;
+        }
+        // At most two layers have their small files in temporary files: this one, and that which is read meanwhile.
+        self.pool.wait_for_batches()?;
+        let (device, rows) = (Arc::new(device), self.contents.small.rows()?);
+        let framed = reusable.is_none();
+        let bundling = bundle(&self.pool, &device, &self.contents.slices, arrived, rows.clone(), small, framed);
+        self.laid.push(Some(LaidOut::Own { device, tree, rows, bundling, origin, reusable }));
+        Ok(())
+    }
+
+    /// Fetches and compresses what packs of other images promised and the layer stores after all.
+    fn fetch_promised(&self, device: &Device) -> Result<(), Error> {
+        let table = content::read(&self.contents.slices);
+        let promised = device.slices().iter().copied().filter(|&id| table.slice(id).frame_length == 0);
+        let promised: Vec<SliceId> = promised.collect();
+        drop(table);
+        let fetch = |decompressor: &mut Decompressor, id: SliceId| {
+            let digest = content::read(&self.contents.slices).slice(id).digest;
+            (id, self.foreign.fetch(digest, decompressor))
+        };
+        let store = |(id, bytes): (SliceId, Result<Vec<u8>, Error>)| {
+            let (bytes, table) = (bytes?, Arc::clone(&self.contents.slices));
+            self.pool.slice(move |encoder| {
+                let stored = encoder.store(&bytes)?;
+                content::write(&table).set_frame(id, stored.offset, stored.length);
+                Ok(())
+            })
+        };
+        with_workers(FETCHES, Decompressor::default, fetch, |ordered| {
+            for id in promised {
+                ordered.submit(id).map_or(Ok(()), store)?;
+            }
+            std::iter::from_fn(|| ordered.take()).try_for_each(store)
+        })?;
+        self.pool.wait_for_slices()
+    }
+
+    /// Merges a layer over those below. The tree of a lowest layer that hides nothing is the merged one too, and not copied.
+    fn merge(&mut self, layer: &Arc<Tree>, origin: &str) -> Result<Arc<Tree>, Error> {
+        let merged = match self.tree.take() {
+            None if layer.ids().all(|id| !layer.inode(id).is_whiteout() && !layer.inode(id).is_opaque()) => {
+                return Ok(Arc::clone(layer));
+            }
+            None => Tree::clone(layer).into_base(),
+            Some(lower) => merge(Arc::unwrap_or_clone(lower), layer),
+        };
+        merged.map(Arc::new).map_err(|source| Error::Tree { origin: origin.to_owned(), source })
+    }
+}

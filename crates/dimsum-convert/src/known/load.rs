@@ -1,0 +1,138 @@
+//! The packs of images that are given by name.
+
+use std::collections::HashSet;
+
+use dimsum_format::limits::MAX_CONFIG_BYTES;
+use dimsum_format::manifest::{Blob, Config, Descriptor, DimsumManifest, Manifest};
+use dimsum_format::{Digest, FormatError, media};
+use dimsum_registry::{Source, SourceError};
+
+use super::describe::describe;
+use super::packs::KnownPack;
+use crate::error::Error;
+use crate::sharing::{KnownImage, Refused};
+use crate::temporary::Temporaries;
+
+/// Images whose packs are looked at: the whole corpus of a team, and a bound for a list that a script made.
+const MAX_IMAGES: usize = 256;
+/// Chunks and small files of all packs together: about 50 bytes of memory each, so 200 MB.
+const MAX_ROWS: u64 = 1 << 22;
+
+/// A pack as its image's manifest and config name it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) blob: Blob,
+    pub(crate) diff_id: Digest,
+    /// Source layer and chain id.
+    pub(crate) of: Option<(Digest, Digest)>,
+    /// Taken from another image when that was converted.
+    pub(crate) foreign: bool,
+}
+
+/// What is known of an image before its packs are read.
+#[derive(Debug)]
+pub(crate) struct ListedImage {
+    pub(crate) manifest: Manifest,
+    pub(crate) packs: Vec<Listed>,
+}
+
+/// Reads manifest and config of a Dimsum image.
+pub(crate) fn list(image: &KnownImage<'_>) -> Result<ListedImage, Error> {
+    let digest = image.manifest;
+    let failed = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+    let bytes = image.source.read_manifest(digest)?;
+    let manifest = Manifest::parse(&bytes).map_err(failed("manifest", digest))?;
+    let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
+    let config_digest = dimsum.config.digest;
+    let config = image.source.read_small("config", config_digest, MAX_CONFIG_BYTES)?;
+    let config = Config::parse(&config).map_err(failed("config", config_digest))?;
+    let diff_ids = config.diff_ids().map_err(failed("config", config_digest))?;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
+    }
+    let packs = dimsum.packs.iter().zip(&manifest.layers).zip(diff_ids);
+    let packs = packs.map(|((&blob, layer), diff_id)| Listed {
+        blob,
+        diff_id,
+        of: made_of(layer),
+        foreign: layer.annotations.contains_key(media::ANNOTATION_FOREIGN),
+    });
+    Ok(ListedImage { packs: packs.collect(), manifest })
+}
+
+/// Returns the source layer and chain id that a pack is marked with.
+pub(crate) fn made_of(layer: &Descriptor) -> Option<(Digest, Digest)> {
+    let digest = |key| layer.annotations.get(key)?.parse().ok();
+    Some((digest(media::ANNOTATION_SOURCE_DIFF_ID)?, digest(media::ANNOTATION_SOURCE_CHAIN_ID)?))
+}
+
+/// Reads the descriptions of all packs of some images, each pack once, with where it is. What does not describe itself as the
+/// format says is left out and reported.
+pub(crate) fn load<'s>(
+    images: &[KnownImage<'s>],
+    temporaries: &Temporaries,
+    refused: &mut Vec<Refused>,
+) -> Result<Vec<(KnownPack, &'s dyn Source)>, Error> {
+    let (mut packs, mut seen, mut rows) = (Vec::new(), HashSet::new(), 0);
+    for image in images.iter().take(MAX_IMAGES) {
+        let name = format!("{} {}", image.source.name(), image.manifest);
+        let listed = match list(image) {
+            Ok(listed) => listed.packs,
+            Err(error) => {
+                refused.push(refuse(name, error)?);
+                continue;
+            }
+        };
+        for pack in listed {
+            // No more packs than numbers for them.
+            if !seen.insert(pack.blob.digest) || packs.len() >= usize::from(u16::MAX / 2) {
+                continue;
+            }
+            let what = format!("pack {} of {name}", pack.blob.digest);
+            let known = match describe(image.source, pack.blob, temporaries) {
+                Ok(described) => {
+                    let source_name = image.source.name().to_owned();
+                    KnownPack::new(source_name, image.manifest, pack.blob, pack.diff_id, pack.of, described)
+                }
+                Err(error) => {
+                    refused.push(refuse(what, error)?);
+                    continue;
+                }
+            };
+            if rows + known.rows() > MAX_ROWS {
+                let reason = format!("more than {MAX_ROWS} chunks and files to share with: name fewer images");
+                refused.push(Refused { what, reason });
+                continue;
+            }
+            rows += known.rows();
+            packs.push((known, image.source));
+        }
+    }
+    for image in images.iter().skip(MAX_IMAGES) {
+        let what = format!("{} {}", image.source.name(), image.manifest);
+        refused.push(Refused { what, reason: format!("only {MAX_IMAGES} images are looked at") });
+    }
+    Ok(packs)
+}
+
+/// What is wrong in itself is left out; what could not be reached, or was cancelled, ends the conversion.
+pub(crate) fn refuse(what: String, error: Error) -> Result<Refused, Error> {
+    let wrong = match &error {
+        Error::Registry(source) => {
+            matches!(source.innermost(), SourceError::Digest { .. } | SourceError::NotFound { .. })
+                || matches!(source, SourceError::Range { .. } | SourceError::TooLarge { .. })
+        }
+        Error::Cancelled | Error::Temporary { .. } => false,
+        _ => true,
+    };
+    if !wrong {
+        return Err(error);
+    }
+    let reason = match &error {
+        Error::Document { source, .. } if matches!(**source, FormatError::NotDimsum { .. }) => {
+            "it is not a Dimsum image: convert it first".to_owned()
+        }
+        other => other.to_string(),
+    };
+    Ok(Refused { what, reason })
+}

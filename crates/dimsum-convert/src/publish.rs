@@ -1,0 +1,138 @@
+//! The end of a conversion: config and manifest, and everything made visible, the manifest last.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+use dimsum_format::manifest::{Blob, Config};
+use dimsum_format::{Digest, media};
+use dimsum_registry::{Source, SourceError};
+use dimsum_tree::TreeBuilder;
+
+use crate::assemble::{Assembled, From};
+use crate::blob::BlobOut;
+use crate::conversion::{Conversion, Task};
+use crate::convert::{Converted, limit};
+use crate::error::Error;
+use crate::manifest::{self, ListedPack, MetaLayer, Origin};
+use crate::progress::Phase;
+use crate::reuse::{Made, remember};
+use crate::sharing::{ForeignPack, Reuse, Shared};
+
+impl Conversion<'_> {
+    /// Writes the packs and what belongs to the image as a whole, and makes everything visible.
+    pub(crate) fn finish(mut self, mut config: Config, source: Option<Digest>) -> Result<Converted, Error> {
+        self.pool.wait_for_batches()?;
+        let tree = match self.tree.take() {
+            Some(tree) => tree,
+            // An image may have no layers at all.
+            None => Arc::new(
+                TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
+            ),
+        };
+        let Assembled { packs, meta } = self.assemble(&tree)?;
+        let Task { target, role, options, sharing, progress, .. } = self.task;
+        let meta_layer = MetaLayer { blob: meta.blob.blob, diff_id: meta.diff_id, root: meta.root };
+        let mut foreign: Vec<ListedPack> = Vec::new();
+        for pack in &packs {
+            let Some(number) = pack.layer else {
+                foreign.push(pack.listed);
+                continue;
+            };
+            if let (Some(layer), Some(summary)) = (self.layers.get_mut(number), self.summaries.get_mut(number)) {
+                layer.pack = Some(pack.listed);
+                summary.pack = Some(pack.listed.blob);
+                if let From::Written(packed) = &pack.from {
+                    summary.layer_meta_bytes = packed.layer_meta_bytes;
+                }
+            }
+        }
+        manifest::adapt_config(&mut config, &foreign, &self.layers, &meta_layer);
+        let mut config_out = BlobOut::new(target, progress)?;
+        config_out.put(&config.to_bytes())?;
+        let config_out = config_out.finish();
+        let config = config_out.blob;
+        let origin = Origin { source, options, sharing };
+        let manifest = manifest::new_manifest(config, &foreign, &self.layers, &meta_layer, origin).to_bytes();
+        limit("config", config.size, MAX_CONFIG_BYTES)?;
+        limit("manifest", manifest.len() as u64, MAX_MANIFEST_BYTES)?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        progress.phase(Phase::Publish);
+        let mut shared = Shared { content_bytes: self.foreign.content_bytes, ..Shared::default() };
+        let mut made = Vec::new();
+        for pack in packs {
+            let (listed, layer) = (pack.listed, pack.layer);
+            match pack.from {
+                From::Written(packed) => {
+                    packed.blob.commit()?;
+                    made.extend(self.made(layer, listed));
+                }
+                From::Source(from) => {
+                    self.bring(listed.blob, from, &mut shared)?;
+                    match listed.foreign {
+                        Some(image) => shared.foreign.push(ForeignPack { blob: listed.blob, image }),
+                        None => shared.reused.push(listed.blob),
+                    }
+                }
+            }
+        }
+        meta.blob.commit()?;
+        config_out.commit()?;
+        let manifest_bytes = manifest.len() as u64;
+        let manifest = target.put_manifest(media::MANIFEST, &manifest, role)?;
+        for made in made {
+            remember(target, &made, options, progress)?;
+        }
+        self.refused.append(&mut self.foreign.refused);
+        shared.refused = std::mem::take(self.refused);
+        Ok(Converted {
+            manifest,
+            manifest_bytes,
+            config,
+            meta: meta_layer.blob,
+            root: meta.root,
+            meta_bytes: meta.length,
+            inodes: tree.len() as u64,
+            flat_blocks: meta.flat_blocks,
+            layers: self.summaries,
+            shared,
+            temp_bytes: self.temporaries.peak(),
+        })
+    }
+
+    /// Makes a pack that is elsewhere visible in the target.
+    fn bring(&self, blob: Blob, from: &dyn Source, shared: &mut Shared) -> Result<(), Error> {
+        let Task { target, progress, .. } = self.task;
+        if target.has(blob.digest, blob.size)? {
+            return Ok(());
+        }
+        if let Some(repository) = from.repository()
+            && target.mount_blob(blob, repository)?
+        {
+            shared.mounted_bytes += blob.size;
+            return Ok(());
+        }
+        let copied = target.copy_blob(blob, from, &|count| {
+            progress.bytes_out(count);
+            if progress.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        copied.map_err(|error| match error {
+            SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
+            error => error.into(),
+        })?;
+        shared.copied_bytes += blob.size;
+        Ok(())
+    }
+
+    /// Returns what a tag may say of a pack that was made: only in a registry, where others look for it.
+    fn made(&self, layer: Option<usize>, listed: ListedPack) -> Option<Made> {
+        let Task { target, sharing, .. } = self.task;
+        let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
+        let in_registry = target.place().is_some_and(|place| place.is_remote());
+        let (diff_id, chain_id) = self.layers.get(layer?)?.source?;
+        let made = Made { diff_id, chain_id, pack: listed.blob, pack_diff_id: listed.diff_id };
+        (wanted && in_registry).then_some(made)
+    }
+}

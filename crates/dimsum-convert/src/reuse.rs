@@ -1,0 +1,243 @@
+//! Packs that exist for the same layers: a base that a thousand images share is compressed and pushed once.
+//!
+//! What a layer becomes is a function of its chain id (the layer and all below it), the options and the encoder. So a pack is
+//! found by a tag made of these three in the target's repository, or by the marks in the manifest of an image that is
+//! named. Images that refer to packs of other images are left out: theirs depend on those too, and a reference to such a
+//! pack is as good.
+//!
+//! Under [`Reuse::Verify`] whoever can write the tag cannot change what an image holds: the layer is read and hashed, only
+//! not compressed, and the device map and the whole layer meta that come out must be the pack's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, Manifest};
+use dimsum_format::map::FrameMap;
+use dimsum_format::{Blake3, DeviceId, Digest, codec, media};
+use dimsum_registry::{Source, Target};
+
+use crate::blob::BlobOut;
+use crate::error::Error;
+use crate::known::{Described, Promised, list, refuse};
+use crate::manifest::ListedPack;
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::sharing::{Refused, Reuse, Sharing};
+
+/// A pack that may be what a layer becomes.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate<'s> {
+    pub(crate) source: &'s dyn Source,
+    pub(crate) blob: Blob,
+    /// What somebody says is the SHA-256 of the device: for containerd, not for us.
+    pub(crate) diff_id: Digest,
+    /// Where it was found, for messages.
+    pub(crate) what: String,
+}
+
+impl Candidate<'_> {
+    /// Returns the pack as a manifest lists it.
+    pub(crate) const fn listed(&self) -> ListedPack {
+        ListedPack { blob: self.blob, diff_id: self.diff_id, foreign: None }
+    }
+}
+
+/// A candidate, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Reusable<'s> {
+    pub(crate) candidate: Candidate<'s>,
+    pub(crate) described: Described,
+}
+
+impl Reusable<'_> {
+    /// Returns the slices that need not be compressed if this is the layer's pack.
+    pub(crate) fn promised(&self) -> Promised {
+        let map = &self.described.map;
+        let chunks = (0..).map_while(|chunk| map.digest(chunk));
+        Promised::Pack(Arc::new(chunks.collect()))
+    }
+
+    /// Returns the frame map, if the device is the one that the layer gives.
+    pub(crate) fn frames_of(&self, device: DeviceId) -> Result<FrameMap, Error> {
+        if device == self.described.id {
+            return Ok(self.described.frames.clone());
+        }
+        Err(self.differs("its device is another"))
+    }
+
+    pub(crate) fn differs(&self, reason: &str) -> Error {
+        Error::Reuse { what: self.candidate.what.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Where packs are looked for.
+pub(crate) struct Candidates<'s> {
+    /// The target, if tags are asked for.
+    tags: Option<&'s dyn Target>,
+    /// Packs of images that were named, by chain id.
+    named: Vec<(Digest, Candidate<'s>)>,
+    /// What turned out not to be what it says.
+    distrusted: HashSet<String>,
+    options: Options,
+}
+
+impl<'s> Candidates<'s> {
+    /// Reads the manifests of the images that were named.
+    pub(crate) fn new(
+        target: &'s dyn Target,
+        options: &Options,
+        sharing: &Sharing<'s>,
+        refused: &mut Vec<Refused>,
+    ) -> Result<Self, Error> {
+        let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
+        let mut named = Vec::new();
+        for image in sharing.reuse_from.iter().filter(|_| wanted) {
+            let name = format!("{} {}", image.source.name(), image.manifest);
+            let listed = match list(image) {
+                Ok(listed) => listed,
+                Err(error) => {
+                    refused.push(refuse(name, error)?);
+                    continue;
+                }
+            };
+            if let Some(reason) = unlike(&listed.manifest.annotations, options) {
+                refused.push(Refused { what: name, reason });
+                continue;
+            }
+            for pack in listed.packs.iter().filter(|pack| !pack.foreign) {
+                let Some((_, chain_id)) = pack.of else { continue };
+                let what = format!("pack {} of {name}", pack.blob.digest);
+                let (blob, diff_id) = (pack.blob, pack.diff_id);
+                named.push((chain_id, Candidate { source: image.source, blob, diff_id, what }));
+            }
+        }
+        let tags = wanted.then_some(target);
+        Ok(Self { tags, named, distrusted: HashSet::new(), options: options.clone() })
+    }
+
+    /// Looks for the pack of a layer: in the images that were named, then by its tag.
+    pub(crate) fn find(&self, chain_id: Digest) -> Result<Option<Candidate<'s>>, Error> {
+        let fits = |what: &str| !self.distrusted.contains(what);
+        let named = self.named.iter().find(|(of, candidate)| *of == chain_id && fits(&candidate.what));
+        if let Some((_, candidate)) = named {
+            return Ok(Some(candidate.clone()));
+        }
+        let Some((target, place)) = self.tags.and_then(|target| Some((target, target.place()?))) else {
+            return Ok(None);
+        };
+        let tag = cache_tag(chain_id, &self.options);
+        let what = format!("cache tag {tag} of {}", target.name());
+        if !fits(&what) {
+            return Ok(None);
+        }
+        let Some(document) = target.read_tag(&tag)? else { return Ok(None) };
+        // What is no cache manifest of ours is nobody's promise.
+        let Some((blob, diff_id)) = Manifest::parse(&document.bytes).ok().and_then(|manifest| cached(&manifest)) else {
+            return Ok(None);
+        };
+        Ok(Some(Candidate { source: place, blob, diff_id, what }))
+    }
+
+    /// Never offers something again.
+    pub(crate) fn distrust(&mut self, what: String) {
+        self.distrusted.insert(what);
+    }
+}
+
+/// Says what tells an image's packs from what these options would make; none if nothing does.
+fn unlike(annotations: &Annotations, options: &Options) -> Option<String> {
+    let own = [
+        (media::ANNOTATION_OPTIONS, options.canonical()),
+        (media::ANNOTATION_ENCODER, codec::encoder_id(options.level)),
+    ];
+    for (key, value) in own {
+        let theirs = annotations.get(key).map_or("nothing", String::as_str);
+        if theirs != value {
+            return Some(format!("it was made with {theirs}, this conversion with {value}"));
+        }
+    }
+    annotations.contains_key(media::ANNOTATION_DEDUP).then(|| "it refers to packs of other images".to_owned())
+}
+
+/// Returns the tag under which the pack of a layer is kept for the next who has it (`docs/format.md`, section 8.2).
+pub(crate) fn cache_tag(chain_id: Digest, options: &Options) -> String {
+    let key = format!("{chain_id}\n{}\n{}\n", options.canonical(), codec::encoder_id(options.level));
+    let digest = Blake3::of(key.as_bytes()).to_string();
+    let hex = digest.strip_prefix("blake3:").unwrap_or(&digest);
+    format!("dimsum-cache-{hex}")
+}
+
+/// Reads what a cache manifest says.
+fn cached(manifest: &Manifest) -> Option<(Blob, Digest)> {
+    let ours = manifest.artifact_type.as_deref() == Some(media::CACHE_TYPE);
+    let [pack] = manifest.layers.as_slice() else { return None };
+    if !ours || pack.media_type != media::PACK {
+        return None;
+    }
+    let diff_id = pack.annotations.get(media::ANNOTATION_PACK_DIFF_ID)?.parse().ok()?;
+    Some((Blob { digest: pack.digest, size: pack.size }, diff_id))
+}
+
+/// A layer whose pack is in the target now.
+pub(crate) struct Made {
+    pub(crate) diff_id: Digest,
+    pub(crate) chain_id: Digest,
+    pub(crate) pack: Blob,
+    pub(crate) pack_diff_id: Digest,
+}
+
+/// Puts the pack of a layer under its tag.
+pub(crate) fn remember(
+    target: &dyn Target,
+    made: &Made,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let mut empty = BlobOut::new(target, progress)?;
+    empty.put(b"{}")?;
+    let empty = empty.finish();
+    let config = Descriptor::new(media::EMPTY, empty.blob);
+    empty.commit()?;
+    let mut pack = Descriptor::new(media::PACK, made.pack);
+    pack.annotations = Annotations::from([
+        (media::ANNOTATION_PACK_DIFF_ID.to_owned(), made.pack_diff_id.to_string()),
+        (media::ANNOTATION_SOURCE_DIFF_ID.to_owned(), made.diff_id.to_string()),
+        (media::ANNOTATION_SOURCE_CHAIN_ID.to_owned(), made.chain_id.to_string()),
+    ]);
+    let annotations = Annotations::from([
+        (media::ANNOTATION_FORMAT.to_owned(), "1".to_owned()),
+        (media::ANNOTATION_ENCODER.to_owned(), codec::encoder_id(options.level)),
+        (media::ANNOTATION_OPTIONS.to_owned(), options.canonical()),
+    ]);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media::MANIFEST.to_owned()),
+        artifact_type: Some(media::CACHE_TYPE.to_owned()),
+        config,
+        layers: vec![pack],
+        subject: None,
+        annotations,
+    };
+    target.put_tag(&cache_tag(made.chain_id, options), media::MANIFEST, &manifest.to_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_depends_on_all_that_changes_a_pack_and_is_a_tag() {
+        let (chain, options) = (Digest::of(b"chain"), Options::default());
+        let tag = cache_tag(chain, &options);
+        assert!(tag.len() <= 128 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{tag}");
+        let others = [
+            cache_tag(Digest::of(b"other"), &options),
+            cache_tag(chain, &Options { level: 4, ..options.clone() }),
+            cache_tag(chain, &Options { bundle_size: 64 << 10, ..options.clone() }),
+            cache_tag(chain, &Options { slice_size: 128 << 10, ..options.clone() }),
+        ];
+        assert!(!others.contains(&tag));
+        assert_eq!(cache_tag(chain, &Options { jobs: std::num::NonZeroUsize::MIN, ..options }), tag);
+    }
+}

@@ -1,0 +1,195 @@
+//! A layer whose pack is taken unseen: its tree and the places of its content come from the layer meta instead of a tar.
+//!
+//! The layer meta is validated like any file system of somebody else's, so that a false one can do no harm here; whether it is
+//! true is the trust that the user gave.
+
+use std::collections::HashMap;
+use std::sync::RwLockWriteGuard;
+
+use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, to_tree, validate};
+use dimsum_format::{BLOCK_U64, DeviceId};
+use dimsum_tree::{ContentId, Tree};
+
+use crate::content::{Content, Contents, Place, SliceId, SliceTable, SmallId, SmallRecord, slice_count, write};
+use crate::error::Error;
+use crate::known::Described;
+use crate::options::Options;
+use crate::temporary::Temporary;
+
+/// Reads the layer that a pack describes, as the device with this number. `lower` are number, id and blocks of the devices
+/// below.
+pub(crate) fn read(
+    described: &Described,
+    number: u16,
+    lower: &[(u16, DeviceId, u32)],
+    contents: &mut Contents,
+    options: &Options,
+    origin: &str,
+) -> Result<Tree, Error> {
+    let malformed =
+        |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed { object: origin.to_owned(), source };
+    let space = Space::new(described, number, lower)
+        .ok_or_else(|| malformed("it refers to a device that no layer below has".into()))?;
+    let bytes = Bytes { file: &described.meta, length: u64::from(described.layer.erofs_blocks) * BLOCK_U64 };
+    let meta_blocks = u32::try_from(described.meta.len() / BLOCK_U64).unwrap_or(u32::MAX);
+    let bounds = Bounds { meta_blocks, devices: &space.blocks, kind: ImageKind::Layer };
+    validate(&bytes, bounds).map_err(|error| malformed(Box::new(error)))?;
+    let erofs = Image::open(bytes).map_err(|error| malformed(Box::new(error)))?;
+    let mut loading = Loading { contents, space, options, slices: HashMap::new(), small: HashMap::new() };
+    loading.stored(described, number)?;
+    let mut failed = None;
+    let tree = to_tree(&erofs, |inode| match loading.content(&erofs, inode) {
+        Ok(content) => content.id(),
+        Err(reason) => {
+            failed.get_or_insert(reason);
+            ContentId::new(0)
+        }
+    });
+    match failed {
+        Some(Failed::Ours(error)) => Err(error),
+        Some(Failed::Meta(reason)) => Err(malformed(reason)),
+        None => tree.map_err(|error| malformed(Box::new(error))),
+    }
+}
+
+/// Why the content of a file is nowhere.
+enum Failed {
+    Ours(Error),
+    Meta(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The EROFS image of a layer meta.
+struct Bytes<'m> {
+    file: &'m Temporary,
+    length: u64,
+}
+
+impl MetaRead for Bytes<'_> {
+    type Error = Error;
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.file.read(offset, buffer)
+    }
+}
+
+/// The devices behind the layer meta: end of each in blocks, and its number.
+struct Space {
+    start: u64,
+    areas: Vec<(u64, u16)>,
+    blocks: Vec<u32>,
+}
+
+impl Space {
+    fn new(described: &Described, number: u16, lower: &[(u16, DeviceId, u32)]) -> Option<Self> {
+        let start = described.meta.len() / BLOCK_U64;
+        let mut space = Self { start, areas: Vec::new(), blocks: Vec::new() };
+        space.push(number, described.map.blocks());
+        for &(id, blocks) in &described.references {
+            let &(number, ..) = lower.iter().find(|(_, lower, length)| *lower == id && *length == blocks)?;
+            space.push(number, blocks);
+        }
+        Some(space)
+    }
+
+    fn push(&mut self, number: u16, blocks: u32) {
+        let end = self.areas.last().map_or(self.start, |(end, _)| *end) + u64::from(blocks);
+        self.areas.push((end, number));
+        self.blocks.push(blocks);
+    }
+
+    fn place(&self, block: u64) -> Option<Place> {
+        let index = self.areas.partition_point(|(end, _)| *end <= block);
+        let (end, device) = *self.areas.get(index)?;
+        let blocks = u64::from(*self.blocks.get(index)?);
+        let block = block.checked_sub(end - blocks)?;
+        Some(Place { device, block: u32::try_from(block).ok()? })
+    }
+}
+
+/// Finds content by its place.
+struct Loading<'c> {
+    contents: &'c mut Contents,
+    space: Space,
+    options: &'c Options,
+    slices: HashMap<Place, SliceId>,
+    small: HashMap<Place, SmallId>,
+}
+
+impl Loading<'_> {
+    /// Takes in what the device stores, and what devices below do.
+    fn stored(&mut self, described: &Described, number: u16) -> Result<(), Error> {
+        let Contents { small, slices, .. } = &mut *self.contents;
+        let mut slices = write(slices);
+        if self.space.areas.len() > 1 {
+            self.slices.extend(slices.placed());
+            self.small.extend(small.placed());
+        }
+        let bundles = described.files.first().and_then(|file| described.map.chunk_of_block(file.block));
+        let count = bundles.map_or(described.map.chunks(), u64::from);
+        for chunk in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+            let (Some(blocks), Some(digest)) = (described.map.chunk_blocks(chunk), described.map.digest(chunk)) else {
+                break;
+            };
+            let place = Place { device: number, block: blocks.start };
+            let id = slices.add_stored(digest, blocks.end - blocks.start, place)?;
+            self.slices.insert(place, id);
+        }
+        for file in &described.files {
+            let place = Place { device: number, block: file.block };
+            // The bytes are nowhere here, and nobody will ask for them: the content has its place.
+            let id = small.add(SmallRecord { digest: file.digest, length: file.length, offset: u64::MAX })?;
+            small.set_place(id, place);
+            self.small.insert(place, id);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, erofs: &Image<Bytes<'_>>, inode: &Inode) -> Result<Content, Failed> {
+        let size = inode.size();
+        if size == 0 {
+            return Ok(Content::Empty);
+        }
+        if size > self.options.small_limit() {
+            return self.large(erofs, inode);
+        }
+        let Some(place) = self.at(erofs, inode, 0)? else { return Ok(Content::Null) };
+        self.small.get(&place).copied().map(Content::Small).ok_or_else(|| nowhere(inode))
+    }
+
+    fn large(&mut self, erofs: &Image<Bytes<'_>>, inode: &Inode) -> Result<Content, Failed> {
+        let slice_size = u64::from(self.options.slice_size);
+        let start = self.table().start().map_err(Failed::Ours)?;
+        for slice in 0..slice_count(inode.size(), slice_size) {
+            match self.at(erofs, inode, slice * slice_size)? {
+                None => self.table().push_null(1, start),
+                Some(place) => {
+                    let id = self.slices.get(&place).copied().ok_or_else(|| nowhere(inode))?;
+                    self.table().push_known(id).map_err(Failed::Ours)?;
+                }
+            }
+        }
+        if self.table().drop_if_null(start) {
+            return Ok(Content::Null);
+        }
+        self.contents.large.add(start).map(Content::Large).map_err(Failed::Ours)
+    }
+
+    fn table(&self) -> RwLockWriteGuard<'_, SliceTable> {
+        write(&self.contents.slices)
+    }
+
+    /// Returns the place of the block that a byte of a file lies in; `None` in a hole.
+    fn at(&self, erofs: &Image<Bytes<'_>>, inode: &Inode, offset: u64) -> Result<Option<Place>, Failed> {
+        let extent = erofs.map(inode, offset).map_err(|error| Failed::Meta(Box::new(error)))?;
+        let Some(flat) = extent.and_then(|extent| extent.flat) else { return Ok(None) };
+        self.space.place(flat / BLOCK_U64).map(Some).ok_or_else(|| nowhere(inode))
+    }
+}
+
+fn nowhere(inode: &Inode) -> Failed {
+    Failed::Meta(format!("the content of inode {} is in no table", inode.nid()).into())
+}
