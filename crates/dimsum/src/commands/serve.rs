@@ -24,6 +24,9 @@ pub struct Serve {
     /// Fetch no bytes between wanted chunks to save round trips; for measurements
     #[arg(long)]
     no_joining: bool,
+    /// Fetch compressed metas of up to so many bytes with one request, larger ones piece by piece; for measurements
+    #[arg(long, value_name = "BYTES", hide = true)]
+    whole_meta: Option<u64>,
     /// Descriptors from the keeper that started this process
     #[arg(long, hide = true)]
     inherited: Option<String>,
@@ -44,6 +47,7 @@ impl Serve {
                 open_origin,
                 store_options: Options {
                     joining: if self.no_joining { Joining::Off } else { Joining::default() },
+                    whole_meta: self.whole_meta.unwrap_or_else(|| Options::default().whole_meta),
                     ..Options::default()
                 },
             })
@@ -55,6 +59,8 @@ impl Serve {
                 if self.no_joining {
                     arguments.push("--no-joining");
                 }
+                let whole_meta = self.whole_meta.map(|bytes| bytes.to_string());
+                arguments.extend(whole_meta.iter().flat_map(|bytes| ["--whole-meta", bytes]));
                 let server = program(context, "serve", &arguments);
                 let config = KeeperConfig { store: context.store.clone(), server, ready: None, foreground: true };
                 run_keeper(config).map_err(|source| failed(source.into()))
