@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context as _, Result};
 
 /// Words of which text is made.
-const WORDS: usize = 4096;
+const WORDS: usize = 2048;
 /// Bytes of one kind, before the next begins.
 const STRETCH: usize = 1024;
 
@@ -42,14 +42,14 @@ impl Content {
         buffer.clear();
         while buffer.len() < length {
             let end = buffer.len() + STRETCH;
-            // One stretch of ten cannot be compressed.
-            if self.below(10) == 0 {
+            // One stretch of twelve cannot be compressed.
+            if self.below(12) == 0 {
                 while buffer.len() < end {
                     buffer.extend_from_slice(&self.next().to_le_bytes());
                 }
             }
             while buffer.len() < end {
-                let rank = self.below(WORDS) * self.below(WORDS) / WORDS;
+                let rank = (0..3).fold(WORDS, |rank, _| self.below(rank.max(1)));
                 buffer.extend_from_slice(&self.words[rank]);
             }
         }
