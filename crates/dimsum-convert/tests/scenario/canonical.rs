@@ -104,6 +104,57 @@ fn the_number_of_threads_does_not_matter() {
     }
 }
 
+/// Layers that share, replace and delete, so that each needs what became of those before it; one brings nothing, one is not listed.
+fn many_layers() -> Vec<Vec<Entry>> {
+    let mut layers: Vec<Vec<Entry>> = Vec::new();
+    for k in 0..5u64 {
+        // Replaced further on in the same tar: read, perhaps compressed, and without a place.
+        let mut entries = vec![file("big", noise(150_000, 900 + k)), file("again", noise(3_000, 900 + k))];
+        for i in 0..60 {
+            entries.push(file(&format!("small{k}-{i:02}"), noise(500 + 211 * i as usize, i + 40 * k)));
+        }
+        for i in 0..4 {
+            entries.push(file(&format!("large{k}-{i}"), noise(70_000 * (i as usize + 1), i + 3 * k)));
+        }
+        entries.push(file("big", noise(200_000, 500 + k)));
+        entries.push(file("again", noise(4_000, 500 + k)));
+        layers.push(entries);
+    }
+    layers.push(vec![file("copy", noise(70_000, 0))]);
+    layers.push(vec![file("gone", noise(100_000, 7_000))]);
+    layers.push(vec![whiteout("gone"), file("end", noise(10_000, 7_001))]);
+    layers
+}
+
+/// Puts all but the first two and the last two entries, which belong to one another, into another order.
+fn shuffle(entries: &mut [Entry], seed: usize) {
+    if let Some(middle) = entries.len().checked_sub(2).and_then(|end| entries.get_mut(2..end)) {
+        for i in (1..middle.len()).rev() {
+            middle.swap(i, (i * 7_919 + seed * 104_729) % (i + 1));
+        }
+    }
+}
+
+#[test]
+fn layers_in_flight_at_the_same_time_do_not_matter() {
+    let options = |jobs| Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
+    let plain: Vec<_> = many_layers().into_iter().map(|entries| (entries, Packing::Plain)).collect();
+    let (_keep, expected) = convert(&plain, &options(1));
+    assert_eq!(expected.dimsum.packs.len(), 5 + 1);
+    for (seed, jobs) in [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2), (0, 5), (1, 5), (2, 5)] {
+        let mut layers = many_layers();
+        if seed > 0 {
+            layers.iter_mut().for_each(|entries| shuffle(entries, seed));
+        }
+        let packing = |k| if k % 2 == 0 { Packing::Gzip } else { Packing::Plain };
+        let layers: Vec<_> = layers.into_iter().enumerate().map(|(k, entries)| (entries, packing(k))).collect();
+        let (_keep, read) = convert(&layers, &options(jobs));
+        assert_eq!(read.dimsum.packs, expected.dimsum.packs, "order {seed}, {jobs} threads");
+        assert_eq!(read.config.diff_ids().unwrap(), expected.config.diff_ids().unwrap());
+        assert_eq!(read.dimsum.root, expected.dimsum.root);
+    }
+}
+
 #[test]
 fn the_encoder_changes_frames_only() {
     let layers = [(lower(), Packing::Gzip), (upper(), Packing::Gzip)];
