@@ -3,13 +3,14 @@
 //! **Lazy**: a command reads, waits for the answer, reads on, so requests follow one another:
 //! `time here + (setup + requests) × (round trip + answer) + bytes / bandwidth`. "Time here" is the same run from a disk, so it holds
 //! decoding, verifying, mounting and the command's own work; "answer" is what a registry needs beyond the round trip. Requests that overlap,
-//! and a fill behind the readers, make it shorter; a slow disk and cold files of the host make it longer. With the best of three runs here
-//! it was within 6 % of runs of redis, node, python and nginx that `BENCHMARKS.md` measured, and 22 % below debian's, which is ready in half a second.
+//! and a fill behind the readers, make it shorter; a slow disk and cold files of the host make it longer. The answer is fitted to the lazy
+//! runs in `benchmarks/network.jsonl`, with the best of three runs here: redis, node, python and nginx come out within 7 %, at 1000 and at 100
+//! Mbit/s; debian, which is ready in half a second, 26 and 10 % too soon.
 //!
 //! **Full pull**: what containerd does with the ordinary image: `fixed + setup × round trip + bytes / bandwidth + uncompressed bytes / speed +
 //! files × cost + time of the command here`. It fetches while it unpacks only within a layer, so the terms add up. The three constants
 //! are fitted to 13 images pulled by containerd 2.4 over 1 Gbit/s and 5 ms on the machine of `BENCHMARKS.md`: there the formula is off by up to
-//! 29 %, in the mean by 10 %.
+//! 29 %, in the mean by 9 %.
 
 use serde::Serialize;
 
