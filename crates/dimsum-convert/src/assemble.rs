@@ -14,6 +14,7 @@ use crate::image::{self, Meta};
 use crate::layer::{Chunks, Common, Maps, Packed, Plan, verify_pack, write_pack};
 use crate::manifest::ListedPack;
 use crate::ordered::with_workers;
+use crate::original::Kept;
 use crate::progress::Phase;
 use crate::reuse::Reusable;
 
@@ -21,7 +22,11 @@ use crate::reuse::Reusable;
 pub(crate) struct Assembled<'t> {
     /// In the order of the image.
     pub(crate) packs: Vec<Assembly<'t>>,
+    /// Packs of which the image uses nothing, and recipes do.
+    pub(crate) unlisted: Vec<Assembly<'t>>,
     pub(crate) meta: Meta<'t>,
+    /// The recipes.
+    pub(crate) kept: Option<Kept<'t>>,
 }
 
 /// A pack of the image.
@@ -60,7 +65,14 @@ impl<'a> Conversion<'a> {
     /// Writes packs and meta of the image, whose tree this is. The pool has done everything.
     pub(crate) fn assemble(&mut self, tree: &Tree) -> Result<Assembled<'a>, Error> {
         let live = image::live(tree, &self.contents)?;
-        let Planned { listed, maps, devices } = self.plan(&live)?;
+        let Planned { listed, maps, mut unlisted, devices } = self.plan(&live)?;
+        let keeping = self.keeping.take().map(|keeping| {
+            let Task { options, progress, .. } = self.task;
+            keeping.cook(&self.contents, &devices, options, &self.temporaries, progress)
+        });
+        let kept = keeping.transpose()?;
+        let needed = kept.as_ref().map(Kept::devices).unwrap_or_default();
+        unlisted.retain(|(pack, _)| needed.contains(&pack.id));
         let count = listed.iter().filter(|listed| matches!(listed.pack, Pack::Make(..))).count();
         let Task { target, options, progress, .. } = self.task;
         let threads = options.jobs.get().min(count).max(1);
@@ -99,7 +111,8 @@ impl<'a> Conversion<'a> {
             work,
             |ordered| {
                 let mut packs = Vec::new();
-                for task in listed.iter().zip(&maps) {
+                let beside = unlisted.iter().map(|(pack, maps)| (pack, maps));
+                for task in listed.iter().zip(&maps).chain(beside) {
                     if let Some(pack) = ordered.submit(task) {
                         packs.push(pack?);
                     }
@@ -110,7 +123,8 @@ impl<'a> Conversion<'a> {
                 while let Some(pack) = ordered.take() {
                     packs.push(pack?);
                 }
-                Ok(Assembled { packs, meta })
+                let unlisted = packs.split_off(listed.len());
+                Ok(Assembled { packs, unlisted, meta, kept })
             },
         )
     }
@@ -124,11 +138,17 @@ impl<'a> Conversion<'a> {
         for number in self.foreign.devices() {
             let Some((known, source)) = self.foreign.pack_of(number) else { continue };
             planned.name(number, known.id, known.map.blocks());
+            if !is_live(number) && self.keeping.is_none() {
+                continue;
+            }
+            let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
+            let (maps, pack) = ((known.map.clone(), known.frames.clone()), Pack::Take { pack, source });
+            let chain_id = known.of.map(|(_, chain_id)| chain_id);
+            let pack = (Listed { number, id: known.id, layer: None, pack }, maps);
             if is_live(number) {
-                let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
-                let (maps, pack) = ((known.map.clone(), known.frames.clone()), Pack::Take { pack, source });
-                let chain_id = known.of.map(|(_, chain_id)| chain_id);
-                foreign.push((chain_id, (Listed { number, id: known.id, layer: None, pack }, maps)));
+                foreign.push((chain_id, pack));
+            } else {
+                planned.unlisted.push(pack);
             }
         }
         let mut own = Vec::new();
@@ -148,6 +168,8 @@ impl<'a> Conversion<'a> {
             }
             if is_live(number) {
                 own.push((Listed { number, id, layer: Some(layer), pack }, maps));
+            } else if self.keeping.is_some() {
+                planned.unlisted.push((Listed { number, id, layer: Some(layer), pack }, maps));
             }
         }
         (planned.listed, planned.maps) = foreign.into_iter().map(|(_, listed)| listed).chain(own).unzip();
@@ -194,6 +216,8 @@ struct Planned<'t> {
     listed: Vec<Listed<'t>>,
     /// Of each that is listed.
     maps: Vec<Maps>,
+    /// Devices of which the image uses nothing, if their packs may be needed all the same.
+    unlisted: Vec<(Listed<'t>, Maps)>,
     /// Id and blocks of each device, by its number.
     devices: Vec<Option<(DeviceId, u32)>>,
 }

@@ -18,6 +18,7 @@ use crate::layer::{Bundling, Device, Expected, ReadLayer, Reader, Taken, bundle,
 use crate::manifest::{self, SourceLayer};
 use crate::options::Options;
 use crate::ordered::with_workers;
+use crate::original::Keeping;
 use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::reuse::{Candidates, Reusable};
@@ -52,6 +53,8 @@ pub(crate) struct Conversion<'a> {
     pub(crate) layers: Vec<SourceLayer>,
     pub(crate) summaries: Vec<LayerSummary>,
     pub(crate) refused: &'a mut Vec<Refused>,
+    /// What is kept of the source, if it is.
+    pub(crate) keeping: Option<Keeping<'a>>,
 }
 
 /// A layer whose content has its places.
@@ -96,6 +99,7 @@ pub(crate) fn run<'a>(
             layers: Vec::new(),
             summaries: Vec::new(),
             refused,
+            keeping: None,
         })
     })
 }
@@ -131,8 +135,11 @@ impl<'a> Conversion<'a> {
         let promised = reusable.as_ref().map_or_else(|| self.foreign.promised(), Reusable::promised);
         let blob = source.open(layer.digest)?;
         let lower = self.tree.clone();
-        let read = read_image_layer(self.reader(&origin, promised), blob, layer, lower.as_deref())?;
+        let mut read = read_image_layer(self.reader(&origin, promised), blob, layer, lower.as_deref())?;
         drop(lower);
+        if let (Some(keeping), Some(recorded)) = (&mut self.keeping, read.recorded.take()) {
+            keeping.layer(layer, read.tar_bytes, recorded);
+        }
         let summary = LayerSummary { tar_bytes: read.tar_bytes, ..summary };
         self.lay_out(read, summary, origin, reusable)
     }
@@ -157,7 +164,8 @@ impl<'a> Conversion<'a> {
     /// are only later.
     fn is_trusted(&self) -> bool {
         let read = |laid: &Option<LaidOut<'_>>| matches!(laid, Some(LaidOut::Own { .. }));
-        self.task.sharing.reuse == Reuse::Trust && !self.laid.iter().any(read)
+        // A recipe is made of what was read.
+        self.task.sharing.reuse == Reuse::Trust && self.keeping.is_none() && !self.laid.iter().any(read)
     }
 
     /// Takes a layer as its pack says.

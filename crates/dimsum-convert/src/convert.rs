@@ -10,6 +10,7 @@ use dimsum_tree::Report;
 use crate::conversion::{Task, run};
 use crate::error::Error;
 use crate::options::Options;
+use crate::original::{Keeping, KeptOriginal};
 use crate::progress::Progress;
 use crate::reuse::Candidates;
 use crate::sharing::{Refused, Reuse, Shared, Sharing};
@@ -58,6 +59,8 @@ pub struct Converted {
     pub shared: Shared,
     /// The most that temporary files had together, in bytes.
     pub temp_bytes: u64,
+    /// What was kept of the source, if that was asked for.
+    pub original: Option<KeptOriginal>,
 }
 
 /// What became of one layer.
@@ -134,7 +137,8 @@ pub fn convert_as(
     }
 }
 
-fn once(input: Input<'_>, task: Task<'_>, refused: &mut Vec<Refused>) -> Result<Converted, Error> {
+fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Vec<Refused>) -> Result<Converted, Error> {
+    let keeping = Keeping::start(input, task.target, task.options)?;
     match input {
         Input::Directory { path } => run(task, 1, refused, |mut conversion| {
             conversion.directory(path)?;
@@ -143,6 +147,7 @@ fn once(input: Input<'_>, task: Task<'_>, refused: &mut Vec<Refused>) -> Result<
         Input::Image { source, manifest } => {
             let image = source::read(source, manifest)?;
             run(task, image.layers.len(), refused, |mut conversion| {
+                conversion.keeping = keeping;
                 for (index, layer) in image.layers.iter().enumerate() {
                     conversion.layer(source, layer, index)?;
                 }

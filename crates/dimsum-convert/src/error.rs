@@ -8,6 +8,8 @@ use dimsum_format::{Digest, FormatError};
 use dimsum_registry::SourceError;
 use dimsum_tree::PathName;
 
+use crate::original::RecipeError;
+
 /// Why there is no image. Nothing of it is visible in the target then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -202,6 +204,20 @@ pub enum Error {
     NotIdentical {
         /// The image.
         image: String,
+    },
+    /// What was noted to make a recipe of a layer, or the recipe, could not be kept.
+    #[error("recipe of a layer: {reason}")]
+    Recipe {
+        /// Why.
+        reason: String,
+    },
+    /// The original cannot be made of its recipes: a lack or fault of these, not of the image.
+    #[error("the original cannot be made again{}: {source}", layer.map_or_else(String::new, |layer| format!(", layer {layer}")))]
+    Original {
+        /// The layer, by the digest it had.
+        layer: Option<Digest>,
+        /// What is wrong.
+        source: Box<RecipeError>,
     },
     /// [`Progress::cancelled`](crate::Progress::cancelled) said so.
     #[error("cancelled")]

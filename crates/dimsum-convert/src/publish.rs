@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
-use dimsum_format::manifest::{Blob, Config};
+use dimsum_format::manifest::{Blob, Config, Descriptor};
 use dimsum_format::{Digest, media};
 use dimsum_registry::{Source, SourceError};
 use dimsum_tree::TreeBuilder;
@@ -30,7 +30,7 @@ impl Conversion<'_> {
                 TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
             ),
         };
-        let Assembled { packs, meta } = self.assemble(&tree)?;
+        let Assembled { packs, unlisted, meta, kept } = self.assemble(&tree)?;
         let Task { target, role, options, sharing, progress, .. } = self.task;
         let meta_layer = MetaLayer { blob: meta.blob.blob, diff_id: meta.diff_id, root: meta.root };
         let mut foreign: Vec<ListedPack> = Vec::new();
@@ -78,10 +78,20 @@ impl Conversion<'_> {
                 }
             }
         }
+        let mut beside = Vec::new();
+        for pack in unlisted {
+            beside.push(pack.listed.blob);
+            match pack.from {
+                From::Written(packed) => packed.blob.commit()?,
+                From::Source(from) => self.bring(pack.listed.blob, from, &mut shared)?,
+            }
+        }
         meta.blob.commit()?;
         config_out.commit()?;
         let manifest_bytes = manifest.len() as u64;
         let manifest = target.put_manifest(media::MANIFEST, &manifest, role)?;
+        let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });
+        let original = kept.map(|kept| kept.publish(target, subject, beside, progress)).transpose()?;
         for made in made {
             remember(target, &made, options, progress)?;
         }
@@ -99,6 +109,7 @@ impl Conversion<'_> {
             layers: self.summaries,
             shared,
             temp_bytes: self.temporaries.peak(),
+            original,
         })
     }
 

@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::contents::{Contents, failed_writing};
-use super::{Compression, ExportedLayer, Options};
+use super::{Compression, ExportedLayer, Options, Reached};
 use crate::blob::{BlobOut, WholeBlob};
 use crate::error::Error;
 use crate::ordered::{Ordered, with_workers};
@@ -28,14 +28,14 @@ const GZIP_DEFAULT: u32 = 6;
 /// A layer that is written but not visible yet.
 pub(super) struct Layer<'t> {
     pub(super) blob: WholeBlob<'t>,
-    diff_id: Digest,
+    pub(super) diff_id: Digest,
     tar_bytes: u64,
 }
 
 impl Layer<'_> {
-    pub(super) fn describe(&self, pack: Option<Digest>) -> ExportedLayer {
+    pub(super) fn describe(&self, pack: Option<Digest>, reached: Reached) -> ExportedLayer {
         let blob: Blob = self.blob.blob;
-        ExportedLayer { blob, diff_id: self.diff_id, tar_bytes: self.tar_bytes, pack }
+        ExportedLayer { blob, diff_id: self.diff_id, tar_bytes: self.tar_bytes, pack, reached }
     }
 }
 
@@ -57,17 +57,28 @@ pub(super) fn write_layer<'t>(
     options: &Options,
     out: BlobOut<'t>,
 ) -> Result<(Layer<'t>, LeftOut), Error> {
-    let encoder = || Encoder::new(options);
-    with_workers(options.jobs, encoder, Encoder::encode, |ordered| {
-        let mut stream = Stream { ordered, out, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0, error: None };
+    compress(options, out, |stream| {
         let tar = TarOptions { form: TarForm::Layer, sparse_from: options.sparse_from };
-        let written = to_tar(tree, contents, &mut stream, tar);
+        let written = to_tar(tree, contents, stream, tar);
         // What the stream fails with is only "stopped" to the tar writer.
         if let Some(error) = stream.error.take() {
             return Err(error);
         }
-        let left_out = written.map_err(|error| failed_writing(error, "layer"))?;
-        Ok((stream.finish()?, left_out))
+        written.map_err(|error| failed_writing(error, "layer"))
+    })
+}
+
+/// Writes a layer of what `tar` gives.
+pub(super) fn compress<'t, O>(
+    options: &Options,
+    out: BlobOut<'t>,
+    tar: impl FnOnce(&mut Stream<'_, 't>) -> Result<O, Error>,
+) -> Result<(Layer<'t>, O), Error> {
+    let encoder = || Encoder::new(options);
+    with_workers(options.jobs, encoder, Encoder::encode, |ordered| {
+        let mut stream = Stream { ordered, out, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0, error: None };
+        let output = tar(&mut stream)?;
+        Ok((stream.finish()?, output))
     })
 }
 
@@ -110,7 +121,7 @@ impl Encoder {
 }
 
 /// Takes the tar.
-struct Stream<'o, 't> {
+pub(super) struct Stream<'o, 't> {
     ordered: &'o mut Ordered<Vec<u8>, Result<Vec<u8>, FormatError>>,
     out: BlobOut<'t>,
     buffer: Vec<u8>,
@@ -120,17 +131,27 @@ struct Stream<'o, 't> {
 }
 
 impl<'t> Stream<'_, 't> {
+    /// Takes the next bytes.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.write_all(bytes);
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        written.expect("only an error that is kept stops it");
+        Ok(())
+    }
+
     fn submit(&mut self) -> Result<(), Error> {
         let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(BLOCK));
         self.hasher.update(&block);
         self.bytes += block.len() as u64;
         match self.ordered.submit(block) {
-            Some(encoded) => self.put(encoded),
+            Some(encoded) => self.forward(encoded),
             None => Ok(()),
         }
     }
 
-    fn put(&mut self, encoded: Result<Vec<u8>, FormatError>) -> Result<(), Error> {
+    fn forward(&mut self, encoded: Result<Vec<u8>, FormatError>) -> Result<(), Error> {
         let bytes = encoded.map_err(|source| Error::format("layer", source))?;
         self.out.put(&bytes)
     }
@@ -140,7 +161,7 @@ impl<'t> Stream<'_, 't> {
             self.submit()?;
         }
         while let Some(encoded) = self.ordered.take() {
-            self.put(encoded)?;
+            self.forward(encoded)?;
         }
         let diff_id = Digest::new(self.hasher.finalize().into());
         Ok(Layer { blob: self.out.finish(), diff_id, tar_bytes: self.bytes })

@@ -17,9 +17,12 @@
 
 mod compress;
 mod contents;
+mod devices;
 mod document;
 mod layer_meta;
 mod open;
+mod original;
+mod pack_maps;
 mod space;
 
 use std::io::Write;
@@ -33,6 +36,7 @@ pub use dimsum_tree::{LeftOut, Omission, Owners};
 use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
 
 pub use self::open::{ExportImage, ReadFailure};
+pub use self::original::export_original;
 
 use self::compress::{Layer, write_layer};
 use self::contents::{Contents, failed_writing};
@@ -111,6 +115,20 @@ pub struct Exported {
     pub layers: Vec<ExportedLayer>,
     /// What a tar cannot hold and the image has.
     pub left_out: LeftOut,
+    /// The manifest is the one that was converted, byte for byte.
+    pub original: bool,
+}
+
+/// What of the source a layer of an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reached {
+    /// Nothing: it is made of the image's tree.
+    Rebuilt,
+    /// The tar, compressed otherwise.
+    Tar,
+    /// The blob, bit by bit.
+    Blob,
 }
 
 /// One layer of an exported image.
@@ -123,8 +141,10 @@ pub struct ExportedLayer {
     pub diff_id: Digest,
     /// Bytes of the tar.
     pub tar_bytes: u64,
-    /// The pack it was made of; none for the whole tree and for what packs leave open.
+    /// The pack it was made of; none for the whole tree, for what packs leave open, and for layers of the source.
     pub pack: Option<Digest>,
+    /// What of the source it is.
+    pub reached: Reached,
 }
 
 /// Turns a Dimsum image into an ordinary OCI image.
@@ -261,7 +281,7 @@ impl Export<'_> {
 
     /// Makes everything visible.
     fn publish(self, documents: Documents) -> Result<Exported, Error> {
-        let layers: Vec<ExportedLayer> = self.layers.iter().map(|(layer, pack)| layer.describe(*pack)).collect();
+        let layers: Vec<ExportedLayer> = self.layers.iter().map(|(layer, pack)| layer.describe(*pack, Reached::Rebuilt)).collect();
         let shape = match self.options.mode {
             Mode::Flatten => Shape::Flat,
             Mode::PerLayer => Shape::PerLayer { packs: documents.dimsum.packs.len(), layers: layers.len() },
@@ -286,7 +306,7 @@ impl Export<'_> {
         }
         config_out.commit()?;
         let manifest = self.target.put_manifest(media::MANIFEST, &manifest, self.options.role)?;
-        Ok(Exported { manifest, config, layers, left_out: self.left_out })
+        Ok(Exported { manifest, config, layers, left_out: self.left_out, original: false })
     }
 }
 

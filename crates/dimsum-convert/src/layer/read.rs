@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::known::Promised;
 use crate::options::Options;
+use crate::original::{Recorded, Recording};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::temporary::{Gathering, Temporaries, Temporary};
@@ -36,6 +37,8 @@ pub(crate) struct ReadLayer {
     pub(crate) taken: Taken,
     /// Length of the uncompressed tar; 0 for a directory.
     pub(crate) tar_bytes: u64,
+    /// What a recipe needs, if the original is kept.
+    pub(crate) recorded: Option<Recorded>,
 }
 
 /// What the sink has of a layer's content.
@@ -74,13 +77,21 @@ pub(crate) fn read_image_layer(
 ) -> Result<ReadLayer, Error> {
     let policy = policy(reader.options);
     let (progress, origin) = (reader.progress, reader.origin);
+    let keep = reader.options.keep_original;
+    let recording = keep.then(|| Recording::new(reader.temporaries)).transpose()?;
     thread::scope(|scope| {
         let (full, inbox) = bounded(BUFFERS);
         let (free, empty) = bounded(BUFFERS);
         let decode = scope.spawn(move || decode(blob, expected.size, progress, &full, &empty));
         let tar = Buffers { inbox, free, current: Vec::new(), filled: 0, position: 0 };
         // Ending this call drops the receiver, which ends the thread if it has not come to the end.
-        let read = reader.run(false, |sink| dimsum_tree::read_buffered_layer(tar, lower, sink, policy));
+        let read = reader.run(false, |sink| match &recording {
+            None => dimsum_tree::read_buffered_layer(tar, lower, sink, policy),
+            Some(recording) => {
+                let (tar, mut sink) = (recording.tee(tar), recording.sink(sink));
+                dimsum_tree::read_buffered_layer(tar, lower, &mut sink, policy)
+            }
+        });
         let decoded = decode.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if progress.cancelled() {
             return Err(Error::Cancelled);
@@ -99,7 +110,8 @@ pub(crate) fn read_image_layer(
         if tar.0 != expected.diff_id {
             return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
         }
-        Ok(ReadLayer { layer, taken, tar_bytes: tar.1 })
+        let recorded = recording.map(Recording::finish).transpose()?;
+        Ok(ReadLayer { layer, taken, tar_bytes: tar.1, recorded })
     })
 }
 
@@ -107,7 +119,7 @@ pub(crate) fn read_image_layer(
 pub(crate) fn read_directory(reader: Reader<'_>, path: &Path) -> Result<ReadLayer, Error> {
     let policy = policy(reader.options);
     let (layer, taken) = reader.run(true, |sink| dimsum_tree::read_directory(path, sink, policy))?;
-    Ok(ReadLayer { layer, taken, tar_bytes: 0 })
+    Ok(ReadLayer { layer, taken, tar_bytes: 0, recorded: None })
 }
 
 fn policy(options: &Options) -> Policy {

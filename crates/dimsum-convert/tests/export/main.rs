@@ -9,6 +9,8 @@ mod documents;
 #[cfg(test)]
 mod image;
 #[cfg(test)]
+mod original;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod round_trip;

@@ -1,0 +1,249 @@
+//! The original image out of its recipes: layers with the diff_ids of the source, and the blobs themselves where they can be made.
+//!
+//! ```text
+//!   manifest of the image, pinned ─▸ digest of the source's manifest ─▸ config ─▸ diff_ids
+//!                                                                   └─▸ layers ─▸ digests of blobs
+//!   recipe, devices ─▸ tar ─ its diff_id? ─▸ blob ─ its digest? ─▸ target
+//! ```
+//!
+//! So every byte is proven from what the caller pinned, and the recipes need no trust: a false one gives an error, and nothing of it
+//! is visible then.
+
+use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
+use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
+use dimsum_format::{Digest, media};
+use dimsum_registry::{Source, Target};
+use dimsum_tree::LeftOut;
+use sha2::{Digest as _, Sha256};
+
+use super::compress::{check_level, compress};
+use super::devices::{Shelf, fetch};
+use super::open::ExportImage;
+use super::{Exported, ExportedLayer, Options, Reached, check_limits};
+use crate::blob::{BlobOut, WholeBlob};
+use crate::error::Error;
+use crate::original::{Artifact, Devices, Form, Piece, Recipe, RecipeError, serve};
+use crate::progress::{Phase, Progress};
+use crate::temporary::Temporaries;
+
+/// Gives back the image that was converted, with the recipes that `referrer`, a manifest in `source`, keeps.
+///
+/// If every layer's blob can be made, the manifest is the source's, byte for byte; else the config is, and those layers are
+/// compressed as the options say. A layer is never rebuilt here.
+///
+/// # Errors
+/// [`Error::Original`] if a recipe lacks something or gives something else; as [`export`](super::export) otherwise. Nothing is visible
+/// in the target then.
+pub fn export_original(
+    image: &dyn ExportImage,
+    source: &dyn Source,
+    referrer: Digest,
+    target: &dyn Target,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Exported, Error> {
+    check_level(options)?;
+    let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
+    let original = Original::read(image, source, referrer).map_err(|error| wrong(*error))?;
+    let temporaries = Temporaries::new(options.temp_dir.clone());
+    let mut shelf = Shelf::new(image, source, original.artifact.packs.clone(), &temporaries, &wrong);
+    let mut layers = Vec::new();
+    for (index, (layer, piece)) in original.manifest.layers.iter().zip(&original.artifact.layers).enumerate() {
+        let wrong = |source| Error::Original { layer: Some(layer.digest), source: Box::new(source) };
+        if piece.recipe.size > crate::original::MAX_RECIPE_BYTES {
+            let (value, limit) = (piece.recipe.size, crate::original::MAX_RECIPE_BYTES);
+            return Err(wrong(RecipeError::Limit { part: "bytes of the recipe", value, limit }));
+        }
+        let file = fetch(source, piece.recipe, &temporaries).map_err(|error| error.with(&wrong))?;
+        let recipe = Recipe::open(file).map_err(wrong)?;
+        check_head(&recipe, layer, piece).map_err(wrong)?;
+        let (digest, size) = (Some(layer.digest), Some(recipe.tar_bytes()));
+        progress.phase(Phase::Layer { index, count: original.manifest.layers.len(), digest, size });
+        let mut work = Layer { recipe: &recipe, shelf: &mut shelf, target, options, progress, wrong: &wrong };
+        layers.push(work.write(layer, piece.diff_id)?);
+    }
+    original.publish(layers, target, options, progress)
+}
+
+/// What the referrer says, proven from the image's manifest.
+struct Original {
+    artifact: Artifact,
+    bytes: Vec<u8>,
+    media_type: String,
+    manifest: Manifest,
+    config: Vec<u8>,
+}
+
+impl Original {
+    fn read(image: &dyn ExportImage, source: &dyn Source, referrer: Digest) -> Result<Self, Box<RecipeError>> {
+        let wrong = |reason| Box::new(RecipeError::Document { reason });
+        let absent = |blob| move |source| Box::new(RecipeError::Fetch { blob, source });
+        let own = Manifest::parse(image.manifest()).map_err(|_| wrong("the image has no manifest"))?;
+        let must = own.annotations.get(media::ANNOTATION_SOURCE_MANIFEST).and_then(|text| text.parse::<Digest>().ok());
+        let must = must.ok_or_else(|| wrong("the image does not say of which manifest it was made"))?;
+        let bytes = source.read_manifest(referrer).map_err(|error| absent(referrer)(error.into()))?;
+        let artifact = Artifact::parse(&bytes, Digest::of(image.manifest()))?;
+        let (document, said) = &artifact.manifest;
+        if document.digest != must {
+            return Err(wrong("the referrer has the manifest of another image"));
+        }
+        let bytes = source.read_small("original manifest", must, MAX_MANIFEST_BYTES);
+        let bytes = bytes.map_err(|error| absent(must)(error.into()))?;
+        let manifest = Manifest::parse(&bytes).map_err(|_| wrong("the original manifest is none"))?;
+        let media_type = manifest.media_type.clone().unwrap_or_else(|| said.clone());
+        if !matches!(&*media_type, media::MANIFEST | media::DOCKER_MANIFEST) {
+            return Err(wrong("the original manifest has another media type"));
+        }
+        let must = manifest.config.digest;
+        let config = source.read_small("original config", must, MAX_CONFIG_BYTES);
+        let config = config.map_err(|error| absent(must)(error.into()))?;
+        let diff_ids = Config::parse(&config).and_then(|config| config.diff_ids());
+        let diff_ids = diff_ids.map_err(|_| wrong("the original config has no diff_ids"))?;
+        let pieces = || artifact.layers.iter().map(|piece| (piece.layer, piece.diff_id));
+        let layers = || manifest.layers.iter().map(|layer| layer.digest).zip(diff_ids.iter().copied());
+        if diff_ids.len() != manifest.layers.len() || artifact.layers.len() != diff_ids.len() || !pieces().eq(layers())
+        {
+            return Err(wrong("the recipes are not those of the original layers"));
+        }
+        Ok(Self { artifact, bytes, media_type, manifest, config })
+    }
+
+    /// Makes everything visible.
+    fn publish(
+        self,
+        layers: Vec<Made<'_>>,
+        target: &dyn Target,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Exported, Error> {
+        let mut out = BlobOut::new(target, progress)?;
+        out.put(&self.config)?;
+        let config_out = out.finish();
+        let config = config_out.blob;
+        let original = layers.iter().all(|layer| layer.reached == Reached::Blob);
+        let exported = layers.iter().map(Made::describe).collect();
+        let (media_type, bytes) = if original {
+            (self.media_type, self.bytes)
+        } else {
+            let described =
+                layers.iter().zip(&self.manifest.layers).map(|(made, layer)| made.descriptor(layer, options));
+            let manifest = Manifest {
+                media_type: Some(media::MANIFEST.to_owned()),
+                config: Descriptor { media_type: media::CONFIG.to_owned(), ..self.manifest.config.clone() },
+                layers: described.collect(),
+                ..self.manifest
+            };
+            (media::MANIFEST.to_owned(), manifest.to_bytes())
+        };
+        check_limits(config.size, bytes.len() as u64)?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        progress.phase(Phase::Publish);
+        for layer in layers {
+            layer.blob.commit()?;
+        }
+        config_out.commit()?;
+        let manifest = target.put_manifest(&media_type, &bytes, options.role)?;
+        Ok(Exported { manifest, config, layers: exported, left_out: LeftOut::default(), original })
+    }
+}
+
+/// A recipe that says something else than the manifest is that of another layer.
+fn check_head(recipe: &Recipe, layer: &Descriptor, piece: &Piece) -> Result<(), RecipeError> {
+    let (blob, size, diff_id) = recipe.of();
+    for (part, is, must) in [("blob of the recipe", blob, layer.digest), ("tar of the recipe", diff_id, piece.diff_id)]
+    {
+        if is != must {
+            return Err(RecipeError::Digest { part, is, must });
+        }
+    }
+    if size != layer.size {
+        return Err(RecipeError::Mismatch { part: "bytes of the blob", said: size, is: layer.size });
+    }
+    Ok(())
+}
+
+/// A layer that is written but not visible yet.
+struct Made<'t> {
+    blob: WholeBlob<'t>,
+    diff_id: Digest,
+    tar_bytes: u64,
+    reached: Reached,
+}
+
+impl Made<'_> {
+    fn describe(&self) -> ExportedLayer {
+        let &Self { diff_id, tar_bytes, reached, .. } = self;
+        ExportedLayer { blob: self.blob.blob, diff_id, tar_bytes, pack: None, reached }
+    }
+
+    /// Describes the layer in an OCI manifest.
+    fn descriptor(&self, layer: &Descriptor, options: &Options) -> Descriptor {
+        let media_type = match (self.reached, &*layer.media_type) {
+            (Reached::Blob, media::DOCKER_LAYER_GZIP) => media::LAYER_GZIP,
+            (Reached::Blob, media::DOCKER_LAYER_TAR) => media::LAYER_TAR,
+            (Reached::Blob, same) => same,
+            _ => options.compression.media_type(),
+        };
+        let annotations = layer.annotations.clone();
+        Descriptor { annotations, ..Descriptor::new(media_type, self.blob.blob) }
+    }
+}
+
+/// The making of a layer.
+struct Layer<'l, 't> {
+    recipe: &'l Recipe,
+    shelf: &'l mut dyn Devices,
+    target: &'t dyn Target,
+    options: &'l Options,
+    progress: &'t dyn Progress,
+    wrong: &'l dyn Fn(RecipeError) -> Error,
+}
+
+impl<'t> Layer<'_, 't> {
+    /// Writes the blob if it can be made, else the tar.
+    fn write(&mut self, layer: &Descriptor, diff_id: Digest) -> Result<Made<'t>, Error> {
+        let must = Blob { digest: layer.digest, size: layer.size };
+        match self.recipe.form() {
+            Form::Unknown => self.tar(diff_id),
+            Form::Plain => match self.blob(diff_id)? {
+                made if made.blob.blob == must => Ok(made),
+                // The recipe has another form than the layer; the tar is right all the same.
+                _ => self.tar(diff_id),
+            },
+        }
+    }
+
+    fn blob(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
+        let mut out = BlobOut::new(self.target, self.progress)?;
+        let mut hasher = Sha256::new();
+        let (recipe, progress, wrong) = (self.recipe, self.progress, self.wrong);
+        serve(recipe, self.shelf, wrong, &mut |bytes| {
+            hasher.update(bytes);
+            progress.bytes_in(bytes.len() as u64);
+            out.put(bytes)
+        })?;
+        let is = Digest::new(hasher.finalize().into());
+        if is != diff_id {
+            return Err(wrong(RecipeError::Digest { part: "tar", is, must: diff_id }));
+        }
+        let blob = out.finish();
+        Ok(Made { blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Blob })
+    }
+
+    fn tar(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
+        let out = BlobOut::new(self.target, self.progress)?;
+        let (recipe, progress, wrong) = (self.recipe, self.progress, self.wrong);
+        let (layer, ()) = compress(self.options, out, |stream| {
+            serve(recipe, self.shelf, wrong, &mut |bytes| {
+                progress.bytes_in(bytes.len() as u64);
+                stream.put(bytes)
+            })
+        })?;
+        if layer.diff_id != diff_id {
+            return Err(wrong(RecipeError::Digest { part: "tar", is: layer.diff_id, must: diff_id }));
+        }
+        Ok(Made { blob: layer.blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Tar })
+    }
+}

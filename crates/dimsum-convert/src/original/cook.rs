@@ -1,0 +1,295 @@
+//! From what was noted of a tar to the operations of its recipe, once every content has its place.
+//!
+//! Most content is in the device of this layer or of one below. What is only zeros is said to be so. What got no place, because
+//! a later entry of the same tar replaced it, is in no pack, so it becomes a part of the recipe: the source is read again for it.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use dimsum_format::{BLOCK_U64, DeviceId};
+use dimsum_tree::{ContentId, LayerDecoder};
+
+use super::error::RecipeError;
+use super::limits::{COPY, MAX_DEVICES};
+use super::record::{Recorded, Segment};
+use super::section::{Section, SectionIn, SectionOut};
+use super::varint;
+use crate::content::{self, Content, Contents, Piece, Place};
+use crate::error::Error;
+use crate::temporary::Temporaries;
+
+/// Kinds of operations: the two lowest bits of the number that starts one.
+pub(super) const LITERAL: u64 = 0;
+pub(super) const ZEROS: u64 = 1;
+pub(super) const CONTENT: u64 = 2;
+pub(super) const KIND_BITS: u32 = 2;
+
+/// The parts of a recipe that give the tar.
+pub(crate) struct Cooked {
+    pub(super) operations: Section,
+    pub(super) literals: Section,
+    pub(super) devices: Vec<(DeviceId, u32)>,
+}
+
+/// What is known when all layers have been read.
+pub(crate) struct Kitchen<'a> {
+    pub(crate) contents: &'a Contents,
+    /// Device id and blocks by the number that a place has.
+    pub(crate) devices: &'a [Option<(DeviceId, u32)>],
+    pub(crate) temporaries: &'a Temporaries,
+    /// Opens the blob of the layer again.
+    pub(crate) open: &'a dyn Fn() -> Result<Box<dyn Read + Send>, Error>,
+}
+
+/// Where some bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Null,
+    /// At this byte of a device.
+    Device {
+        number: u16,
+        at: u64,
+    },
+    /// Only in the source.
+    Nowhere,
+}
+
+/// Some bytes of a file that lie together.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    start: u64,
+    end: u64,
+    place: Where,
+}
+
+/// Makes the operations.
+pub(crate) fn cook(recorded: Recorded, kitchen: &Kitchen<'_>) -> Result<Cooked, Error> {
+    let mut cook = Cook {
+        kitchen,
+        out: Operations {
+            operations: SectionOut::new(kitchen.temporaries)?,
+            literals: SectionOut::new(kitchen.temporaries)?,
+            pending: 0,
+            device: 0,
+            expected: 0,
+        },
+        known: SectionIn::of(&recorded.literals, "notes").map_err(odd)?,
+        numbers: HashMap::new(),
+        devices: Vec::new(),
+        file: None,
+        stretches: Vec::new(),
+        buffer: vec![0; COPY],
+        at: 0,
+        source: None,
+    };
+    let mut segments = recorded.segments();
+    while let Some(segment) = segments.next()? {
+        cook.literals(segment.between)?;
+        cook.segment(segment)?;
+    }
+    cook.literals(recorded.tail)?;
+    let Cook { mut out, devices, .. } = cook;
+    out.flush()?;
+    Ok(Cooked { operations: out.operations.finish()?, literals: out.literals.finish()?, devices })
+}
+
+struct Cook<'a> {
+    kitchen: &'a Kitchen<'a>,
+    out: Operations,
+    /// What is not content.
+    known: SectionIn<'a>,
+    /// The number in the recipe of each device used.
+    numbers: HashMap<u16, u64>,
+    devices: Vec<(DeviceId, u32)>,
+    /// The file whose stretches are known.
+    file: Option<(u32, u64)>,
+    stretches: Vec<Stretch>,
+    buffer: Vec<u8>,
+    /// Where in the tar we are.
+    at: u64,
+    /// The tar as it is in the source, and how much of it was read.
+    source: Option<(LayerDecoder<Box<dyn Read + Send>>, u64)>,
+}
+
+impl Cook<'_> {
+    /// Copies bytes that are not content.
+    fn literals(&mut self, mut count: u64) -> Result<(), Error> {
+        while count > 0 {
+            let now = usize::try_from(count).map_or(COPY, |count| count.min(COPY));
+            let bytes = self.buffer.get_mut(..now).unwrap_or_default();
+            self.known.fill(bytes).map_err(odd)?;
+            self.out.literal(bytes)?;
+            count -= now as u64;
+            self.at += now as u64;
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: Segment) -> Result<(), Error> {
+        let file = (segment.content.get(), segment.size);
+        if self.file != Some(file) {
+            self.stretches = self.kitchen.stretches(segment.content, segment.size);
+            self.file = Some(file);
+        }
+        let (mut at, end) = (segment.position, segment.position + segment.length);
+        while at < end {
+            let index = self.stretches.partition_point(|stretch| stretch.end <= at);
+            let missing = || Error::Recipe { reason: "a file is longer than its slices".to_owned() };
+            let &Stretch { start, end: stretch_end, place } = self.stretches.get(index).ok_or_else(missing)?;
+            let count = stretch_end.min(end) - at;
+            let skip = at - start;
+            match place {
+                Where::Null => self.out.zeros(count)?,
+                Where::Device { number, at } => {
+                    let number = self.device(number)?;
+                    self.out.content(number, at + skip, count)?;
+                }
+                Where::Nowhere => self.again(count)?,
+            }
+            at += count;
+            self.at += count;
+        }
+        Ok(())
+    }
+
+    /// Returns the number of a device in the recipe.
+    fn device(&mut self, number: u16) -> Result<u64, Error> {
+        if let Some(&known) = self.numbers.get(&number) {
+            return Ok(known);
+        }
+        let missing = || Error::Recipe { reason: "content has a place in a device that is not known".to_owned() };
+        let device = self.kitchen.devices.get(usize::from(number)).copied().flatten().ok_or_else(missing)?;
+        let next = self.devices.len() as u64;
+        if next >= u64::from(MAX_DEVICES) {
+            return Err(odd(RecipeError::Limit { part: "devices", value: next + 1, limit: MAX_DEVICES.into() }));
+        }
+        self.devices.push(device);
+        self.numbers.insert(number, next);
+        Ok(next)
+    }
+
+    /// Copies bytes out of the source.
+    fn again(&mut self, mut count: u64) -> Result<(), Error> {
+        let unreadable =
+            |source: io::Error| Error::Unreadable { object: "the layer".to_owned(), source: Box::new(source) };
+        let (mut tar, mut read) = match self.source.take() {
+            Some(source) => source,
+            None => (LayerDecoder::new((self.kitchen.open)()?, None).map_err(unreadable)?, 0),
+        };
+        let skip = self.at.saturating_sub(read);
+        read += io::copy(&mut (&mut tar).take(skip), &mut io::sink()).map_err(unreadable)?;
+        while count > 0 {
+            let now = usize::try_from(count).map_or(COPY, |count| count.min(COPY));
+            let bytes = self.buffer.get_mut(..now).unwrap_or_default();
+            tar.read_exact(bytes).map_err(unreadable)?;
+            self.out.literal(bytes)?;
+            count -= now as u64;
+            read += now as u64;
+        }
+        self.source = Some((tar, read));
+        Ok(())
+    }
+}
+
+impl Kitchen<'_> {
+    /// Says where the bytes of a file are, from its start to its end.
+    fn stretches(&self, content: ContentId, size: u64) -> Vec<Stretch> {
+        let mut stretches = Vec::new();
+        let mut push = |length: u64, place: Where| {
+            let start = stretches.last().map_or(0, |last: &Stretch| last.end);
+            let end = start.saturating_add(length).min(size);
+            match stretches.last_mut() {
+                Some(last) if last.goes_on(place) => last.end = end,
+                _ => stretches.push(Stretch { start, end, place }),
+            }
+        };
+        let place = |place: Place| match place.is_none() {
+            true => Where::Nowhere,
+            false => Where::Device { number: place.device, at: u64::from(place.block) * BLOCK_U64 },
+        };
+        match Content::of(content) {
+            Content::Empty => {}
+            Content::Null => push(size, Where::Null),
+            Content::Small(id) => push(size, place(self.contents.small.place(id))),
+            Content::Large(number) => {
+                let slices = content::read(&self.contents.slices);
+                for piece in self.contents.large.pieces(number, size, &slices) {
+                    match piece {
+                        Piece::Null { blocks } => push(blocks * BLOCK_U64, Where::Null),
+                        Piece::Slice { id, blocks } => push(blocks * BLOCK_U64, place(slices.place(id))),
+                    }
+                }
+            }
+        }
+        stretches
+    }
+}
+
+impl Stretch {
+    /// Says whether bytes at a place lie directly behind.
+    fn goes_on(&self, next: Where) -> bool {
+        match self.place {
+            Where::Device { number, at } => next == Where::Device { number, at: at + (self.end - self.start) },
+            place => next == place,
+        }
+    }
+}
+
+/// Writes operations.
+struct Operations {
+    operations: SectionOut,
+    literals: SectionOut,
+    /// Bytes of a literal that may go on.
+    pending: u64,
+    /// The device of the last content, and the block behind it, where the next one is expected.
+    device: u64,
+    expected: u64,
+}
+
+impl Operations {
+    fn literal(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.pending += bytes.len() as u64;
+        self.literals.put(bytes)
+    }
+
+    fn zeros(&mut self, count: u64) -> Result<(), Error> {
+        self.flush()?;
+        self.put(&[count << KIND_BITS | ZEROS])
+    }
+
+    fn content(&mut self, device: u64, at: u64, count: u64) -> Result<(), Error> {
+        self.flush()?;
+        if device != self.device {
+            self.expected = 0;
+        }
+        let step = varint::zigzag(at.cast_signed().wrapping_sub(self.expected.cast_signed()));
+        self.put(&[count << KIND_BITS | CONTENT, device, step])?;
+        (self.device, self.expected) = (device, expected(at, count));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        match std::mem::take(&mut self.pending) {
+            0 => Ok(()),
+            count => self.put(&[count << KIND_BITS | LITERAL]),
+        }
+    }
+
+    fn put(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        for &number in numbers {
+            varint::put(&mut bytes, number);
+        }
+        self.operations.put(&bytes)
+    }
+}
+
+/// Where content behind other content is expected: on the next whole block.
+pub(super) const fn expected(at: u64, count: u64) -> u64 {
+    at.saturating_add(count).next_multiple_of(BLOCK_U64)
+}
+
+/// What we wrote ourselves and cannot read.
+fn odd(error: RecipeError) -> Error {
+    Error::Recipe { reason: error.to_string() }
+}

@@ -1,0 +1,110 @@
+//! What is wrong with a recipe, or with what it refers to.
+
+use std::io;
+
+use dimsum_format::{DeviceId, Digest, FormatError};
+
+/// Why an original layer cannot be put together from its recipe.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// It does not start as a recipe of this version.
+    #[error("this is no recipe of version 1")]
+    Magic,
+    /// A part ends too early.
+    #[error("{part} ends too early")]
+    Short {
+        /// The part.
+        part: &'static str,
+    },
+    /// A number of more than 64 bits.
+    #[error("{part}: a number is too long")]
+    Number {
+        /// The part.
+        part: &'static str,
+    },
+    /// A part cannot be decoded.
+    #[error("{part}: {source}")]
+    Read {
+        /// The part.
+        part: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A count or length above its limit.
+    #[error("{part}: {value} is above the limit {limit}")]
+    Limit {
+        /// What is counted.
+        part: &'static str,
+        /// The value.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Two things that must agree do not.
+    #[error("{part}: {said} is said, it is {is}")]
+    Mismatch {
+        /// What they are.
+        part: &'static str,
+        /// What the recipe says.
+        said: u64,
+        /// What it is.
+        is: u64,
+    },
+    /// A value that has no meaning.
+    #[error("{part}: {value} has no meaning")]
+    Value {
+        /// What it is.
+        part: &'static str,
+        /// The value.
+        value: u64,
+    },
+    /// Bytes outside of a device.
+    #[error("bytes {offset} to {} of device {device} are outside of it", offset.saturating_add(*length))]
+    Outside {
+        /// The device.
+        device: DeviceId,
+        /// Where they start.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// A device that neither the image nor the recipes' manifest lists.
+    #[error("device {device} is in no pack that is listed")]
+    NoDevice {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A blob that comes with the recipes, or their manifest, cannot be had.
+    #[error("{blob} cannot be read: {source}")]
+    Fetch {
+        /// The blob.
+        blob: Digest,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What was put together is something else.
+    #[error("{part}: the digest is {is}, must be {must}")]
+    Digest {
+        /// What was put together.
+        part: &'static str,
+        /// Its digest.
+        is: Digest,
+        /// The digest it must have.
+        must: Digest,
+    },
+    /// A pack that the image does not list is not in its form.
+    #[error("pack {pack}: {source}")]
+    Pack {
+        /// The pack.
+        pack: Digest,
+        /// What is wrong.
+        source: Box<FormatError>,
+    },
+    /// A document of the referrer does not fit the image.
+    #[error("{reason}")]
+    Document {
+        /// What does not fit.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,255 @@
+//! What a conversion keeps so that the original layers can be made again, and stores at its end.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::num::NonZeroUsize;
+
+use dimsum_format::limits::MAX_CONFIG_BYTES;
+use dimsum_format::manifest::{Blob, Descriptor, Manifest};
+use dimsum_format::{DeviceId, Digest, media};
+use dimsum_registry::{Source, SourceError, Target};
+
+use super::artifact::{Artifact, EMPTY, Piece};
+use super::cook::{Cooked, Kitchen, cook};
+use super::limits::{COPY, MAX_RECIPE_BYTES};
+use super::recipe::{Form, Head, Lengths};
+use super::record::Recorded;
+use super::section::Section;
+use crate::blob::{BlobOut, WholeBlob};
+use crate::content::Contents;
+use crate::convert::{Input, limit};
+use crate::error::Error;
+use crate::layer::Expected;
+use crate::options::Options;
+use crate::ordered::with_workers;
+use crate::progress::Progress;
+use crate::temporary::{Temporaries, Temporary};
+
+/// Layers whose recipes are made at the same time.
+const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+/// What a recipe gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// The blob, bit by bit.
+    Blob,
+    /// Its tar, and so the `diff_id`; why not the blob.
+    Tar(&'static str),
+}
+
+impl Gives {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Tar(_) => "tar",
+        }
+    }
+}
+
+/// What was kept of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptLayer {
+    /// Digest of the source's blob.
+    pub source: Digest,
+    /// The recipe.
+    pub recipe: Blob,
+    /// What it gives.
+    pub gives: Gives,
+}
+
+/// What was kept of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptOriginal {
+    /// The referrer's manifest.
+    pub manifest: Digest,
+    /// Its layers, lowest first.
+    pub layers: Vec<KeptLayer>,
+    /// Packs that only recipes need.
+    pub packs: Vec<Blob>,
+}
+
+/// What is noted while layers are read.
+pub(crate) struct Keeping<'a> {
+    source: &'a dyn Source,
+    manifest: Digest,
+    layers: Vec<Noted>,
+}
+
+struct Noted {
+    expected: Expected,
+    tar_bytes: u64,
+    recorded: Recorded,
+}
+
+/// All recipes, when the places of contents are known.
+pub(crate) struct Kept<'a> {
+    source: &'a dyn Source,
+    manifest: Digest,
+    layers: Vec<Ready>,
+}
+
+/// The parts of a recipe.
+struct Ready {
+    expected: Expected,
+    tar_bytes: u64,
+    cooked: Cooked,
+}
+
+impl<'a> Keeping<'a> {
+    /// Starts, if the original is to be kept and can be.
+    pub(crate) fn start(input: Input<'a>, target: &dyn Target, options: &Options) -> Result<Option<Self>, Error> {
+        if !options.keep_original {
+            return Ok(None);
+        }
+        let Input::Image { source, manifest } = input else {
+            let reason = "is for images: a directory has no layers";
+            return Err(Error::Option { option: "keep original", reason });
+        };
+        match target.refuses_referrers() {
+            Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
+            None => Ok(Some(Self { source, manifest, layers: Vec::new() })),
+        }
+    }
+
+    /// Adds a layer that has been read.
+    pub(crate) fn layer(&mut self, expected: &Expected, tar_bytes: u64, recorded: Recorded) {
+        let &Expected { digest, size, diff_id } = expected;
+        self.layers.push(Noted { expected: Expected { digest, size, diff_id }, tar_bytes, recorded });
+    }
+
+    /// Makes the recipes, once all layers are read. `devices` are those of places, by their numbers.
+    pub(crate) fn cook(
+        self,
+        contents: &Contents,
+        devices: &[Option<(DeviceId, u32)>],
+        options: &Options,
+        temporaries: &Temporaries,
+        progress: &dyn Progress,
+    ) -> Result<Kept<'a>, Error> {
+        let Self { source, manifest, layers } = self;
+        let work = |(): &mut (), Noted { expected, tar_bytes, recorded }: Noted| -> Result<Ready, Error> {
+            let open = || -> Result<Box<dyn Read + Send>, Error> { Ok(source.open(expected.digest)?) };
+            let cooked = cook(recorded, &Kitchen { contents, devices, temporaries, open: &open })?;
+            if progress.cancelled() {
+                return Err(Error::Cancelled);
+            }
+            Ok(Ready { expected, tar_bytes, cooked })
+        };
+        let layers = with_workers(
+            options.jobs.min(MAX_JOBS),
+            || (),
+            work,
+            |ordered| {
+                let mut done = Vec::new();
+                for layer in layers {
+                    if let Some(ready) = ordered.submit(layer) {
+                        done.push(ready?);
+                    }
+                }
+                while let Some(ready) = ordered.take() {
+                    done.push(ready?);
+                }
+                Ok::<_, Error>(done)
+            },
+        );
+        Ok(Kept { source, manifest, layers: layers? })
+    }
+}
+
+impl Kept<'_> {
+    /// Returns the devices that recipes refer to: their packs are needed, whether the image lists them or not.
+    pub(crate) fn devices(&self) -> HashSet<DeviceId> {
+        self.layers.iter().flat_map(|layer| &layer.cooked.devices).map(|&(id, _)| id).collect()
+    }
+
+    /// Stores everything as a referrer of the image `subject`, whose packs and `packs` are there already.
+    pub(crate) fn publish(
+        self,
+        target: &dyn Target,
+        subject: Descriptor,
+        packs: Vec<Blob>,
+        progress: &dyn Progress,
+    ) -> Result<KeptOriginal, Error> {
+        let Self { source, manifest, layers } = self;
+        let (mut pieces, mut kept, mut blobs) = (Vec::new(), Vec::new(), Vec::new());
+        for layer in layers {
+            let (source, diff_id) = (layer.expected.digest, layer.expected.diff_id);
+            let (whole, gives) = layer.write(target, progress)?;
+            let recipe = whole.blob;
+            kept.push(KeptLayer { source, recipe, gives });
+            pieces.push(Piece { layer: source, diff_id, recipe });
+            blobs.push(whole);
+        }
+        let bytes = source.read_manifest(manifest)?;
+        let failed = |source| Error::Document { object: "manifest", digest: manifest, source: Box::new(source) };
+        let parsed = Manifest::parse(&bytes).map_err(failed)?;
+        let config = source.read_small("config", parsed.config.digest, MAX_CONFIG_BYTES)?;
+        let mut whole = |bytes: &[u8]| {
+            let mut out = BlobOut::new(target, progress)?;
+            out.put(bytes)?;
+            let out = out.finish();
+            let blob = out.blob;
+            blobs.push(out);
+            Ok::<Blob, Error>(blob)
+        };
+        let media_type = parsed.media_type.unwrap_or_else(|| media::MANIFEST.to_owned());
+        let (document, config) = (whole(&bytes)?, whole(&config)?);
+        whole(EMPTY)?;
+        let artifact = Artifact { manifest: (document, media_type), config, layers: pieces, packs };
+        let gives: Vec<Gives> = kept.iter().map(|layer| layer.gives).collect();
+        let bytes = artifact.to_bytes(&gives, subject);
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        for blob in blobs {
+            blob.commit()?;
+        }
+        let manifest = target.put_referrer(&bytes)?;
+        Ok(KeptOriginal { manifest, layers: kept, packs: artifact.packs })
+    }
+}
+
+impl Ready {
+    /// Writes the recipe.
+    fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
+        let Self { expected, tar_bytes, cooked } = self;
+        let lengths = |section: &Section| Lengths { compressed: section.file.len(), length: section.length };
+        let (form, gives) = if expected.digest == expected.diff_id {
+            (Form::Plain, Gives::Blob)
+        } else {
+            (Form::Unknown, Gives::Tar("its compression is not kept"))
+        };
+        let head = Head {
+            form,
+            tar_bytes,
+            diff_id: expected.diff_id,
+            blob_bytes: expected.size,
+            blob: expected.digest,
+            operations: lengths(&cooked.operations),
+            literals: lengths(&cooked.literals),
+            wrap: Lengths::default(),
+            devices: cooked.devices,
+        };
+        let mut out = BlobOut::new(target, progress)?;
+        out.put(&head.to_bytes())?;
+        for part in [&cooked.operations, &cooked.literals] {
+            copy(&part.file, &mut out)?;
+        }
+        limit("recipe of a layer", out.size(), MAX_RECIPE_BYTES)?;
+        Ok((out.finish(), gives))
+    }
+}
+
+fn copy(file: &Temporary, out: &mut BlobOut<'_>) -> Result<(), Error> {
+    let mut buffer = vec![0; COPY];
+    let mut at = 0;
+    while at < file.len() {
+        let count = usize::try_from(file.len() - at).map_or(COPY, |left| left.min(COPY));
+        let bytes = buffer.get_mut(..count).unwrap_or_default();
+        file.read(at, bytes)?;
+        out.put(bytes)?;
+        at += count as u64;
+    }
+    Ok(())
+}

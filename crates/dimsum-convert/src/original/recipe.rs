@@ -1,0 +1,258 @@
+//! A recipe as a blob: a header that says where its parts are, then the parts (`docs/format.md`, section 10).
+//!
+//! Nothing in it is trusted. It says how to make bytes; whether they are the right ones is decided by digests from elsewhere.
+
+use dimsum_format::{BLOCK_U64, DeviceId, Digest};
+use dimsum_tree::limits::MAX_LAYER_SIZE;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::error::RecipeError;
+use super::limits::{MAX_DEVICES, MAX_RECIPE_BYTES};
+use super::section::SectionIn;
+use crate::temporary::Temporary;
+
+const MAGIC: [u8; 8] = *b"DIMSUMO1";
+const VERSION: u32 = 1;
+/// Bytes of a row: device id and blocks.
+const DEVICE_ROW: usize = 36;
+
+/// How the blob of the layer comes from its tar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// It cannot be made again.
+    Unknown,
+    /// It is the tar.
+    Plain,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct HeaderBytes {
+    magic: [u8; 8],
+    version: U32,
+    form: U32,
+    tar_bytes: U64,
+    diff_id: [u8; 32],
+    blob_bytes: U64,
+    blob: [u8; 32],
+    devices: U32,
+    reserved: U32,
+    operations: PartBytes,
+    literals: PartBytes,
+    wrap: PartBytes,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct PartBytes {
+    compressed: U64,
+    length: U64,
+}
+
+/// Bytes of the header.
+pub(super) const HEADER: usize = size_of::<HeaderBytes>();
+
+/// Lengths of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lengths {
+    pub(super) compressed: u64,
+    pub(super) length: u64,
+}
+
+/// What the front of a recipe says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(super) form: Form,
+    pub(super) tar_bytes: u64,
+    pub(super) diff_id: Digest,
+    pub(super) blob_bytes: u64,
+    pub(super) blob: Digest,
+    /// Device ids, each with its blocks.
+    pub(super) devices: Vec<(DeviceId, u32)>,
+    pub(super) operations: Lengths,
+    pub(super) literals: Lengths,
+    pub(super) wrap: Lengths,
+}
+
+impl Head {
+    /// Returns the bytes before the parts.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let part =
+            |lengths: Lengths| PartBytes { compressed: lengths.compressed.into(), length: lengths.length.into() };
+        let header = HeaderBytes {
+            magic: MAGIC,
+            version: VERSION.into(),
+            form: match self.form {
+                Form::Unknown => 0,
+                Form::Plain => 1,
+            }
+            .into(),
+            tar_bytes: self.tar_bytes.into(),
+            diff_id: *self.diff_id.as_bytes(),
+            blob_bytes: self.blob_bytes.into(),
+            blob: *self.blob.as_bytes(),
+            devices: u32::try_from(self.devices.len()).expect("at most MAX_DEVICES").into(),
+            reserved: 0.into(),
+            operations: part(self.operations),
+            literals: part(self.literals),
+            wrap: part(self.wrap),
+        };
+        let mut bytes = header.as_bytes().to_vec();
+        for (id, blocks) in &self.devices {
+            bytes.extend_from_slice(id.as_bytes());
+            bytes.extend_from_slice(&blocks.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Where the parts start.
+    fn parts_at(&self) -> u64 {
+        (HEADER + self.devices.len() * DEVICE_ROW) as u64
+    }
+
+    /// Bytes of a device.
+    pub(super) fn device_bytes(&self, number: u64) -> Option<(DeviceId, u64)> {
+        let &(id, blocks) = self.devices.get(usize::try_from(number).ok()?)?;
+        Some((id, u64::from(blocks) * BLOCK_U64))
+    }
+}
+
+/// A recipe that was fetched, whose header is checked.
+pub(crate) struct Recipe {
+    pub(super) head: Head,
+    file: Temporary,
+}
+
+impl Recipe {
+    /// Checks the header against the length of the file.
+    pub(crate) fn open(file: Temporary) -> Result<Self, RecipeError> {
+        let length = file.len();
+        if length > MAX_RECIPE_BYTES {
+            return Err(RecipeError::Limit { part: "bytes of the recipe", value: length, limit: MAX_RECIPE_BYTES });
+        }
+        let read = |at: u64, bytes: &mut [u8]| {
+            let part = "header";
+            if at.saturating_add(bytes.len() as u64) > length {
+                return Err(RecipeError::Short { part });
+            }
+            file.read(at, bytes).map_err(|error| RecipeError::Read { part, source: std::io::Error::other(error) })
+        };
+        let mut bytes = [0; HEADER];
+        read(0, &mut bytes)?;
+        let header = HeaderBytes::ref_from_bytes(&bytes).map_err(|_| RecipeError::Magic)?;
+        if header.magic != MAGIC || header.version.get() != VERSION || header.reserved.get() != 0 {
+            return Err(RecipeError::Magic);
+        }
+        let form = match header.form.get() {
+            0 => Form::Unknown,
+            1 => Form::Plain,
+            value => return Err(RecipeError::Value { part: "form of the blob", value: value.into() }),
+        };
+        let count = header.devices.get();
+        if count > MAX_DEVICES {
+            return Err(RecipeError::Limit { part: "devices", value: count.into(), limit: MAX_DEVICES.into() });
+        }
+        let mut devices = Vec::new();
+        for row in 0..u64::from(count) {
+            let (mut id, mut blocks) = ([0; 32], [0; 4]);
+            let at = HEADER as u64 + row * DEVICE_ROW as u64;
+            read(at, &mut id)?;
+            read(at + 32, &mut blocks)?;
+            devices.push((DeviceId::new(id), u32::from_le_bytes(blocks)));
+        }
+        let part = |part: &PartBytes| Lengths { compressed: part.compressed.get(), length: part.length.get() };
+        let head = Head {
+            form,
+            tar_bytes: header.tar_bytes.get(),
+            diff_id: Digest::new(header.diff_id),
+            blob_bytes: header.blob_bytes.get(),
+            blob: Digest::new(header.blob),
+            devices,
+            operations: part(&header.operations),
+            literals: part(&header.literals),
+            wrap: part(&header.wrap),
+        };
+        let parts = [head.operations, head.literals, head.wrap];
+        let said = parts.iter().try_fold(head.parts_at(), |sum, part| sum.checked_add(part.compressed));
+        if said != Some(length) {
+            let said = said.unwrap_or(u64::MAX);
+            return Err(RecipeError::Mismatch { part: "bytes of the recipe", said, is: length });
+        }
+        if head.tar_bytes > MAX_LAYER_SIZE {
+            return Err(RecipeError::Limit { part: "tar", value: head.tar_bytes, limit: MAX_LAYER_SIZE });
+        }
+        Ok(Self { head, file })
+    }
+
+    /// Digest and bytes of the blob, and the `diff_id`, of which this is the recipe.
+    pub(crate) const fn of(&self) -> (Digest, u64, Digest) {
+        (self.head.blob, self.head.blob_bytes, self.head.diff_id)
+    }
+
+    /// Bytes of the tar.
+    pub(crate) const fn tar_bytes(&self) -> u64 {
+        self.head.tar_bytes
+    }
+
+    /// How the blob comes from the tar.
+    pub(crate) const fn form(&self) -> Form {
+        self.head.form
+    }
+
+    pub(super) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
+        self.part(self.head.parts_at(), self.head.operations, "operations")
+    }
+
+    pub(super) fn literals(&self) -> Result<SectionIn<'_>, RecipeError> {
+        self.part(self.head.parts_at() + self.head.operations.compressed, self.head.literals, "literals")
+    }
+
+    fn part(&self, at: u64, lengths: Lengths, part: &'static str) -> Result<SectionIn<'_>, RecipeError> {
+        SectionIn::open(&self.file, at, lengths.compressed, lengths.length, part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::temporary::Temporaries;
+
+    fn head() -> Head {
+        Head {
+            form: Form::Plain,
+            tar_bytes: 10,
+            diff_id: Digest::of(b"tar"),
+            blob_bytes: 20,
+            blob: Digest::of(b"blob"),
+            devices: vec![(DeviceId::new([7; 32]), 3), (DeviceId::new([8; 32]), u32::MAX)],
+            operations: Lengths { compressed: 1, length: 2 },
+            literals: Lengths { compressed: 3, length: 4 },
+            wrap: Lengths { compressed: 5, length: 6 },
+        }
+    }
+
+    fn open(bytes: &[u8]) -> Result<Recipe, RecipeError> {
+        let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        file.append(bytes).unwrap();
+        Recipe::open(file)
+    }
+
+    #[test]
+    fn a_head_reads_back_and_a_false_one_is_refused() {
+        let mut bytes = head().to_bytes();
+        bytes.extend_from_slice(&[0; 9]);
+        assert_eq!(open(&bytes).unwrap().head, head());
+        for length in 0..bytes.len() {
+            assert!(open(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        bytes.push(0);
+        assert!(open(&bytes).is_err(), "a byte too many");
+        for (at, value) in [(0, 0), (8, 2), (12, 2), (16 + 7, 1), (96 + 2, 1), (100, 1), (104 + 7, 0xff)] {
+            let mut bytes = head().to_bytes();
+            bytes.extend_from_slice(&[0; 9]);
+            bytes[at] = value;
+            assert!(open(&bytes).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! With its recipes an image gives back the layers that were converted, bit by bit.
+
+use std::fs;
+use std::path::Path;
+
+use dimsum_convert::export::{Compression, Exported, Options, Reached, export_original};
+use dimsum_convert::{Converted, Error, Gives};
+use dimsum_format::manifest::Manifest;
+use dimsum_format::{Digest, media};
+use dimsum_registry::{ImageName, OciLayout, Place as _};
+
+use crate::image::{Layout, blob, blob_path};
+use crate::round_trip::{directory, gnu_tar, plain, upper_layers};
+use crate::sources::{Case, Layer, noise, small_options};
+use crate::tar::{Entry, Packing, archive, dir, file, hard_link, whiteout};
+
+fn keeping() -> dimsum_convert::Options {
+    dimsum_convert::Options { keep_original: true, ..small_options() }
+}
+
+fn options() -> Options {
+    Options { temp_dir: std::env::temp_dir(), ..Options::default() }
+}
+
+/// Finds the recipes of the image and exports with them.
+pub(crate) fn export_with(case: &Case, converted: &Converted, to: &Path, options: &Options) -> Result<Exported, Error> {
+    let image = Layout::open(&case.target(), converted.manifest);
+    let place = OciLayout::open(case.target(), None).unwrap();
+    let referrers = place.referrers(converted.manifest, media::ORIGINAL).unwrap();
+    assert_eq!(referrers.len(), 1);
+    let target = OciLayout::create(to, Some(ImageName::Tag("out".into()))).unwrap();
+    export_original(&image, &place, referrers[0].digest, &target, options, &())
+}
+
+/// Converts, exports, and compares with the source: all that can be is the same, byte for byte.
+fn comes_back(layers: Vec<Layer>, what: &str) -> (Case, Converted, Exported) {
+    let case = Case::of(layers);
+    let converted = case.convert(&keeping());
+    let to = case.dir.path().join("exported");
+    let exported = export_with(&case, &converted, &to, &options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let source = Manifest::parse(&blob(&case.dir.path().join("source"), case.manifest)).unwrap();
+    let made = Manifest::parse(&blob(&to, exported.manifest)).unwrap();
+    assert_eq!(made.config.digest, source.config.digest, "{what}: the config, and so every diff_id");
+    let kept = converted.original.as_ref().unwrap();
+    assert_eq!(kept.layers.len(), source.layers.len());
+    for ((kept, layer), (out, made)) in
+        kept.layers.iter().zip(&source.layers).zip(exported.layers.iter().zip(&made.layers))
+    {
+        match kept.gives {
+            Gives::Blob => assert_eq!((out.reached, made.digest), (Reached::Blob, layer.digest), "{what}"),
+            Gives::Tar(_) => assert_eq!(out.reached, Reached::Tar, "{what}"),
+        }
+        assert_eq!(blob(&to, made.digest).len() as u64, made.size);
+    }
+    let all = kept.layers.iter().all(|layer| layer.gives == Gives::Blob);
+    assert_eq!((exported.original, exported.manifest == case.manifest), (all, all), "{what}");
+    (case, converted, exported)
+}
+
+#[test]
+fn layers_of_every_dialect_come_back_bit_by_bit() {
+    let place = tempfile::tempdir().unwrap();
+    directory(place.path());
+    let formats: [&[&str]; 5] = [
+        &["--format=gnu"],
+        &["--format=gnu", "--sparse"],
+        &["--format=pax"],
+        &["--format=pax", "--sparse", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse", "--sparse-version=1.0"],
+    ];
+    for format in formats {
+        let mut layers = vec![gnu_tar(place.path(), format)];
+        layers.extend(upper_layers().iter().map(|entries| plain(archive(entries))));
+        let (_, _, exported) = comes_back(layers, &format.join(" "));
+        assert!(exported.original);
+    }
+}
+
+#[test]
+fn what_no_tree_keeps_comes_back_too() {
+    let entries = |seed| vec![file("small", noise(3_000, seed)), file("large", noise(300_000, seed + 1))];
+    let zeros = vec![file("zeros", vec![0; 500_000]), file("half", [vec![0; 200_000], noise(9_000, 3)].concat())];
+    // Names that come twice, the first content being nowhere else; an entry that is ignored; links.
+    let mut twice = [entries(10), zeros, entries(20), entries(20)].concat();
+    twice.extend([file(".wh..wh.plnk", noise(5_000, 4)), hard_link("link", "small"), dir("d"), file("d/e", "")]);
+    // Everything of the first and second layer is deleted: their packs are in no image.
+    let layers = [
+        twice,
+        vec![file("gone", noise(200_000, 30)), file("gone too", noise(2_000, 31))],
+        vec![whiteout("gone"), whiteout("gone too"), whiteout("small"), whiteout("large"), whiteout("link")],
+        vec![whiteout("half"), file("gone", noise(200_000, 30)), file("stays", "1")],
+        vec![whiteout("gone")],
+    ];
+    let layers = layers.iter().map(|entries| plain(archive(entries))).collect();
+    let (_, converted, exported) = comes_back(layers, "nowhere");
+    assert!(exported.original);
+    assert!(!converted.original.unwrap().packs.is_empty(), "packs that the image does not list");
+}
+
+#[test]
+fn odd_ends_of_archives_come_back() {
+    let tar = archive(&[file("a", noise(1_000, 1)), file("b", noise(100, 2))]);
+    let blocks = tar.iter().rposition(|&byte| byte != 0).unwrap() / 512 * 512 + 512;
+    let ends = [
+        tar[..blocks].to_vec(),
+        tar[..blocks + 512].to_vec(),
+        [&tar[..blocks + 1024], &[0; 70_000][..]].concat(),
+        [&tar[..blocks + 1024], &noise(300_000, 3)[..]].concat(),
+        Vec::new(),
+        vec![0; 10_240],
+    ];
+    for (number, tar) in ends.into_iter().enumerate() {
+        let (_, _, exported) = comes_back(vec![plain(tar)], &format!("end {number}"));
+        assert!(exported.original);
+    }
+}
+
+#[test]
+fn a_layer_whose_compression_is_unknown_comes_back_as_its_tar() {
+    let entries = vec![file("a", noise(300_000, 1)), dir("d")];
+    let layers = vec![Layer::new(&entries, Packing::Plain), Layer::new(&entries, Packing::Zstd)];
+    let (case, converted, exported) = comes_back(layers, "zstd");
+    assert!(matches!(converted.original.as_ref().unwrap().layers[1].gives, Gives::Tar(_)));
+    assert_eq!(exported.layers[0].reached, Reached::Blob);
+    for compression in [Compression::None, Compression::Zstd] {
+        let to = case.dir.path().join(format!("{compression:?}"));
+        let exported = export_with(&case, &converted, &to, &Options { compression, ..options() }).unwrap();
+        assert_eq!(exported.layers[1].diff_id, exported.layers[0].diff_id);
+    }
+}
+
+#[test]
+fn recipes_change_nothing_of_the_image() {
+    let layers = || vec![Layer::new(&[file("a", noise(100_000, 1))], Packing::Gzip), plain(archive(&[whiteout("a")]))];
+    let (with, without) = (Case::of(layers()), Case::of(layers()));
+    let (with, without) = (with.convert(&keeping()), without.convert(&small_options()));
+    assert_eq!((with.manifest, without.original), (without.manifest, None));
+}
+
+fn assert_nothing(target: &Path) {
+    let left: Vec<_> = fs::read_dir(target.join("blobs/sha256")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Replaces the recipe of the only layer by `recipe`, under its own digest, in a referrer that says so.
+fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Exported, Error> {
+    let target = case.target();
+    let kept = converted.original.as_ref().unwrap();
+    let mut manifest = Manifest::parse(&blob(&target, kept.manifest)).unwrap();
+    let place = manifest.layers.iter_mut().find(|layer| layer.media_type == media::ORIGINAL_RECIPE).unwrap();
+    (place.digest, place.size) = (Digest::of(recipe), recipe.len() as u64);
+    let manifest = manifest.to_bytes();
+    for bytes in [recipe, &manifest] {
+        fs::write(blob_path(&target, Digest::of(bytes)), bytes).unwrap();
+    }
+    let to = case.dir.path().join("lies");
+    if to.exists() {
+        fs::remove_dir_all(&to).unwrap();
+    }
+    let layout = OciLayout::create(&to, None).unwrap();
+    let image = Layout::open(&target, converted.manifest);
+    let place = OciLayout::open(&target, None).unwrap();
+    let exported = export_original(&image, &place, Digest::of(&manifest), &layout, &options(), &());
+    if exported.is_err() {
+        assert_nothing(&to);
+    }
+    exported
+}
+
+#[test]
+fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
+    let entries: Vec<Entry> = vec![file("a", noise(100_000, 1)), file("b", noise(3_000, 2)), dir("c")];
+    let case = Case::of(vec![plain(archive(&entries))]);
+    let converted = case.convert(&keeping());
+    let recipe = blob(&case.target(), converted.original.as_ref().unwrap().layers[0].recipe.digest);
+    assert!(with_recipe(&case, &converted, &recipe).unwrap().original);
+    for length in (0..recipe.len()).step_by(recipe.len() / 40 + 1) {
+        let error = with_recipe(&case, &converted, &recipe[..length]).unwrap_err();
+        assert!(matches!(error, Error::Original { .. }), "{length}: {error}");
+    }
+    for at in (0..recipe.len()).step_by(recipe.len() / 120 + 1) {
+        let mut bad = recipe.clone();
+        bad[at] ^= 0x10;
+        match with_recipe(&case, &converted, &bad) {
+            // The bit means nothing to zstd.
+            Ok(exported) => assert!(exported.original),
+            Err(Error::Original { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_referrer_of_another_image_is_refused() {
+    let cases = [1, 2].map(|seed| Case::of(vec![plain(archive(&[file("a", noise(10_000, seed))]))]));
+    let converted = [cases[0].convert(&keeping()), cases[1].convert(&keeping())];
+    let image = Layout::open(&cases[0].target(), converted[0].manifest);
+    let other = OciLayout::open(cases[1].target(), None).unwrap();
+    let to = cases[0].dir.path().join("out");
+    let target = OciLayout::create(&to, None).unwrap();
+    let referrer = converted[1].original.as_ref().unwrap().manifest;
+    let error = export_original(&image, &other, referrer, &target, &options(), &()).unwrap_err();
+    assert!(matches!(error, Error::Original { .. }), "{error}");
+    assert_nothing(&to);
+}
