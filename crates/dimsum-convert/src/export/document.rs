@@ -33,6 +33,8 @@ pub(super) struct Documents {
     manifest: Manifest,
     config: Config,
     pub(super) dimsum: DimsumManifest,
+    /// The packs that were made of the image's own layers, with their numbers; the others only lend chunks.
+    pub(super) own: Vec<(usize, Blob)>,
 }
 
 impl Documents {
@@ -51,14 +53,17 @@ impl Documents {
             };
             return Err(failed("meta", dimsum.meta.digest)(source));
         }
-        Ok(Self { manifest, config, dimsum })
+        let own = dimsum.packs.iter().zip(&manifest.layers).enumerate().filter(|(_, (_, layer))| !lends(layer));
+        let own = own.map(|(number, (pack, _))| (number, *pack)).collect();
+        Ok(Self { manifest, config, dimsum, own })
     }
 
     /// Returns the config for other layers.
     pub(super) fn config(&self, shape: Shape, diff_ids: &[Digest]) -> Vec<u8> {
         let mut config = self.config.clone();
         let object = config.object_mut();
-        let history = history(object.get("history"), self.dimsum.packs.len(), shape);
+        let lent = self.dimsum.packs.len() - self.own.len();
+        let history = history(object.get("history"), lent, self.own.len(), shape);
         let diff_ids: Vec<_> = diff_ids.iter().map(|diff_id| Value::String(diff_id.to_string())).collect();
         object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
         object.insert("history".to_owned(), Value::Array(history));
@@ -88,16 +93,27 @@ impl Documents {
     }
 }
 
-/// Returns the history for other layers: as many entries that are not empty as there are layers.
-fn history(source: Option<&Value>, packs: usize, shape: Shape) -> Vec<Value> {
+/// Says whether a pack is another image's, and stands for no layer of this one.
+fn lends(layer: &Descriptor) -> bool {
+    layer.annotations.contains_key(media::ANNOTATION_FOREIGN)
+        && !layer.annotations.contains_key(media::ANNOTATION_SOURCE_CHAIN_ID)
+}
+
+/// Returns the history for other layers: as many entries that are not empty as there are layers. The first `lent` are of packs
+/// of other images, then there are those of `packs`, then that of the meta.
+fn history(source: Option<&Value>, lent: usize, packs: usize, shape: Shape) -> Vec<Value> {
     let mut history = source.and_then(Value::as_array).cloned().unwrap_or_default();
     let is_layer = |entry: &Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
     let layers = history.iter().filter(|entry| is_layer(entry)).count();
     // The last one is the meta.
     let meta =
-        history.iter().rposition(is_layer).filter(|_| layers == packs + 1 && history.iter().all(Value::is_object));
+        history.iter().rposition(is_layer).filter(|_| layers == lent + packs + 1 && history.iter().all(Value::is_object));
     match meta {
-        Some(meta) => drop(history.remove(meta)),
+        Some(meta) => {
+            history.remove(meta);
+            // They stand before everything that the source said.
+            history.drain(..lent);
+        }
         None => history = (0..packs).map(|_| json!({ "created_by": LAYER_HISTORY })).collect(),
     }
     match shape {
@@ -130,13 +146,15 @@ mod tests {
     fn history_has_an_entry_for_each_layer() {
         let source = json!([entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
         let kept = vec![entry("a", false), entry("env", true), entry("b", false)];
-        let per_layer = |layers| history(Some(&source), 2, Shape::PerLayer { packs: 2, layers });
+        let per_layer = |layers| history(Some(&source), 0, 2, Shape::PerLayer { packs: 2, layers });
+        let lent = json!([entry("another", false), entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
+        assert_eq!(history(Some(&lent), 1, 2, Shape::PerLayer { packs: 2, layers: 2 }), kept);
         assert_eq!(per_layer(2), kept);
         assert_eq!(per_layer(3), [&kept[..], &[entry(FIX_UP_HISTORY, false)]].concat());
         let flat = [entry("a", true), entry("env", true), entry("b", true), entry(FLAT_HISTORY, false)];
-        assert_eq!(history(Some(&source), 2, Shape::Flat), flat);
+        assert_eq!(history(Some(&source), 0, 2, Shape::Flat), flat);
         for odd in [None, Some(json!("text")), Some(json!([entry("a", false)])), Some(json!([1, 2, 3]))] {
-            let replaced = history(odd.as_ref(), 2, Shape::PerLayer { packs: 2, layers: 2 });
+            let replaced = history(odd.as_ref(), 0, 2, Shape::PerLayer { packs: 2, layers: 2 });
             assert_eq!(replaced, vec![entry(LAYER_HISTORY, false); 2]);
         }
     }

@@ -169,7 +169,7 @@ pub fn export(
             progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
             export.layer(&tree, None)?;
         }
-        Mode::PerLayer => export.per_layer(tree, &documents.dimsum.packs)?,
+        Mode::PerLayer => export.per_layer(tree, &documents.own)?,
     }
     export.publish(documents)
 }
@@ -223,16 +223,16 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    fn per_layer(&mut self, tree: Tree, packs: &[Blob]) -> Result<(), Error> {
+    fn per_layer(&mut self, tree: Tree, packs: &[(usize, Blob)]) -> Result<(), Error> {
         let temporaries = Temporaries::new(self.options.temp_dir.clone());
         // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that would bring them.
         let mut merged: Option<Tree> = None;
-        for (index, pack) in packs.iter().enumerate() {
+        for (layer, (index, pack)) in packs.iter().enumerate() {
             let (digest, size) = (Some(pack.digest), Some(pack.size));
-            self.progress.phase(Phase::Layer { index, count: packs.len(), digest, size });
+            self.progress.phase(Phase::Layer { index: layer, count: packs.len(), digest, size });
             let origin = format!("pack {}", pack.digest);
-            let layer_meta = layer_meta::read(self.image, index, *pack, &temporaries, self.progress)?;
-            let layer = self.contents.layer_tree(layer_meta, index, &origin)?;
+            let layer_meta = layer_meta::read(self.image, *index, *pack, &temporaries, self.progress)?;
+            let layer = self.contents.layer_tree(layer_meta, *index, &origin)?;
             self.layer(&layer, Some(pack.digest))?;
             let over = match merged.take() {
                 None => layer.into_base(),
@@ -284,7 +284,7 @@ impl Export<'_> {
         let layers: Vec<ExportedLayer> = self.layers.iter().map(|(layer, pack)| layer.describe(*pack, Reached::Rebuilt)).collect();
         let shape = match self.options.mode {
             Mode::Flatten => Shape::Flat,
-            Mode::PerLayer => Shape::PerLayer { packs: documents.dimsum.packs.len(), layers: layers.len() },
+            Mode::PerLayer => Shape::PerLayer { packs: documents.own.len(), layers: layers.len() },
         };
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
         let config = documents.config(shape, &diff_ids);

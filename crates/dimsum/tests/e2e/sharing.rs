@@ -89,7 +89,8 @@ fn privileged_a_base_is_converted_once_and_a_tag_that_lies_is_refused() {
     assert_eq!((count(&first, "reused_packs"), count(&first, "refused")), (0, 0));
     let second = convert(&scratch, &registry, "app2", "apps:two", &[]);
     assert_eq!(count(&second, "reused_packs"), 1, "{second}");
-    let (pack, written) = (first["layers"][0]["pack_bytes"].as_u64().unwrap(), second["written_bytes"].as_u64().unwrap());
+    let (pack, written) =
+        (first["layers"][0]["pack_bytes"].as_u64().unwrap(), second["written_bytes"].as_u64().unwrap());
     assert!(written < pack / 2, "{written} bytes written, the base has {pack}");
     let alone = convert(&scratch, &registry, "app2", "alone:two", &["--reuse", "never"]);
     assert_eq!(alone["manifest"], second["manifest"], "re-use changes no byte");
@@ -133,11 +134,19 @@ fn privileged_an_update_stores_what_is_new_and_the_image_is_complete_by_itself()
     let with = manifest(&registry, "app:latest")["annotations"][media::ANNOTATION_DEDUP].as_str().unwrap().to_owned();
     assert_eq!(with, format!("{},{}", v2["manifest"].as_str().unwrap(), v1["manifest"].as_str().unwrap()));
     // The name is moved on; the digest of what it stood for still reads back whole, with programs that are not ours too.
-    let check = scratch.ok(&["check", &registry.image("app:latest"), "--data", "--against", &registry.image("plain:app3")]);
+    let check =
+        scratch.ok(&["check", &registry.image("app:latest"), "--data", "--against", &registry.image("plain:app3")]);
     assert!(!check.is_empty());
     let copied = format!("oci:{}:copy", scratch.path("copied").display());
     skopeo(&["copy", "-q", "--src-tls-verify=false", &format!("docker://{}", registry.image("app:latest")), &copied]);
     scratch.ok(&["check", &copied, "--data"]);
+    // The way back has the image's own layers, whoever lends chunks to them.
+    let exported = format!("oci:{}:back", scratch.path("exported").display());
+    scratch.ok(&["export", &registry.image("app:latest"), &exported]);
+    scratch.ok(&["check", &registry.image("app:latest"), "--data", "--against", &exported]);
+    let layers = skopeo(&["inspect", "--raw", &exported]);
+    let layers: Value = serde_json::from_slice(&layers).unwrap();
+    assert_eq!(layers["layers"].as_array().unwrap().len(), 3, "{layers}");
 
     // Into another repository of the same registry: packs are mounted, not moved.
     let old = registry.image(&format!("app@{}", v3["manifest"].as_str().unwrap()));
@@ -154,6 +163,7 @@ fn privileged_an_update_stores_what_is_new_and_the_image_is_complete_by_itself()
     let refused = scratch.output(&["convert", &source, &registry.image("x:y"), "--dedup-with", &source]);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not a Dimsum image"), "{refused:?}");
-    let unpinned = scratch.output(&["convert", &source, &registry.image("x:y"), "--reuse-from", &registry.image("app:latest")]);
+    let unpinned =
+        scratch.output(&["convert", &source, &registry.image("x:y"), "--reuse-from", &registry.image("app:latest")]);
     assert_eq!(unpinned.status.code(), Some(2), "{unpinned:?}");
 }
