@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use dimsum_convert::{
-    Choice, Converted, ConvertedRoot, Input, LeftOut, Options, Reason, SharingFrom, convert_all, convert_as,
+    Choice, Converted, ConvertedRoot, Gives, Input, KeptOriginal, LeftOut, Options, Reason, SharingFrom, convert_all,
+    convert_as,
 };
 use dimsum_format::{BLOCK_U64, Digest, MetaRoot};
 use dimsum_registry::{Place, Reference, Role, platform_text};
@@ -32,6 +33,10 @@ pub struct Convert {
     /// Make an index in which each original stands before its Dimsum image, so that one name serves everybody
     #[arg(long)]
     with_original: bool,
+    /// Keep recipes for the source's layers beside the image, so that `export` gives back the very blobs, or at least the tars. Takes a
+    /// second pass over the source. For registries and oci:DIR
+    #[arg(long)]
+    keep_original: bool,
     /// Bytes of a slice of a large file: a power of two, 64K to 4M
     #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
     slice_size: u32,
@@ -131,6 +136,7 @@ impl Convert {
                 OverlayEntries::Refuse => dimsum_convert::OverlayEntries::Refuse,
                 OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
             },
+            keep_original: self.keep_original,
             temp_dir: context.temp_dir.clone(),
         }
     }
@@ -234,6 +240,8 @@ struct Summary<'a> {
     refused: Vec<RefusedSharing>,
     dropped_xattrs: u64,
     dropped_overlay: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<Original>,
     /// The first things left out.
     dropped: Vec<String>,
     seconds: f64,
@@ -250,6 +258,49 @@ struct Foreign {
 struct RefusedSharing {
     what: String,
     reason: String,
+}
+
+/// What was kept of the source.
+#[derive(Serialize)]
+struct Original {
+    /// The referrer's manifest.
+    manifest: Digest,
+    recipes: Vec<Recipe>,
+    /// Bytes of packs that only recipes need.
+    pack_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Recipe {
+    layer: Digest,
+    bytes: u64,
+    gives: &'static str,
+    /// Why not the blob.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Original {
+    fn new(kept: &KeptOriginal) -> Self {
+        let recipes = kept.layers.iter().map(|layer| {
+            let (gives, reason) = match layer.gives {
+                Gives::Blob => ("blob", None),
+                Gives::Tar(reason) => ("tar", Some(reason)),
+            };
+            Recipe { layer: layer.source, bytes: layer.recipe.size, gives, reason }
+        });
+        let pack_bytes = kept.packs.iter().map(|pack| pack.size).sum();
+        Self { manifest: kept.manifest, recipes: recipes.collect(), pack_bytes }
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "original   {}, packs beside it {}", self.manifest, Size(self.pack_bytes))?;
+        for Recipe { layer, bytes, gives, reason } in &self.recipes {
+            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            writeln!(out, "  recipe   {layer} {}, gives the {gives}{reason}", Size(*bytes))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Serialize)]
@@ -315,6 +366,7 @@ impl<'a> Summary<'a> {
             foreign_packs,
             dropped_xattrs: reports().map(|report| report.dropped_xattrs).sum(),
             dropped_overlay: reports().map(|report| report.dropped_overlay).sum(),
+            original: converted.original.as_ref().map(Original::new),
             dropped: dropped.collect(),
             layers,
             seconds,
@@ -375,6 +427,9 @@ impl Report for Summary<'_> {
         writeln!(out, "stored     {}, of this meta {meta} ({uncompressed} uncompressed)", Size(self.stored_bytes))?;
         self.sharing_text(out)?;
         writeln!(out, "temporary  {}", Size(self.temp_bytes))?;
+        if let Some(original) = &self.original {
+            original.text(out)?;
+        }
         if self.dropped_xattrs + self.dropped_overlay > 0 {
             let (xattrs, overlay) = (self.dropped_xattrs, self.dropped_overlay);
             writeln!(out, "left out   {xattrs} extended attributes, {overlay} entries of overlayfs")?;

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use dimsum_convert::export::{
-    Compression, ExportImage, Exported, LeftOut, Mode, Omission, Options, Owners, ReadFailure, export,
-    export_directory, export_tar,
+    Compression, ExportImage, Exported, LeftOut, Mode, Omission, Options, Owners, Reached, ReadFailure, export,
+    export_directory, export_original, export_tar,
 };
 use dimsum_erofs::MetaRead as _;
-use dimsum_format::Digest;
 use dimsum_format::meta::MetaMaps;
-use dimsum_registry::{Place, Prefer, Role};
+use dimsum_format::{Digest, media};
+use dimsum_registry::{Place, Prefer, Role, Target};
 use dimsum_store::Extent;
 use serde::Serialize;
 
@@ -28,7 +28,8 @@ use crate::output::{Name, Report, Size};
 /// Turn a Dimsum image back into an ordinary image, a tar or a directory
 ///
 /// The result unpacks to the identical tree; every byte of a file is proven on the way. Per layer, images with a common base get
-/// equal layers for it.
+/// equal layers for it. Of an image that was converted with --keep-original the layers are those of the source: the very blobs
+/// where their compression can be repeated, else their tars; if all are blobs, so is the manifest.
 #[derive(Debug, Args)]
 pub struct Export {
     /// The Dimsum image
@@ -42,6 +43,9 @@ pub struct Export {
     /// How layers are compressed
     #[arg(long, value_enum, value_name = "HOW", default_value_t = How::Gzip)]
     compression: How,
+    /// Rebuild the layers even if the image has recipes for those of the source
+    #[arg(long)]
+    no_original: bool,
     /// Level of the compression [default: the usual one]
     #[arg(long, value_name = "N")]
     level: Option<u32>,
@@ -94,8 +98,8 @@ impl Export {
         let seconds = started.elapsed().as_secs_f64();
         match exported {
             // Standard output has the tar.
-            (None, _) if matches!(self.goal(), Goal::Tar(None)) => Ok(()),
-            (image, left_out) => context.output.write(&Summary::new(&self, image, &left_out, seconds)),
+            Done { image: None, .. } if matches!(self.goal(), Goal::Tar(None)) => Ok(()),
+            done => context.output.write(&Summary::new(&self, done, seconds)),
         }
     }
 
@@ -108,19 +112,18 @@ impl Export {
         }
     }
 
-    fn export(
-        &self,
-        context: &Context,
-        source: &StoreImage<'_>,
-        shown: &ConvertProgress,
-    ) -> Result<(Option<Exported>, LeftOut), Error> {
+    fn export(&self, context: &Context, source: &StoreImage<'_>, shown: &ConvertProgress) -> Result<Done, Error> {
         let options = self.options(context);
+        let whole = |left_out| Done { image: None, left_out, no_original: None };
         match self.goal() {
             Goal::Image => {
                 let target = create_target(context, &self.target)?;
+                let no_original = match self.original(source, &*target, &options, shown)? {
+                    Ok(exported) => return Ok(Done::of(exported, None)),
+                    Err(reason) => reason,
+                };
                 let exported = export(source, &*target, &options, shown).map_err(|error| shown.error(error))?;
-                let left_out = exported.left_out.clone();
-                Ok((Some(exported), left_out))
+                Ok(Done::of(exported, no_original))
             }
             Goal::Tar(file) => {
                 let name = file.as_deref().unwrap_or_else(|| Path::new("standard output"));
@@ -133,14 +136,38 @@ impl Export {
                 let left_out = export_tar(source, &mut output, options.sparse_from, shown);
                 let left_out = left_out.map_err(|error| shown.error(error))?;
                 output.flush().map_err(io)?;
-                Ok((None, left_out))
+                Ok(whole(left_out))
             }
             Goal::Directory(path) => {
                 let owners = if self.own { Owners::Mine } else { Owners::Keep };
                 let left_out = export_directory(source, &path, owners, shown);
-                Ok((None, left_out.map_err(|error| shown.error(error))?))
+                Ok(whole(left_out.map_err(|error| shown.error(error))?))
             }
         }
+    }
+
+    /// Gives the source's layers back, if there are recipes for them and they are wanted; else says why not, if there are some.
+    fn original(
+        &self,
+        source: &StoreImage<'_>,
+        target: &dyn Target,
+        options: &Options,
+        shown: &ConvertProgress,
+    ) -> Result<Result<Exported, Option<String>>, Error> {
+        if self.no_original || options.mode != Mode::PerLayer {
+            return Ok(Err(None));
+        }
+        let failed = |source| Error::Source { object: self.image.clone(), source: Box::new(source) };
+        let referrers = source.place.referrers(Digest::of(source.manifest), media::ORIGINAL).map_err(failed)?;
+        let mut reason = None;
+        for referrer in referrers.iter().take(MAX_REFERRERS) {
+            match export_original(source, source.place, referrer.digest, target, options, shown) {
+                Ok(exported) => return Ok(Ok(exported)),
+                Err(error @ dimsum_convert::Error::Original { .. }) => reason = Some(error.to_string()),
+                Err(error) => return Err(shown.error(error)),
+            }
+        }
+        Ok(Err(reason))
     }
 
     fn options(&self, context: &Context) -> Options {
@@ -156,6 +183,23 @@ impl Export {
             temp_dir: context.temp_dir.clone(),
             ..Options::default()
         }
+    }
+}
+
+/// Referrers that are tried: there is one, unless somebody else puts others beside it.
+const MAX_REFERRERS: usize = 4;
+
+/// What an export did.
+struct Done {
+    image: Option<Exported>,
+    left_out: LeftOut,
+    /// Why the source's layers could not be given back, though there are recipes.
+    no_original: Option<String>,
+}
+
+impl Done {
+    fn of(exported: Exported, no_original: Option<String>) -> Self {
+        Self { left_out: exported.left_out.clone(), image: Some(exported), no_original }
     }
 }
 
@@ -224,6 +268,11 @@ struct Summary<'a> {
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<Digest>,
+    /// The manifest is the source's, byte for byte.
+    original: bool,
+    /// Why the source's layers could not be given back, though there are recipes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_original: Option<String>,
     layers: Vec<Layer>,
     /// What the target cannot hold.
     left_out: u64,
@@ -240,21 +289,31 @@ struct Layer {
     tar_bytes: u64,
     /// The pack it was made of.
     pack: Option<Digest>,
+    /// What of the source it is.
+    reached: &'static str,
 }
 
 impl<'a> Summary<'a> {
-    fn new(command: &'a Export, exported: Option<Exported>, left_out: &LeftOut, seconds: f64) -> Self {
+    fn new(command: &'a Export, done: Done, seconds: f64) -> Self {
+        let Done { image: exported, left_out, no_original } = done;
         let layers = exported.iter().flat_map(|exported| &exported.layers).map(|layer| Layer {
             digest: layer.blob.digest,
             diff_id: layer.diff_id,
             bytes: layer.blob.size,
             tar_bytes: layer.tar_bytes,
             pack: layer.pack,
+            reached: match layer.reached {
+                Reached::Blob => "original blob",
+                Reached::Tar => "original tar",
+                _ => "rebuilt",
+            },
         });
         Self {
             image: &command.image,
             target: &command.target,
             manifest: exported.as_ref().map(|exported| exported.manifest),
+            original: exported.as_ref().is_some_and(|exported| exported.original),
+            no_original,
             layers: layers.collect(),
             left_out: left_out.count,
             left_out_first: left_out
@@ -279,11 +338,18 @@ fn omitted(omission: &Omission) -> String {
 impl Report for Summary<'_> {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(manifest) = self.manifest {
-            writeln!(out, "manifest   {manifest}")?;
+            writeln!(out, "manifest   {manifest}{}", if self.original { ", the original" } else { "" })?;
         }
-        for Layer { digest, bytes, pack, .. } in &self.layers {
-            let from = pack.map_or_else(|| "the image's tree".to_owned(), |pack| format!("pack {pack}"));
-            writeln!(out, "layer      {digest} {}, from {from}", Size(*bytes))?;
+        for Layer { digest, bytes, pack, reached, .. } in &self.layers {
+            let from = match (*reached, pack) {
+                ("rebuilt", Some(pack)) => format!("from pack {pack}"),
+                ("rebuilt", None) => "from the image's tree".to_owned(),
+                (reached, _) => reached.to_owned(),
+            };
+            writeln!(out, "layer      {digest} {}, {from}", Size(*bytes))?;
+        }
+        if let Some(reason) = &self.no_original {
+            writeln!(out, "rebuilt    {}", Name(reason.as_bytes()))?;
         }
         if self.left_out > 0 {
             writeln!(out, "left out   {} entries", self.left_out)?;
