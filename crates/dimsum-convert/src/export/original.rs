@@ -207,10 +207,12 @@ impl<'t> Layer<'_, 't> {
         let must = Blob { digest: layer.digest, size: layer.size };
         match self.recipe.form() {
             Form::Unknown => self.tar(diff_id),
-            Form::Plain => match self.blob(diff_id)? {
-                made if made.blob.blob == must => Ok(made),
-                // The recipe has another form than the layer; the tar is right all the same.
-                _ => self.tar(diff_id),
+            Form::Plain | Form::Gzip => match self.blob(diff_id) {
+                Ok(made) if made.blob.blob == must => Ok(made),
+                // What its compressor chose was noted wrong; the tar may be right all the same.
+                Ok(_) => self.tar(diff_id),
+                Err(Error::Original { source, .. }) if source.is_compression() => self.tar(diff_id),
+                Err(error) => Err(error),
             },
         }
     }
@@ -219,11 +221,22 @@ impl<'t> Layer<'_, 't> {
         let mut out = BlobOut::new(self.target, self.progress)?;
         let mut hasher = Sha256::new();
         let (recipe, progress, wrong) = (self.recipe, self.progress, self.wrong);
+        let mut put = |bytes: &[u8]| out.put(bytes);
+        let mut rewrap = match recipe.form() {
+            Form::Gzip => Some(recipe.rewrap(wrong)?),
+            _ => None,
+        };
         serve(recipe, self.shelf, wrong, &mut |bytes| {
             hasher.update(bytes);
             progress.bytes_in(bytes.len() as u64);
-            out.put(bytes)
+            match &mut rewrap {
+                Some(rewrap) => rewrap.put(bytes, &mut put),
+                None => put(bytes),
+            }
         })?;
+        if let Some(rewrap) = rewrap {
+            rewrap.finish(&mut put)?;
+        }
         let is = Digest::new(hasher.finalize().into());
         if is != diff_id {
             return Err(wrong(RecipeError::Digest { part: "tar", is, must: diff_id }));

@@ -93,6 +93,15 @@ pub enum RecipeError {
         /// The digest it must have.
         must: Digest,
     },
+    /// What was noted of the compression gives no blob.
+    #[error("the compression cannot be repeated: {source}")]
+    Compression {
+        /// Why.
+        source: Box<Self>,
+    },
+    /// Corrections of a DEFLATE stream that make no sense.
+    #[error("corrections of the compression make no sense")]
+    Corrections,
     /// A pack that the image does not list is not in its form.
     #[error("pack {pack}: {source}")]
     Pack {
@@ -107,4 +116,11 @@ pub enum RecipeError {
         /// What does not fit.
         reason: &'static str,
     },
+}
+
+impl RecipeError {
+    /// Says whether only the compression cannot be repeated: the tar may be right.
+    pub(crate) const fn is_compression(&self) -> bool {
+        matches!(self, Self::Compression { .. })
+    }
 }

@@ -15,6 +15,7 @@ use super::limits::{COPY, MAX_RECIPE_BYTES};
 use super::recipe::{Form, Head, Lengths};
 use super::record::Recorded;
 use super::section::Section;
+use super::wrap::{self, Reason};
 use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
 use crate::convert::{Input, limit};
@@ -25,7 +26,7 @@ use crate::ordered::with_workers;
 use crate::progress::Progress;
 use crate::temporary::{Temporaries, Temporary};
 
-/// Layers whose recipes are made at the same time.
+/// Layers whose compression is looked at at the same time: each takes up to some 100 MiB of memory.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
 /// What a recipe gives back.
@@ -94,6 +95,7 @@ struct Ready {
     expected: Expected,
     tar_bytes: u64,
     cooked: Cooked,
+    compression: Compression,
 }
 
 impl<'a> Keeping<'a> {
@@ -131,10 +133,12 @@ impl<'a> Keeping<'a> {
         let work = |(): &mut (), Noted { expected, tar_bytes, recorded }: Noted| -> Result<Ready, Error> {
             let open = || -> Result<Box<dyn Read + Send>, Error> { Ok(source.open(expected.digest)?) };
             let cooked = cook(recorded, &Kitchen { contents, devices, temporaries, open: &open })?;
-            if progress.cancelled() {
-                return Err(Error::Cancelled);
-            }
-            Ok(Ready { expected, tar_bytes, cooked })
+            let compression = if expected.digest == expected.diff_id {
+                Ok(None)
+            } else {
+                wrap::note(open, &expected, temporaries, progress)?.map(Some)
+            };
+            Ok(Ready { expected, tar_bytes, cooked, compression })
         };
         let layers = with_workers(
             options.jobs.min(MAX_JOBS),
@@ -210,16 +214,20 @@ impl Kept<'_> {
     }
 }
 
+/// How a blob comes from its tar: not at all, as it is, or by these notes.
+type Compression = Result<Option<Section>, Reason>;
+
 impl Ready {
     /// Writes the recipe.
     fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
-        let Self { expected, tar_bytes, cooked } = self;
+        let Self { expected, tar_bytes, cooked, compression } = self;
         let lengths = |section: &Section| Lengths { compressed: section.file.len(), length: section.length };
-        let (form, gives) = if expected.digest == expected.diff_id {
-            (Form::Plain, Gives::Blob)
-        } else {
-            (Form::Unknown, Gives::Tar("its compression is not kept"))
+        let (form, gives) = match &compression {
+            Ok(None) => (Form::Plain, Gives::Blob),
+            Ok(Some(_)) => (Form::Gzip, Gives::Blob),
+            Err(reason) => (Form::Unknown, Gives::Tar(reason)),
         };
+        let notes = compression.ok().flatten();
         let head = Head {
             form,
             tar_bytes,
@@ -228,12 +236,12 @@ impl Ready {
             blob: expected.digest,
             operations: lengths(&cooked.operations),
             literals: lengths(&cooked.literals),
-            wrap: Lengths::default(),
+            wrap: notes.as_ref().map(lengths).unwrap_or_default(),
             devices: cooked.devices,
         };
         let mut out = BlobOut::new(target, progress)?;
         out.put(&head.to_bytes())?;
-        for part in [&cooked.operations, &cooked.literals] {
+        for part in [Some(&cooked.operations), Some(&cooked.literals), notes.as_ref()].into_iter().flatten() {
             copy(&part.file, &mut out)?;
         }
         limit("recipe of a layer", out.size(), MAX_RECIPE_BYTES)?;

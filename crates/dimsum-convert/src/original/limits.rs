@@ -9,3 +9,21 @@ pub(crate) const MAX_DEVICES: u32 = 1024;
 pub(crate) const MAX_BLOBS: usize = dimsum_format::limits::MAX_SOURCE_LAYERS * 2 + 2;
 /// Bytes of a file's content that are copied at once.
 pub(crate) const COPY: usize = 256 << 10;
+/// Compressed bytes that are looked at together.
+pub(crate) const CHUNK: usize = 256 << 10;
+/// The most compressed bytes looked at together: blocks of zlib have some 64 KiB, of other compressors up to 1 MiB.
+pub(crate) const MAX_CHUNK: usize = 8 << 20;
+/// Uncompressed bytes of a chunk: twice what 2^15 matches of the greatest length give, the largest block of gzip.
+pub(crate) const MAX_CHUNK_TAR: usize = 16 << 20;
+/// Corrections of a chunk: it is not worth more.
+pub(crate) const MAX_CORRECTIONS: usize = 4 << 20;
+/// Compressed bytes by which the style of a compressor is found out.
+pub(crate) const PROBE: usize = 128 << 10;
+/// A style is the right one if it foresees all but one of so many tokens; none of the others is tried then.
+pub(crate) const GOOD: usize = 200;
+/// How much of a layer's blob the notes may take, as its part: above, they are not worth it.
+pub(crate) const MAX_NOTES_PART: u64 = 4;
+/// Bytes of a gzip header with its optional fields; the extra field has up to 64 KiB, names are shorter.
+pub(crate) const MAX_GZIP_HEADER: usize = 128 << 10;
+/// Uncompressed bytes of one gzip member: positions have 32 bits.
+pub(crate) const MAX_MEMBER: u64 = u32::MAX as u64 - (64 << 20);

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   tar ─ record ─▸ what is not content ┐
-//!   places of contents ─────────────────┴ cook ─▸ operations, literals ─▸ recipe ┐
-//!   manifest, config, packs that the image does not list ───────────────────────┴─▸ artifact
+//!   places of contents ─────────────────┴ cook ─▸ operations, literals ┐
+//!   blob, read again ─ wrap ─▸ what its compressor chose ──────────────┴─▸ recipe ┐
+//!   manifest, config, packs that the image does not list ─────────────────────────┴─▸ artifact
 //!
-//!   recipe ─ serve ─▸ tar, proven by its diff_id, or blob, proven by its digest
+//!   recipe ─ serve ─▸ tar, proven by its diff_id ─ rewrap ─▸ blob, proven by its digest
 //!   packs ────┘
 //! ```
 //!
@@ -14,14 +15,17 @@
 
 mod artifact;
 mod cook;
+mod deflate;
 mod error;
 mod keep;
 mod limits;
 mod recipe;
 mod record;
+mod rewrap;
 mod section;
 mod serve;
 mod varint;
+mod wrap;
 
 pub use self::error::RecipeError;
 pub use self::keep::{Gives, KeptLayer, KeptOriginal};

@@ -9,7 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::error::RecipeError;
 use super::limits::{MAX_DEVICES, MAX_RECIPE_BYTES};
+use super::rewrap::Rewrap;
 use super::section::SectionIn;
+use crate::error::Error;
 use crate::temporary::Temporary;
 
 const MAGIC: [u8; 8] = *b"DIMSUMO1";
@@ -24,6 +26,8 @@ pub(crate) enum Form {
     Unknown,
     /// It is the tar.
     Plain,
+    /// The third part says how.
+    Gzip,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -86,6 +90,7 @@ impl Head {
             form: match self.form {
                 Form::Unknown => 0,
                 Form::Plain => 1,
+                Form::Gzip => 2,
             }
             .into(),
             tar_bytes: self.tar_bytes.into(),
@@ -147,6 +152,7 @@ impl Recipe {
         let form = match header.form.get() {
             0 => Form::Unknown,
             1 => Form::Plain,
+            2 => Form::Gzip,
             value => return Err(RecipeError::Value { part: "form of the blob", value: value.into() }),
         };
         let count = header.devices.get();
@@ -200,12 +206,27 @@ impl Recipe {
         self.head.form
     }
 
+    /// Starts to make the blob.
+    pub(crate) fn rewrap<'r>(&'r self, wrong: &'r dyn Fn(RecipeError) -> Error) -> Result<Rewrap<'r>, Error> {
+        let Head { wrap, blob_bytes, .. } = self.head;
+        if wrap.length > blob_bytes {
+            let part = "notes of the compression";
+            return Err(wrong(RecipeError::Limit { part, value: wrap.length, limit: blob_bytes }));
+        }
+        Ok(Rewrap::new(self.wrap().map_err(wrong)?, blob_bytes, wrong))
+    }
+
     pub(super) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
         self.part(self.head.parts_at(), self.head.operations, "operations")
     }
 
     pub(super) fn literals(&self) -> Result<SectionIn<'_>, RecipeError> {
         self.part(self.head.parts_at() + self.head.operations.compressed, self.head.literals, "literals")
+    }
+
+    pub(super) fn wrap(&self) -> Result<SectionIn<'_>, RecipeError> {
+        let before = self.head.operations.compressed + self.head.literals.compressed;
+        self.part(self.head.parts_at() + before, self.head.wrap, "compression")
     }
 
     fn part(&self, at: u64, lengths: Lengths, part: &'static str) -> Result<SectionIn<'_>, RecipeError> {
@@ -220,7 +241,7 @@ mod tests {
 
     fn head() -> Head {
         Head {
-            form: Form::Plain,
+            form: Form::Gzip,
             tar_bytes: 10,
             diff_id: Digest::of(b"tar"),
             blob_bytes: 20,
@@ -248,7 +269,7 @@ mod tests {
         }
         bytes.push(0);
         assert!(open(&bytes).is_err(), "a byte too many");
-        for (at, value) in [(0, 0), (8, 2), (12, 2), (16 + 7, 1), (96 + 2, 1), (100, 1), (104 + 7, 0xff)] {
+        for (at, value) in [(0, 0), (8, 2), (12, 3), (16 + 7, 1), (96 + 2, 1), (100, 1), (104 + 7, 0xff)] {
             let mut bytes = head().to_bytes();
             bytes.extend_from_slice(&[0; 9]);
             bytes[at] = value;

@@ -1,7 +1,9 @@
 //! With its recipes an image gives back the layers that were converted, bit by bit.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use dimsum_convert::export::{Compression, Exported, Options, Reached, export_original};
 use dimsum_convert::{Converted, Error, Gives};
@@ -55,6 +57,35 @@ fn comes_back(layers: Vec<Layer>, what: &str) -> (Case, Converted, Exported) {
     let all = kept.layers.iter().all(|layer| layer.gives == Gives::Blob);
     assert_eq!((exported.original, exported.manifest == case.manifest), (all, all), "{what}");
     (case, converted, exported)
+}
+
+fn pipe(tar: &[u8], program: &str, arguments: &[&str]) -> Layer {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    let bytes = tar.to_vec();
+    let writer = std::thread::spawn(move || input.write_all(&bytes).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    let (digest, diff_id) = (Digest::of(&output.stdout), Digest::of(tar));
+    Layer { blob: output.stdout, digest, diff_id, media_type: media::LAYER_GZIP }
+}
+
+/// A tar like those of layers: text, binary, repetition.
+fn usual_tar() -> Vec<u8> {
+    let mut entries = vec![dir("bin"), dir("etc")];
+    for number in 0..300usize {
+        let text: String = (0..number).map(|line| format!("line {} of file {number}\n", line * 7 % 31)).collect();
+        entries.push(file(&format!("etc/{number:03}"), text));
+    }
+    entries.push(file("bin/one", noise(700_000, 1)));
+    entries.push(file("bin/two", [noise(200_000, 2), noise(200_000, 2)].concat()));
+    archive(&entries)
 }
 
 #[test]
@@ -116,6 +147,39 @@ fn odd_ends_of_archives_come_back() {
 }
 
 #[test]
+fn gzip_by_usual_tools_comes_back_bit_by_bit() {
+    let tar = usual_tar();
+    for (program, arguments) in [
+        ("gzip", &["-n", "-6"][..]),
+        ("gzip", &["-1"]),
+        ("gzip", &["-9"]),
+        ("pigz", &["-p", "3", "-6"]),
+        ("pigz", &["-n", "-9", "-b", "64", "-i"]),
+        (
+            "python3",
+            &["-c", "import sys,gzip; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read(), 6, mtime=7))"],
+        ),
+    ] {
+        let what = format!("{program} {arguments:?}");
+        let (_, converted, exported) = comes_back(vec![pipe(&tar, program, arguments)], &what);
+        assert!(exported.original, "{what}: {:?}", converted.original);
+    }
+}
+
+#[test]
+fn several_members_and_names_in_headers_come_back() {
+    let tar = usual_tar();
+    let (one, two) = tar.split_at(333_333);
+    let members = [pipe(one, "gzip", &["-6"]).blob, pipe(b"", "gzip", &["-n"]).blob, pipe(two, "gzip", &["-9"]).blob];
+    let mut blob = members.concat();
+    // A name in the first header.
+    blob[3] |= 8;
+    blob.splice(10..10, *b"layer.tar\0");
+    let layer = Layer { digest: Digest::of(&blob), diff_id: Digest::of(&tar), blob, media_type: media::LAYER_GZIP };
+    assert!(comes_back(vec![layer], "members").2.original);
+}
+
+#[test]
 fn a_layer_whose_compression_is_unknown_comes_back_as_its_tar() {
     let entries = vec![file("a", noise(300_000, 1)), dir("d")];
     let layers = vec![Layer::new(&entries, Packing::Plain), Layer::new(&entries, Packing::Zstd)];
@@ -170,7 +234,7 @@ fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Expo
 #[test]
 fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
     let entries: Vec<Entry> = vec![file("a", noise(100_000, 1)), file("b", noise(3_000, 2)), dir("c")];
-    let case = Case::of(vec![plain(archive(&entries))]);
+    let case = Case::of(vec![pipe(&archive(&entries), "gzip", &["-6"])]);
     let converted = case.convert(&keeping());
     let recipe = blob(&case.target(), converted.original.as_ref().unwrap().layers[0].recipe.digest);
     assert!(with_recipe(&case, &converted, &recipe).unwrap().original);
@@ -178,16 +242,18 @@ fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
         let error = with_recipe(&case, &converted, &recipe[..length]).unwrap_err();
         assert!(matches!(error, Error::Original { .. }), "{length}: {error}");
     }
+    let mut tars = 0;
     for at in (0..recipe.len()).step_by(recipe.len() / 120 + 1) {
         let mut bad = recipe.clone();
         bad[at] ^= 0x10;
         match with_recipe(&case, &converted, &bad) {
-            // The bit means nothing to zstd.
-            Ok(exported) => assert!(exported.original),
+            // The notes of the compression are wrong, and the tar is right; or the bit means nothing to zstd.
+            Ok(exported) => tars += u32::from(exported.layers[0].reached == Reached::Tar),
             Err(Error::Original { .. }) => {}
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
+    assert!(tars > 0, "the notes of the compression have bytes too");
 }
 
 #[test]

@@ -1,0 +1,449 @@
+//! DEFLATE as text and what its compressor chose, and back (RFC 1951).
+//!
+//! ```text
+//!   stream ─ parse ─▸ blocks of tokens ─┐
+//!                      text ─▸ model ───┴ compare ─▸ corrections
+//!   corrections, text ─▸ model ─▸ tokens ─▸ stream, bit by bit
+//! ```
+
+mod bits;
+mod codes;
+mod model;
+
+use self::bits::{BitReader, BitWriter};
+use self::codes::{END, Pair};
+use self::model::{Model, STYLES, Token};
+use super::varint::put;
+
+/// Numbers of the styles.
+pub(super) const STYLE_COUNT: u8 = STYLES.len() as u8;
+
+/// Why a stream is not described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// No block ends in the bytes that were given.
+    More,
+    /// It is no DEFLATE stream, or has something that cannot be written again.
+    Odd,
+    /// The text of its blocks is too long.
+    Long,
+}
+
+/// A block of a stream.
+struct Block {
+    last: bool,
+    kind: Kind,
+    /// Bytes of the text.
+    length: usize,
+}
+
+enum Kind {
+    Stored,
+    Coded {
+        /// Bits that describe the codes, none where they are fixed.
+        header: Vec<u8>,
+        header_bits: usize,
+        tokens: Vec<Token>,
+    },
+}
+
+/// Some blocks of a stream.
+pub(super) struct Described {
+    /// Whole bytes of the stream that are done; the next block may start in the byte behind them.
+    pub(super) used: usize,
+    /// The stream has ended, and `used` counts its last byte.
+    pub(super) ended: bool,
+    /// The text of the blocks.
+    pub(super) text: Vec<u8>,
+    /// How many tokens there are, and how many were foreseen wrong.
+    pub(super) tokens: usize,
+    pub(super) wrong: usize,
+    pub(super) corrections: Vec<u8>,
+}
+
+/// Takes a stream apart.
+pub(super) struct Describer {
+    model: Model,
+    /// Bits of the first byte that are done.
+    bit: usize,
+    /// The last 32 KiB of text.
+    window: Vec<u8>,
+}
+
+impl Describer {
+    pub(super) fn new(style: u8) -> Option<Self> {
+        let style = *STYLES.get(usize::from(style))?;
+        Some(Self { model: Model::new(style), bit: 0, window: Vec::new() })
+    }
+
+    /// Describes the whole blocks at the start of `bytes`, of which at most `limit` bytes of text.
+    pub(super) fn describe(&mut self, bytes: &[u8], limit: usize) -> Result<Described, Stop> {
+        let mut input = BitReader::new(bytes, self.bit);
+        let mut text = std::mem::take(&mut self.window);
+        let before = text.len();
+        let mut blocks = Vec::new();
+        let mut ended = false;
+        let stop = loop {
+            let (start, mut end) = (text.len(), input);
+            match parse(&mut end, &mut text, before + limit) {
+                Ok(block) => {
+                    input = end;
+                    ended = block.last;
+                    blocks.push(block);
+                    if ended {
+                        break None;
+                    }
+                }
+                Err(stop) => {
+                    text.truncate(start);
+                    break Some(stop);
+                }
+            }
+        };
+        if ended && input.align() != Some(0) {
+            return Err(Stop::Odd);
+        }
+        if let (Some(stop), true) = (stop, blocks.is_empty()) {
+            self.window = text;
+            return Err(stop);
+        }
+        if stop == Some(Stop::Odd) {
+            return Err(Stop::Odd);
+        }
+        let own = text.get(before..).unwrap_or_default().to_vec();
+        self.model.add(&own);
+        let mut described =
+            Described { used: input.at() / 8, ended, text: own, tokens: 0, wrong: 0, corrections: Vec::new() };
+        put(&mut described.corrections, blocks.len() as u64);
+        for block in &blocks {
+            self.compare(block, &mut described);
+        }
+        self.bit = input.at() % 8;
+        let keep = text.len().saturating_sub(1 << 15);
+        text.drain(..keep);
+        self.window = text;
+        Ok(described)
+    }
+
+    fn compare(&mut self, block: &Block, out: &mut Described) {
+        let kind = match &block.kind {
+            Kind::Stored => 0,
+            Kind::Coded { header_bits: 0, .. } => 1,
+            Kind::Coded { .. } => 2,
+        };
+        let bytes = &mut out.corrections;
+        put(bytes, (block.length as u64) << 3 | kind << 1 | u64::from(block.last));
+        let Kind::Coded { header, header_bits, tokens } = &block.kind else {
+            self.model.pass_stored(block.length);
+            return;
+        };
+        if *header_bits > 0 {
+            put(bytes, *header_bits as u64);
+            bytes.extend_from_slice(header);
+        }
+        let (mut wrong, mut notes, mut right) = (0, Vec::new(), 0);
+        for &token in tokens {
+            if self.model.predict() == token {
+                right += 1;
+            } else {
+                wrong += 1;
+                put(&mut notes, right);
+                right = 0;
+                match token {
+                    Token::Literal => put(&mut notes, 0),
+                    Token::Match { length, distance } => {
+                        put(&mut notes, u64::from(length) - 2);
+                        put(&mut notes, distance.into());
+                    }
+                }
+            }
+            self.model.pass(token);
+        }
+        out.tokens += tokens.len();
+        out.wrong += wrong;
+        put(bytes, wrong as u64);
+        bytes.extend_from_slice(&notes);
+    }
+}
+
+/// Reads one block; its text goes behind `text`.
+fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<Block, Stop> {
+    let start = text.len();
+    let last = input.take(1).ok_or(Stop::More)? == 1;
+    let kind = input.take(2).ok_or(Stop::More)?;
+    if kind == 0 {
+        if input.align().ok_or(Stop::More)? != 0 {
+            return Err(Stop::Odd);
+        }
+        let length = input.take(16).ok_or(Stop::More)?;
+        if input.take(16).ok_or(Stop::More)? != length ^ 0xffff {
+            return Err(Stop::Odd);
+        }
+        text.extend_from_slice(input.bytes(length as usize).ok_or(Stop::More)?);
+        if text.len() > limit {
+            return Err(Stop::Long);
+        }
+        return Ok(Block { last, kind: Kind::Stored, length: length as usize });
+    }
+    let header_at = input.at();
+    let pair = match kind {
+        1 => Pair::fixed(),
+        2 => Pair::read(input).ok_or(Stop::More)?,
+        _ => None,
+    };
+    let pair = pair.ok_or(Stop::Odd)?;
+    let header_bits = input.at() - header_at;
+    let header = BitReader::copy(input, header_at, header_bits);
+    let mut tokens = Vec::new();
+    loop {
+        let before = *input;
+        let Some(symbol) = pair.literals.read(input) else { return Err(before.stop()) };
+        match u8::try_from(symbol) {
+            Ok(byte) => {
+                text.push(byte);
+                tokens.push(Token::Literal);
+            }
+            Err(_) if symbol == END => break,
+            Err(_) => {
+                let Some(read) = pair.read_match(symbol, input) else { return Err(before.stop()) };
+                let (length, distance) = read.ok_or(Stop::Odd)?;
+                let from = text.len().checked_sub(distance.into()).ok_or(Stop::Odd)?;
+                for at in from..from + usize::from(length) {
+                    let byte = text.get(at).copied().unwrap_or(0);
+                    text.push(byte);
+                }
+                tokens.push(Token::Match { length, distance });
+            }
+        }
+        if text.len() > limit {
+            return Err(Stop::Long);
+        }
+    }
+    Ok(Block { last, kind: Kind::Coded { header, header_bits, tokens }, length: text.len() - start })
+}
+
+/// Puts a stream together.
+pub(super) struct Maker {
+    model: Model,
+    out: BitWriter,
+}
+
+/// Corrections that make no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nonsense;
+
+impl Maker {
+    pub(super) fn new(style: u8) -> Option<Self> {
+        let style = *STYLES.get(usize::from(style))?;
+        Some(Self { model: Model::new(style), out: BitWriter::default() })
+    }
+
+    /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their corrections.
+    pub(super) fn make(&mut self, text: &[u8], mut corrections: &[u8]) -> Result<Vec<u8>, Nonsense> {
+        self.model.add(text);
+        let input = &mut corrections;
+        let blocks = get(input)?;
+        for _ in 0..blocks {
+            self.block(input)?;
+        }
+        if self.model.left() > 0 || !input.is_empty() {
+            return Err(Nonsense);
+        }
+        Ok(std::mem::take(&mut self.out.bytes))
+    }
+
+    fn block(&mut self, input: &mut &[u8]) -> Result<(), Nonsense> {
+        let number = get(input)?;
+        let length = usize::try_from(number >> 3).ok().filter(|&length| length <= self.model.left());
+        let length = length.ok_or(Nonsense)?;
+        let (kind, last) = (number >> 1 & 3, number & 1 == 1);
+        self.out.put(last.into(), 1);
+        self.out.put(u32::try_from(kind).map_err(|_| Nonsense)?, 2);
+        match kind {
+            0 => self.stored(length)?,
+            1 => self.coded(&Pair::fixed().ok_or(Nonsense)?, length, input)?,
+            2 => {
+                let bits = usize::try_from(get(input)?).map_err(|_| Nonsense)?;
+                let (header, rest) = input.split_at_checked(bits.div_ceil(8)).ok_or(Nonsense)?;
+                *input = rest;
+                let mut reader = BitReader::new(header, 0);
+                let pair = Pair::read(&mut reader).flatten().ok_or(Nonsense)?;
+                if reader.at() != bits {
+                    return Err(Nonsense);
+                }
+                let mut reader = BitReader::new(header, 0);
+                for _ in 0..bits {
+                    self.out.put(reader.take(1).ok_or(Nonsense)?, 1);
+                }
+                self.coded(&pair, length, input)?;
+            }
+            _ => return Err(Nonsense),
+        }
+        if last {
+            self.out.align();
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, length: usize) -> Result<(), Nonsense> {
+        let count = u16::try_from(length).map_err(|_| Nonsense)?;
+        self.out.align();
+        self.out.put(count.into(), 16);
+        self.out.put((!count).into(), 16);
+        let bytes = self.model.rest().get(..length).ok_or(Nonsense)?;
+        self.out.bytes.extend_from_slice(bytes);
+        self.model.pass_stored(length);
+        Ok(())
+    }
+
+    fn coded(&mut self, pair: &Pair, length: usize, input: &mut &[u8]) -> Result<(), Nonsense> {
+        let end = self.model.left() - length;
+        let mut wrong = get(input)?;
+        let mut right = if wrong > 0 { get(input)? } else { u64::MAX };
+        while self.model.left() > end {
+            let foreseen = self.model.predict();
+            let token = if right > 0 {
+                right -= 1;
+                foreseen
+            } else {
+                let token = match get(input)? {
+                    0 => Token::Literal,
+                    length => {
+                        let length = u16::try_from(length.saturating_add(2)).map_err(|_| Nonsense)?;
+                        let distance = u16::try_from(get(input)?).map_err(|_| Nonsense)?;
+                        Token::Match { length, distance }
+                    }
+                };
+                wrong -= 1;
+                right = if wrong > 0 { get(input)? } else { u64::MAX };
+                token
+            };
+            match token {
+                Token::Literal => {
+                    let byte = self.model.rest().first().copied().ok_or(Nonsense)?;
+                    pair.write_literal(byte, &mut self.out).ok_or(Nonsense)?;
+                }
+                Token::Match { length, distance } => {
+                    let fits = (3..=258).contains(&length)
+                        && distance > 0
+                        && usize::from(distance) <= self.model.reach()
+                        && usize::from(length) <= self.model.left() - end;
+                    if !fits {
+                        return Err(Nonsense);
+                    }
+                    pair.write_match(length, distance, &mut self.out).ok_or(Nonsense)?;
+                }
+            }
+            self.model.pass(token);
+        }
+        if wrong > 0 {
+            return Err(Nonsense);
+        }
+        pair.write_end(&mut self.out).ok_or(Nonsense)
+    }
+}
+
+fn get(input: &mut &[u8]) -> Result<u64, Nonsense> {
+    super::varint::need(input, "corrections").map_err(|_| Nonsense)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
+
+    use super::*;
+
+    /// Text with matches near and far, and noise.
+    fn text(length: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut text: Vec<u8> = Vec::new();
+        while text.len() < length {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let [a, b, c, d, ..] = state.to_le_bytes();
+            let (from, count) = (usize::from(a) << 8 | usize::from(b), usize::from(c % 40));
+            match text.get(text.len().saturating_sub(from)..).and_then(|old| old.get(..count)) {
+                Some(old) if d % 4 > 0 => text.extend_from_slice(&old.to_vec()),
+                _ => text.extend_from_slice(&[a, b & 0x0f]),
+            }
+        }
+        text
+    }
+
+    fn deflated(text: &[u8], level: u32) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(level));
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Describes a stream of which `step` bytes more are known at each try.
+    fn described(stream: &[u8], style: u8, step: usize) -> Vec<Described> {
+        let mut describer = Describer::new(style).unwrap();
+        let (mut at, mut size, mut all) = (0, step, Vec::new());
+        loop {
+            match describer.describe(&stream[at..stream.len().min(at + size)], 1 << 20) {
+                Ok(described) => {
+                    at += described.used;
+                    size = step;
+                    all.push(described);
+                    if all.last().unwrap().ended {
+                        assert_eq!(at, stream.len());
+                        return all;
+                    }
+                }
+                Err(Stop::More) if at + size < stream.len() => size += step,
+                Err(stop) => panic!("{stop:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_stream_comes_back_whatever_the_style_and_the_steps() {
+        let text = text(300_000);
+        for level in 0..=9 {
+            let stream = deflated(&text, level);
+            for style in 0..STYLE_COUNT {
+                for step in [stream.len(), 20_000] {
+                    let mut maker = Maker::new(style).unwrap();
+                    let (mut made, mut read) = (Vec::new(), Vec::new());
+                    for chunk in described(&stream, style, step) {
+                        made.extend(maker.make(&chunk.text, &chunk.corrections).unwrap());
+                        read.extend(chunk.text);
+                    }
+                    assert!(made == stream && read == text, "level {level}, style {style}, step {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn false_corrections_give_nonsense_or_another_stream() {
+        let text = text(20_000);
+        let stream = deflated(&text, 6);
+        let chunk = described(&stream, 0, stream.len()).pop().unwrap();
+        for at in 0..chunk.corrections.len() {
+            for bit in [1, 0x10, 0x80] {
+                let mut bad = chunk.corrections.clone();
+                bad[at] ^= bit;
+                let made = Maker::new(0).unwrap().make(&chunk.text, &bad);
+                assert!(made.is_err() || made.unwrap() != stream || bad == chunk.corrections);
+            }
+            assert!(Maker::new(0).unwrap().make(&chunk.text, &chunk.corrections[..at]).is_err());
+        }
+        assert!(Maker::new(STYLE_COUNT).is_none());
+    }
+
+    #[test]
+    fn what_is_no_stream_is_refused() {
+        for bytes in [&[0x07][..], &[0x01, 1, 0, 0, 0], &[0xff; 100], &[0x05, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
+        {
+            assert!(Describer::new(0).unwrap().describe(bytes, 1 << 20).is_err());
+        }
+        let bomb = deflated(&vec![0; 3_000_000], 9);
+        assert!(matches!(Describer::new(0).unwrap().describe(&bomb, 1 << 20), Err(Stop::Long) | Ok(_)));
+    }
+}

@@ -1,0 +1,271 @@
+//! How the gzip blob of a layer comes from its tar: everything about it that the tar does not say.
+//!
+//! A DEFLATE stream is what a compressor chose to write. The [model](super::deflate) of a few compressors foresees nearly all of it,
+//! if it is the right one; what it does not foresee is noted: about half a percent of the blob for zlib and its kin (gzip, pigz)
+//! and for Go's compressor, with which most layers are made. Headers, trailers and the borders of members are kept as they are. What
+//! would cost too much is not kept: its tar is.
+//!
+//! ```text
+//!   blob: header | DEFLATE … | trailer | header | …
+//!   part: literal  begin, chunk, chunk …  literal literal …      chunk = bytes of the tar, corrections
+//! ```
+
+use std::io::Read;
+
+use dimsum_format::Digest;
+use dimsum_tree::Compression;
+
+use super::deflate::{Describer, STYLE_COUNT, Stop as End};
+use super::limits::{
+    CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, MAX_NOTES_PART, PROBE,
+};
+use super::section::{Section, SectionOut};
+use super::varint;
+use crate::error::Error;
+use crate::hashing::Hashing;
+use crate::layer::Expected;
+use crate::progress::Progress;
+use crate::temporary::Temporaries;
+
+/// Kinds of pieces: the two lowest bits of the number that starts one.
+pub(super) const LITERAL: u64 = 0;
+pub(super) const BEGIN: u64 = 1;
+pub(super) const CHUNK_OF_TAR: u64 = 2;
+pub(super) const KIND_BITS: u32 = 2;
+
+/// Bytes of the fixed part of a gzip header, and of what stands behind the compressed bytes.
+const GZIP_HEADER: usize = 10;
+const GZIP_TRAILER: usize = 8;
+/// Notes of so many bytes are worth it for the smallest layers.
+const MIN_NOTES: u64 = 4 << 10;
+/// Bytes that tell one compression from another.
+const MAGIC: usize = 4;
+
+/// Why the compression of a layer was not kept.
+pub(crate) type Reason = &'static str;
+
+/// What stops the noting of a blob.
+enum Stop {
+    /// It cannot be kept so.
+    Reason(Reason),
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Notes how the gzip blob that `open` gives comes from its tar.
+pub(crate) fn note<'s>(
+    open: impl Fn() -> Result<Box<dyn Read + Send + 's>, Error>,
+    expected: &Expected,
+    temporaries: &Temporaries,
+    progress: &dyn Progress,
+) -> Result<Result<Section, Reason>, Error> {
+    let quiet = Quiet(progress);
+    let input = Hashing::new(open()?.take(expected.size.saturating_add(1)), &quiet);
+    let (out, most) = (SectionOut::new(temporaries)?, expected.size / MAX_NOTES_PART);
+    let mut notes = Notes { input, buffer: Vec::new(), used: 0, ended: false, out, noted: 0, most, style: None };
+    match notes.blob() {
+        Ok(()) => {}
+        Err(Stop::Reason(reason)) => return Ok(Err(reason)),
+        Err(Stop::Error(_)) if progress.cancelled() => return Err(Error::Cancelled),
+        Err(Stop::Error(error)) => return Err(error),
+    }
+    let is: (Digest, u64) = notes.input.finish();
+    if is != (expected.digest, expected.size) {
+        return Ok(Err("its bytes were others when they were read again"));
+    }
+    notes.out.finish().map(Ok)
+}
+
+/// The blob was counted when it was read for the first time.
+struct Quiet<'p>(&'p dyn Progress);
+
+impl Progress for Quiet<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+struct Notes<'p, R> {
+    input: Hashing<'p, R>,
+    /// What was read ahead, and how much of it is done.
+    buffer: Vec<u8>,
+    used: usize,
+    ended: bool,
+    out: SectionOut,
+    /// Bytes that the notes have, and may have.
+    noted: u64,
+    most: u64,
+    /// The style of the member before: the next has the same, as a rule.
+    style: Option<u8>,
+}
+
+impl<R: Read> Notes<'_, R> {
+    fn blob(&mut self) -> Result<(), Stop> {
+        if Compression::sniff(self.ahead(MAGIC)?) == Compression::Zstd {
+            return Err(Stop::Reason("zstd layers are kept as their tar"));
+        }
+        while !self.ahead(1)?.is_empty() {
+            let header = self.header()?;
+            self.literal(header)?;
+            self.deflate()?;
+            let trailer = self.ahead(GZIP_TRAILER)?.len().min(GZIP_TRAILER);
+            self.literal(trailer)?;
+        }
+        Ok(())
+    }
+
+    /// Reads until there are `count` bytes, or all there are.
+    fn ahead(&mut self, count: usize) -> Result<&[u8], Stop> {
+        if self.buffer.len() - self.used < count && !self.ended {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+            let missing = (count - self.buffer.len()).max(CHUNK);
+            let read = (&mut self.input).take(missing as u64).read_to_end(&mut self.buffer);
+            let read =
+                read.map_err(|source| Error::Unreadable { object: "the layer".to_owned(), source: source.into() })?;
+            self.ended = read < missing;
+        }
+        Ok(self.buffer.get(self.used..).unwrap_or_default())
+    }
+
+    /// Returns the length of a gzip header.
+    fn header(&mut self) -> Result<usize, Stop> {
+        gzip_header(self.ahead(MAX_GZIP_HEADER)?).ok_or(Stop::Reason("it has a gzip header of another kind"))
+    }
+
+    fn literal(&mut self, count: usize) -> Result<(), Stop> {
+        // An operation that gives nothing is none.
+        if count > 0 {
+            self.number(count as u64, LITERAL)?;
+            let bytes = self.buffer.get(self.used..).and_then(|rest| rest.get(..count)).unwrap_or_default();
+            self.out.put(bytes)?;
+            self.noted += count as u64;
+            self.used += count;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, count: u64, kind: u64) -> Result<(), Stop> {
+        let mut bytes = Vec::new();
+        varint::put(&mut bytes, count << KIND_BITS | kind);
+        self.put(&bytes)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.out.put(bytes)?;
+        self.noted += bytes.len() as u64;
+        if self.noted > self.most.max(MIN_NOTES) {
+            return Err(Stop::Reason("what cannot be foretold of its compression is more than a quarter of it"));
+        }
+        Ok(())
+    }
+
+    /// Notes one DEFLATE stream.
+    fn deflate(&mut self) -> Result<(), Stop> {
+        let style = self.style()?;
+        self.style = Some(style);
+        self.number(style.into(), BEGIN)?;
+        let odd = Stop::Reason("its compression cannot be written again");
+        let Some(mut describer) = Describer::new(style) else { return Err(odd) };
+        let (mut size, mut member) = (CHUNK, 0u64);
+        loop {
+            let ahead = self.ahead(size)?;
+            let bytes = ahead.get(..size.min(ahead.len())).unwrap_or_default();
+            let whole = bytes.len() < size;
+            let described = match describer.describe(bytes, MAX_CHUNK_TAR) {
+                Ok(described) => described,
+                Err(End::More) if !whole && size < MAX_CHUNK => {
+                    size *= 2;
+                    continue;
+                }
+                Err(End::Long) => return Err(Stop::Reason("it has blocks that are too large")),
+                Err(_) => return Err(odd),
+            };
+            member += described.text.len() as u64;
+            if member > MAX_MEMBER {
+                return Err(Stop::Reason("it has more than 4 GiB in one gzip member"));
+            }
+            if described.corrections.len() > MAX_CORRECTIONS {
+                return Err(Stop::Reason("its compression is too far from what can be foretold"));
+            }
+            self.number(described.text.len() as u64, CHUNK_OF_TAR)?;
+            let mut length = Vec::new();
+            varint::put(&mut length, described.corrections.len() as u64);
+            self.put(&length)?;
+            self.put(&described.corrections)?;
+            self.used += described.used;
+            if described.ended {
+                return Ok(());
+            }
+            size = CHUNK;
+        }
+    }
+
+    /// Finds out the style of the stream that is next.
+    fn style(&mut self) -> Result<u8, Stop> {
+        let before = self.style;
+        let ahead = self.ahead(MAX_CHUNK)?;
+        let (mut best, mut least) = (0, usize::MAX);
+        for style in before.into_iter().chain(0..STYLE_COUNT) {
+            let Some(mut describer) = Describer::new(style) else { continue };
+            let mut size = PROBE;
+            let described = loop {
+                let bytes = ahead.get(..size.min(ahead.len())).unwrap_or_default();
+                match describer.describe(bytes, MAX_CHUNK_TAR) {
+                    Err(End::More) if size < ahead.len() => size *= 2,
+                    described => break described,
+                }
+            };
+            let Ok(described) = described else { return Ok(0) };
+            if described.wrong < least {
+                (best, least) = (style, described.wrong);
+            }
+            if described.wrong * GOOD <= described.tokens {
+                break;
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// Returns the length of the gzip header that `bytes` start with (RFC 1952).
+fn gzip_header(bytes: &[u8]) -> Option<usize> {
+    let [0x1f, 0x8b, 8, flags, ..] = *bytes else { return None };
+    let mut at = GZIP_HEADER;
+    if flags & 4 != 0 {
+        let length = bytes.get(at..)?.first_chunk::<2>()?;
+        at += 2 + usize::from(u16::from_le_bytes(*length));
+    }
+    for text in [8, 16] {
+        if flags & text != 0 {
+            at += bytes.get(at..)?.iter().position(|&byte| byte == 0)? + 1;
+        }
+    }
+    if flags & 2 != 0 {
+        at += 2;
+    }
+    (at <= bytes.len()).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gzip_header_is_as_long_as_its_fields() {
+        let fixed = [0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 0, 3];
+        assert_eq!(gzip_header(&fixed), Some(10));
+        let mut all = fixed.to_vec();
+        all[3] = 2 | 4 | 8 | 16;
+        all.extend_from_slice(b"\x03\0abcname\0comment\0cc");
+        assert_eq!(gzip_header(&[&all[..], b"more"].concat()), Some(all.len()));
+        for length in 0..all.len() {
+            assert_eq!(gzip_header(&all[..length]), None, "{length}");
+        }
+    }
+}
