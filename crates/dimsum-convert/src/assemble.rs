@@ -56,7 +56,7 @@ pub(crate) struct Listed<'t> {
 /// What is to be done for a pack.
 enum Pack<'t> {
     /// It is written, or compared with one that may take its place.
-    Make(Plan, Option<Reusable<'t>>),
+    Make(Box<Plan>, Option<Box<Reusable<'t>>>),
     /// It is taken as it is.
     Take { pack: ListedPack, source: &'t dyn Source },
 }
@@ -200,7 +200,7 @@ fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, Pack<'_>),
                 Some(reusable) => reusable.frames_of(id)?,
             };
             let plan = Plan { number, id, offsets, hasher, device, tree, rows, origin };
-            Ok((id, (map, frames), Pack::Make(plan, reusable)))
+            Ok((id, (map, frames), Pack::Make(Box::new(plan), reusable.map(Box::new))))
         }
         LaidOut::Trusted(Reusable { candidate, described }) => {
             let pack = Pack::Take { pack: candidate.listed(), source: candidate.source };

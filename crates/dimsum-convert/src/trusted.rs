@@ -129,7 +129,7 @@ impl Loading<'_> {
             self.small.extend(small.placed());
         }
         let bundles = described.files.first().and_then(|file| described.map.chunk_of_block(file.block));
-        let count = bundles.map_or(described.map.chunks(), u64::from);
+        let count = bundles.map_or_else(|| described.map.chunks(), u64::from);
         for chunk in 0..u32::try_from(count).unwrap_or(u32::MAX) {
             let (Some(blocks), Some(digest)) = (described.map.chunk_blocks(chunk), described.map.digest(chunk)) else {
                 break;
