@@ -90,6 +90,29 @@ fn extend(row: &mut Value, more: Value) {
     }
 }
 
+/// What a conversion's summary says of bytes, and of packs that were not made anew; the packs are counted.
+fn shared(summary: &Value) -> Value {
+    let mut shared = picked(
+        summary,
+        &[
+            "stored_bytes",
+            "written_bytes",
+            "mounted_bytes",
+            "copied_bytes",
+            "shared_bytes",
+            "foreign_content_bytes",
+            "temp_bytes",
+            "refused",
+        ],
+    );
+    for field in ["foreign_packs", "reused_packs"] {
+        shared[field] = summary[field].as_array().map(Vec::len).into();
+    }
+    let foreign = summary["foreign_packs"].as_array().into_iter().flatten();
+    shared["foreign_pack_bytes"] = foreign.filter_map(|pack| pack["bytes"].as_u64()).sum::<u64>().into();
+    shared
+}
+
 /// The fields of `from` with these names, as far as it has them.
 fn picked(from: &Value, fields: &[&str]) -> Value {
     let has = |field: &&&str| from.get(**field).is_some();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::generated::{Content, Tar};
 use super::timing::{median, time};
-use super::{Task, extend, name_of, picked};
+use super::{Task, extend, name_of, shared};
 use crate::corpus::draft::{Draft, Packing};
 use crate::corpus::layout::Layout;
 use crate::dimsum::Dimsum;
@@ -44,10 +44,7 @@ pub fn run(task: Task<'_>) -> Result<()> {
                 let mut row = json!({"image": name, "mode": mode, "number": number, "own_gzip_bytes": layer_bytes,
                     "new_bytes": registry.blobs()?.values().sum::<u64>() - before});
                 extend(&mut row, taken.line());
-                extend(
-                    &mut row,
-                    picked(&summary, &["written_bytes", "stored_bytes", "mounted_bytes", "reused_packs", "refused"]),
-                );
+                extend(&mut row, shared(&summary));
                 log.row(&row)?;
                 rows.push(row);
             }

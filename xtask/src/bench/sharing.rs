@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::log::Log;
 use super::timing::time;
-use super::{Task, extend, name_of, picked};
+use super::{Task, extend, name_of, shared};
 use crate::corpus::layout::Layout;
 use crate::dimsum::Dimsum;
 use crate::peers::Registry;
@@ -22,21 +22,8 @@ use crate::peers::Registry;
 const LEFT_OUT: [&str; 2] = ["nasty-v1", "hugesparse-v1"];
 /// Two versions that are looked at apart: a base with its upgrade, twice, and files added, removed and added again.
 const PAIRS: [[&str; 2]; 3] = [["debian-v1", "debian-v2"], ["server-v1", "server-v2"], ["seed-v1", "seed-v3"]];
-/// Images that one conversion is told of: more than the corpus has.
+/// Images that one conversion is told of: more than the corpus has, fewer than the program takes.
 const MOST_NAMED: usize = 64;
-/// Fields of the summary that are kept.
-const FIELDS: &[&str] = &[
-    "written_bytes",
-    "stored_bytes",
-    "mounted_bytes",
-    "shared_bytes",
-    "foreign_bytes",
-    "foreign_packs",
-    "reused_packs",
-    "refused",
-    "temp_bytes",
-];
-
 /// With what an image may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -130,7 +117,7 @@ fn convert(dimsum: &Dimsum, mode: Mode, source: &Layout, repository: &str, befor
     }
     let (taken, printed) = time(&dimsum.command(&words))?;
     let summary: Value = serde_json::from_slice(&printed).context("summary of convert")?;
-    let mut figures = picked(&summary, FIELDS);
+    let mut figures = shared(&summary);
     figures["manifest"] = summary["manifest"].clone();
     extend(&mut figures, taken.line());
     Ok(figures)

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::timing::time;
-use super::{Task, extend, name_of, picked};
+use super::{Task, extend, name_of, shared};
 use crate::corpus::draft::{Draft, Packing};
 use crate::corpus::layout::{Layout, decompress};
 use crate::corpus::{retar, unpack};
@@ -104,10 +104,7 @@ fn push(dimsum: &Dimsum, old: &Layout, new: &Layout, work: &Path) -> Result<Valu
     let mut row = json!({"new_bytes": all, "of_packs_data": new["packs"].saturating_sub(layer_meta), "of_packs_layer_meta": layer_meta,
         "new_by_kind": new, "new_packs": packs.len(), "new_chunks": of_packs("chunks"), "layers_listed": layers.len(),
         "first": first, "second": second});
-    extend(
-        &mut row,
-        picked(&summary, &["written_bytes", "stored_bytes", "mounted_bytes", "foreign_packs", "reused_packs"]),
-    );
+    extend(&mut row, shared(&summary));
     Ok(row)
 }
 
