@@ -40,7 +40,17 @@ pub fn run(task: Task<'_>) -> Result<()> {
                     "plain tar" => inputs.convert(&dimsum, &inputs.plain.reference(), &out)?,
                     "gzip layers" => inputs.convert(&dimsum, &inputs.gzip.reference(), &out)?,
                     "dir" => inputs.convert(&dimsum, &format!("dir:{}", inputs.tree.display()), &out)?,
-                    peer => (nydus.run(peer, &inputs, &out)?, Value::Null),
+                    peer => match nydus.run(peer, &inputs, &out) {
+                        Ok(taken) => (taken, Value::Null),
+                        // What another program cannot do is a row, not the end.
+                        Err(error) => {
+                            log.shown(
+                                &json!({"image": name, "run": run, "what": peer, "failed": format!("{error:#}")}),
+                            )?;
+                            fs::remove_dir_all(&out)?;
+                            continue;
+                        }
+                    },
                 };
                 let mut line = json!({"image": name, "run": run, "what": what, "output_bytes": bytes_in(&out)?});
                 extend(
