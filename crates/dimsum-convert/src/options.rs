@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 256 KiB slices, 128 KiB bundles, level 3, all processors, overlay entries refused, `/var/tmp` (which, unlike `/tmp`, is
+    /// 256 KiB slices, 128 KiB bundles, level 9, all processors, overlay entries refused, `/var/tmp` (which, unlike `/tmp`, is
     /// seldom in memory).
     fn default() -> Self {
         Self {

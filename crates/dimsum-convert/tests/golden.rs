@@ -20,7 +20,9 @@ fn golden_sources_give_the_golden_bytes() {
         };
         let target = OciLayout::create(dir, name).unwrap();
         let manifest = resolve(&source, &host_platform(), Prefer::Original).unwrap().descriptor.digest;
-        convert(Input::Image { source: &source, manifest }, &target, &Options::default(), &()).unwrap();
+        // The encoder of the golden images, which are older than the default.
+        let options = Options { level: 3, ..Options::default() };
+        convert(Input::Image { source: &source, manifest }, &target, &options, &()).unwrap();
 
         let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join(image)).unwrap());
         let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();

@@ -8,8 +8,11 @@ use zstd_safe::{CCtx, CParameter, DCtx, ResetDirective};
 use crate::error::FormatError;
 use crate::limits::MAX_FRAME_BYTES;
 
-/// The default compression level.
-pub const DEFAULT_LEVEL: i32 = 3;
+/// The default compression level of images that are pushed: chosen from the corpus (`docs/format.md`, section 11). An image is
+/// compressed once, stored and fetched many times, and decoded at the same speed whatever the level was.
+pub const DEFAULT_LEVEL: i32 = 9;
+/// The level where somebody waits for it and the result stays on this node: an ordinary image on its way in.
+pub const FAST_LEVEL: i32 = 3;
 /// Levels that `--level` takes: above 19 the window of a frame would exceed the chunk for nothing.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 

@@ -262,11 +262,7 @@ impl FileRow {
         let (digest, rest) = row.split_first_chunk::<32>().expect(split);
         let (block, rest) = rest.split_first_chunk::<4>().expect(split);
         let (length, _) = rest.split_first_chunk::<4>().expect(split);
-        Self {
-            digest: Blake3::new(*digest),
-            block: u32::from_le_bytes(*block),
-            length: u32::from_le_bytes(*length),
-        }
+        Self { digest: Blake3::new(*digest), block: u32::from_le_bytes(*block), length: u32::from_le_bytes(*length) }
     }
 }
 
@@ -352,7 +348,9 @@ mod tests {
         };
         let good = [row(0, 1), row(1, 4096), row(2, 4097), row(4, 5)];
         assert_eq!(parse(&good).unwrap(), good);
-        for bad in [[row(0, 0), row(1, 1)], [row(1, 1), row(0, 1)], [row(0, 4097), row(1, 1)], [row(1, 4097), row(3, 1)]] {
+        for bad in
+            [[row(0, 0), row(1, 1)], [row(1, 1), row(0, 1)], [row(0, 4097), row(1, 1)], [row(1, 4097), row(3, 1)]]
+        {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
         assert!(parse(&[row(5, 1)]).is_err() && parse(&[row(u32::MAX, u32::MAX)]).is_err());

@@ -100,9 +100,14 @@ impl Inputs {
     }
 
     fn convert(&self, dimsum: &Dimsum, source: &str, out: &Path) -> Result<(Taken, Value)> {
-        let (taken, printed) = time(&dimsum.command(&arguments(source, &out.join("image"))))?;
+        let (taken, printed) = time(&dimsum.command(&at_the_level_of_zstd(source, &out.join("image"))))?;
         Ok((taken, serde_json::from_slice(&printed).context("summary of convert")?))
     }
+}
+
+/// As [`arguments`], with the level of the peer instead of the default.
+pub fn at_the_level_of_zstd(source: &str, out: &Path) -> Vec<String> {
+    [&arguments(source, out)[..], &["--level".to_owned(), "3".to_owned()]].concat()
 }
 
 /// The arguments for a conversion into the layout `out`.

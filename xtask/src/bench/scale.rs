@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::convert::arguments;
+use super::convert::at_the_level_of_zstd;
 use super::generated::{Content, Tar};
 use super::timing::{Taken, median, time};
 use super::{Task, extend, picked};
@@ -68,7 +68,9 @@ pub fn run(task: Task<'_>) -> Result<()> {
             let mut zstd = Command::new("zstd");
             zstd.args(["-q", "-f", "-3", "-T2"]).arg(&tar).args(["-o", "/dev/null"]);
             let out = work.join("out");
-            for (what, command) in [("zstd", zstd), ("dimsum", dimsum.command(&arguments(&source.reference(), &out)))] {
+            for (what, command) in
+                [("zstd", zstd), ("dimsum", dimsum.command(&at_the_level_of_zstd(&source.reference(), &out)))]
+            {
                 let (taken, printed) = time(&command)?;
                 let mut row = json!({"image": name, "run": run, "what": what});
                 extend(&mut row, taken.line());

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use dimsum_format::codec::{Compressor, DEFAULT_LEVEL, LEVELS};
+use dimsum_format::codec::{Compressor, FAST_LEVEL, LEVELS};
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, FormatError};
 use dimsum_tree::{LeftOut, TarForm, TarOptions, Tree, to_tar};
@@ -96,7 +96,7 @@ impl Encoder {
             Compression::Gzip => Self::Gzip(flate2::Compression::new(options.level.unwrap_or(GZIP_DEFAULT))),
             Compression::Zstd => {
                 let level = options.level.and_then(|level| i32::try_from(level).ok());
-                Self::Zstd(Compressor::new(level.unwrap_or(DEFAULT_LEVEL)))
+                Self::Zstd(Compressor::new(level.unwrap_or(FAST_LEVEL)))
             }
         }
     }

@@ -106,8 +106,10 @@ fn history(source: Option<&Value>, lent: usize, packs: usize, shape: Shape) -> V
     let is_layer = |entry: &Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
     let layers = history.iter().filter(|entry| is_layer(entry)).count();
     // The last one is the meta.
-    let meta =
-        history.iter().rposition(is_layer).filter(|_| layers == lent + packs + 1 && history.iter().all(Value::is_object));
+    let meta = history
+        .iter()
+        .rposition(is_layer)
+        .filter(|_| layers == lent + packs + 1 && history.iter().all(Value::is_object));
     match meta {
         Some(meta) => {
             history.remove(meta);
@@ -147,7 +149,13 @@ mod tests {
         let source = json!([entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
         let kept = vec![entry("a", false), entry("env", true), entry("b", false)];
         let per_layer = |layers| history(Some(&source), 0, 2, Shape::PerLayer { packs: 2, layers });
-        let lent = json!([entry("another", false), entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
+        let lent = json!([
+            entry("another", false),
+            entry("a", false),
+            entry("env", true),
+            entry("b", false),
+            entry("meta", false)
+        ]);
         assert_eq!(history(Some(&lent), 1, 2, Shape::PerLayer { packs: 2, layers: 2 }), kept);
         assert_eq!(per_layer(2), kept);
         assert_eq!(per_layer(3), [&kept[..], &[entry(FIX_UP_HISTORY, false)]].concat());

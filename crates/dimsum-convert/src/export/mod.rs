@@ -281,7 +281,8 @@ impl Export<'_> {
 
     /// Makes everything visible.
     fn publish(self, documents: Documents) -> Result<Exported, Error> {
-        let layers: Vec<ExportedLayer> = self.layers.iter().map(|(layer, pack)| layer.describe(*pack, Reached::Rebuilt)).collect();
+        let layers: Vec<ExportedLayer> =
+            self.layers.iter().map(|(layer, pack)| layer.describe(*pack, Reached::Rebuilt)).collect();
         let shape = match self.options.mode {
             Mode::Flatten => Shape::Flat,
             Mode::PerLayer => Shape::PerLayer { packs: documents.own.len(), layers: layers.len() },

@@ -122,7 +122,8 @@ fn node_key(context: &Context) -> Result<NodeKey, Error> {
 
 /// How images are converted on the way in.
 pub(super) fn options(context: &Context) -> dimsum_convert::Options {
-    dimsum_convert::Options { temp_dir: context.temp_dir.clone(), ..dimsum_convert::Options::default() }
+    let (temp_dir, level) = (context.temp_dir.clone(), dimsum_format::codec::FAST_LEVEL);
+    dimsum_convert::Options { temp_dir, level, ..dimsum_convert::Options::default() }
 }
 
 /// What changes the tree or the canonical bytes. The encoder is left out: an image made by an older one is as good.
