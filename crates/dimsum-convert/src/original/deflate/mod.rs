@@ -366,9 +366,11 @@ mod tests {
             state ^= state << 17;
             let [a, b, c, d, ..] = state.to_le_bytes();
             let (from, count) = (usize::from(a) << 8 | usize::from(b), usize::from(c % 40));
-            match text.get(text.len().saturating_sub(from)..).and_then(|old| old.get(..count)) {
-                Some(old) if d % 4 > 0 => text.extend_from_slice(&old.to_vec()),
-                _ => text.extend_from_slice(&[a, b & 0x0f]),
+            let from = text.len().saturating_sub(from);
+            if d % 4 > 0 && from + count <= text.len() {
+                text.extend_from_within(from..from + count);
+            } else {
+                text.extend_from_slice(&[a, b & 0x0f]);
             }
         }
         text
