@@ -28,6 +28,8 @@ mod convert;
 mod erofs;
 mod error;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hashing;
 mod image;
 mod known;

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod convert;
 mod erofs;
 mod format;
 mod registry;
@@ -12,6 +13,7 @@ mod registry;
 use dimsum_fuse::Request;
 use dimsum_tree::{LayerDecoder, NullSink, Policy, read_layer};
 
+pub use convert::{pack_description, recipe};
 pub use erofs::{erofs_reader, erofs_validator};
 pub use format::{manifest, meta, pack};
 pub use registry::{archive, auth_file, challenge, content_range, reference};
@@ -34,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     ("challenge", challenge),
     ("auth_file", auth_file),
     ("content_range", content_range),
+    ("recipe", recipe),
+    ("pack_description", pack_description),
 ];
 
 /// Output of a decoder that is read for fuzzing, so that a bomb ends.

@@ -17,6 +17,7 @@ mod artifact;
 mod cook;
 mod deflate;
 mod error;
+pub(crate) mod fuzz;
 mod keep;
 mod limits;
 mod recipe;

@@ -1,0 +1,148 @@
+//! Recipes and DEFLATE streams for the fuzz targets: no part of the API.
+
+use std::path::Path;
+
+use dimsum_format::{DeviceId, Digest};
+
+use super::deflate::{Describer, Maker, STYLE_COUNT};
+use super::error::RecipeError;
+use super::recipe::{Form, Head, Lengths, Recipe};
+use super::serve::{Devices, serve};
+use crate::error::Error;
+use crate::temporary::Temporaries;
+
+/// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask for 1 TiB, and it is the
+/// digest that is wrong in the end.
+const MAX_MADE: u64 = 256 << 10;
+
+/// Opens a recipe and makes its tar and its blob: none is longer than it says.
+///
+/// # Panics
+/// If one is, or no temporary file can be written.
+pub fn recipe(bytes: &[u8], temp_dir: &Path) {
+    let file = Temporaries::new(temp_dir.to_owned()).create().expect("temporary files can be made");
+    file.append(bytes).expect("temporary files can be written");
+    if let Ok(recipe) = Recipe::open(file) {
+        make(&recipe);
+    }
+}
+
+/// The same with a recipe whose parts are not compressed in `bytes`, and whose header fits them:
+///
+/// ```text
+///   form u8 | devices u8 | bytes of the tar u32 | of operations u16 | of literals u16 | blocks of devices u16 …
+///   | operations | literals | notes of the compression
+/// ```
+///
+/// # Panics
+/// As [`recipe`].
+pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
+    let Some((&[form, count, a, b, c, d, operations, more, literals, most], mut rest)) = bytes.split_first_chunk()
+    else {
+        return;
+    };
+    let mut devices = Vec::new();
+    for number in 0..count {
+        let Some((blocks, behind)) = rest.split_first_chunk() else { return };
+        devices.push((DeviceId::new([number; 32]), u16::from_le_bytes(*blocks).into()));
+        rest = behind;
+    }
+    let mut compressed = Vec::new();
+    let mut part = |bytes: &[u8]| {
+        let frame = zstd::bulk::compress(bytes, 1).expect("zstd compresses everything");
+        compressed.extend_from_slice(&frame);
+        Lengths { compressed: frame.len() as u64, length: bytes.len() as u64 }
+    };
+    let Some((first, rest)) = rest.split_at_checked(u16::from_le_bytes([operations, more]).into()) else { return };
+    let Some((second, third)) = rest.split_at_checked(u16::from_le_bytes([literals, most]).into()) else { return };
+    let head = Head {
+        form: match form % 3 {
+            0 => Form::Unknown,
+            1 => Form::Plain,
+            _ => Form::Gzip,
+        },
+        tar_bytes: u32::from_le_bytes([a, b, c, d]).into(),
+        diff_id: Digest::new([1; 32]),
+        blob_bytes: MAX_MADE,
+        blob: Digest::new([2; 32]),
+        devices,
+        operations: part(first),
+        literals: part(second),
+        wrap: part(third),
+    };
+    let mut bytes = head.to_bytes();
+    bytes.extend_from_slice(&compressed);
+    recipe(&bytes, temp_dir);
+}
+
+/// Takes a DEFLATE stream apart as the compressor of this style: what was described comes back, bit by bit.
+///
+/// # Panics
+/// If it does not.
+pub fn deflate(style: u8, stream: &[u8]) {
+    let style = style % STYLE_COUNT;
+    let (Some(mut describer), Some(mut maker)) = (Describer::new(style), Maker::new(style)) else { return };
+    let limit = usize::try_from(MAX_MADE).unwrap_or(usize::MAX);
+    let (mut used, mut text, mut made) = (0, 0, Vec::new());
+    while text < limit
+        && let Some(rest) = stream.get(used..)
+        && let Ok(described) = describer.describe(rest, limit)
+    {
+        let again = maker.make(&described.text, &described.corrections).expect("our own corrections make sense");
+        made.extend_from_slice(&again);
+        used += described.used;
+        text += described.text.len();
+        if described.ended {
+            break;
+        }
+    }
+    assert!(stream.get(..used).is_some_and(|stream| stream == made), "the stream comes back");
+}
+
+fn make(recipe: &Recipe) {
+    let wrong = |source: RecipeError| Error::Original { layer: None, source: Box::new(source) };
+    let head = &recipe.head;
+    let mut tar = 0;
+    let made = serve(recipe, &mut Filled(head), &wrong, &mut |bytes| count(&mut tar, bytes));
+    assert!(tar <= head.tar_bytes && (made.is_err() || tar == head.tar_bytes), "the tar is as long as is said");
+    // What a blob takes of time is bounded by its length, which the original manifest says too.
+    if recipe.form() != Form::Gzip || head.blob_bytes > MAX_MADE {
+        return;
+    }
+    let Ok(mut rewrap) = recipe.rewrap(&wrong) else { return };
+    let (mut tar, mut blob) = (0, 0);
+    let mut put = |bytes: &[u8]| {
+        blob += bytes.len() as u64;
+        Ok(())
+    };
+    let served = serve(recipe, &mut Filled(head), &wrong, &mut |bytes| {
+        count(&mut tar, bytes)?;
+        rewrap.put(bytes, &mut put)
+    });
+    if served.is_ok() {
+        let _ = rewrap.finish(&mut put).is_ok();
+    }
+    assert!(blob <= head.blob_bytes, "the blob is not longer than is said");
+}
+
+/// Counts bytes, up to what is made.
+const fn count(made: &mut u64, bytes: &[u8]) -> Result<(), Error> {
+    *made += bytes.len() as u64;
+    if *made > MAX_MADE { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+/// Devices of which each byte tells where it is.
+struct Filled<'h>(&'h Head);
+
+impl Devices for Filled<'_> {
+    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let end = at.checked_add(buffer.len() as u64).expect("what is read has an end");
+        let within = |&(id, blocks): &(DeviceId, u32)| id == device && end <= u64::from(blocks) * 4096;
+        assert!(self.0.devices.iter().any(within), "what is read is within the device");
+        for (byte, at) in buffer.iter_mut().zip(at..) {
+            let [low, high, ..] = at.to_le_bytes();
+            *byte = low ^ high;
+        }
+        Ok(())
+    }
+}
