@@ -156,18 +156,33 @@ impl Loading<'_> {
         if size > self.options.small_limit() {
             return self.large(erofs, inode);
         }
-        let Some(place) = self.at(erofs, inode, 0)? else { return Ok(Content::Null) };
-        self.small.get(&place).copied().map(Content::Small).ok_or_else(|| nowhere(inode))
+        let At::Place(place) = self.at(erofs, inode, 0)? else { return Ok(Content::Null) };
+        let id = self.small.get(&place).copied().ok_or_else(|| nowhere(inode))?;
+        let length = self.contents.small.record(id).map_err(Failed::Ours)?.length;
+        if u64::from(length) == size { Ok(Content::Small(id)) } else { Err(nowhere(inode)) }
     }
 
     fn large(&mut self, erofs: &Image<Bytes<'_>>, inode: &Inode) -> Result<Content, Failed> {
         let slice_size = u64::from(self.options.slice_size);
         let start = self.table().start().map_err(Failed::Ours)?;
-        for slice in 0..slice_count(inode.size(), slice_size) {
-            match self.at(erofs, inode, slice * slice_size)? {
-                None => self.table().push_null(1, start),
-                Some(place) => {
+        let count = slice_count(inode.size(), slice_size);
+        let mut slice = 0;
+        while slice < count {
+            let first = slice * slice_size;
+            match self.at(erofs, inode, first)? {
+                At::Hole(length) => {
+                    // A hole of terabytes is one step.
+                    let skipped = (length / slice_size).clamp(1, count - slice);
+                    self.table().push_null(u32::try_from(skipped).map_err(|_| nowhere(inode))?, start);
+                    slice += skipped;
+                }
+                At::Place(place) => {
+                    slice += 1;
+                    let end = if slice == count { inode.size() } else { slice * slice_size };
                     let id = self.slices.get(&place).copied().ok_or_else(|| nowhere(inode))?;
+                    if u64::from(self.table().slice(id).blocks) != (end - first).div_ceil(BLOCK_U64) {
+                        return Err(nowhere(inode));
+                    }
                     self.table().push_known(id).map_err(Failed::Ours)?;
                 }
             }
@@ -182,12 +197,21 @@ impl Loading<'_> {
         write(&self.contents.slices)
     }
 
-    /// Returns the place of the block that a byte of a file lies in; `None` in a hole.
-    fn at(&self, erofs: &Image<Bytes<'_>>, inode: &Inode, offset: u64) -> Result<Option<Place>, Failed> {
+    /// Returns what there is from a byte of a file on.
+    fn at(&self, erofs: &Image<Bytes<'_>>, inode: &Inode, offset: u64) -> Result<At, Failed> {
         let extent = erofs.map(inode, offset).map_err(|error| Failed::Meta(Box::new(error)))?;
-        let Some(flat) = extent.and_then(|extent| extent.flat) else { return Ok(None) };
-        self.space.place(flat / BLOCK_U64).map(Some).ok_or_else(|| nowhere(inode))
+        let extent = extent.ok_or_else(|| nowhere(inode))?;
+        let Some(flat) = extent.flat else { return Ok(At::Hole(extent.len)) };
+        self.space.place(flat / BLOCK_U64).map(At::Place).ok_or_else(|| nowhere(inode))
     }
+}
+
+/// What a byte of a file is part of.
+enum At {
+    /// The block at this place.
+    Place(Place),
+    /// A hole with so many bytes more.
+    Hole(u64),
 }
 
 fn nowhere(inode: &Inode) -> Failed {

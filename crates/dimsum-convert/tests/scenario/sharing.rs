@@ -232,6 +232,8 @@ fn base() -> Vec<Vec<Entry>> {
             file("more", noise(150_000, 7)),
             file("d/08", noise(2_000, 8)),
             file("copy", noise(300_000, 1)),
+            file("zeros", vec![0; 400_000]),
+            file("holes", [noise(70_000, 2), vec![0; 300_000], noise(9_000, 3)].concat()),
         ],
     ]
 }
