@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use dimsum_format::media;
+use dimsum_format::{Digest, media};
 use serde_json::{Value, json};
 
 use crate::registry::{Registry, skopeo};
@@ -166,4 +166,22 @@ fn privileged_an_update_stores_what_is_new_and_the_image_is_complete_by_itself()
     let unpinned =
         scratch.output(&["convert", &source, &registry.image("x:y"), "--reuse-from", &registry.image("app:latest")]);
     assert_eq!(unpinned.status.code(), Some(2), "{unpinned:?}");
+}
+
+#[test]
+fn privileged_an_image_kept_with_its_recipe_comes_back_byte_for_byte_even_if_it_shares() {
+    let scratch = Scratch::new();
+    let Some(registry) = Registry::start(&scratch) else { return };
+    let source = write_layout(&scratch.path("kept"), vec![base(), app(1)], json!({ "Cmd": ["sh"] }));
+    write_layout(&scratch.path("before"), vec![base(), app(2)], json!({ "Cmd": ["sh"] }));
+    let target = registry.image("kept:latest");
+    scratch.ok(&["convert", "--keep-original", &scratch.image("before"), &target]);
+    scratch.ok(&["convert", "--keep-original", "--dedup-with", "auto", &scratch.image("kept"), &target]);
+    let exported = |name: &str, options: &[&str]| {
+        let layout = format!("oci:{}:x", scratch.path(name).display());
+        scratch.ok(&[&["export"], options, &[&target, &layout]].concat());
+        Digest::of(&skopeo(&["inspect", "--raw", &layout]))
+    };
+    assert_eq!(exported("back", &[]), source);
+    assert_ne!(exported("rebuilt", &["--no-original"]), source);
 }
