@@ -92,9 +92,7 @@ impl Conversion<'_> {
         let manifest = target.put_manifest(media::MANIFEST, &manifest, role)?;
         let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });
         let original = kept.map(|kept| kept.publish(target, subject, beside, progress)).transpose()?;
-        for made in made {
-            remember(target, &made, options, progress)?;
-        }
+        remember(target, &made, options, progress)?;
         self.refused.append(&mut self.foreign.refused);
         shared.refused = std::mem::take(self.refused);
         Ok(Converted {

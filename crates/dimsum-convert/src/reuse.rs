@@ -186,18 +186,29 @@ pub(crate) struct Made {
     pub(crate) pack_diff_id: Digest,
 }
 
-/// Puts the pack of a layer under its tag.
+/// Puts the pack of each layer under its tag.
 pub(crate) fn remember(
     target: &dyn Target,
-    made: &Made,
+    made: &[Made],
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    if made.is_empty() {
+        return Ok(());
+    }
     let mut empty = BlobOut::new(target, progress)?;
     empty.put(b"{}")?;
     let empty = empty.finish();
     let config = Descriptor::new(media::EMPTY, empty.blob);
     empty.commit()?;
+    for made in made {
+        let manifest = cache_manifest(made, config.clone(), options);
+        target.put_tag(&cache_tag(made.chain_id, options), media::MANIFEST, &manifest.to_bytes())?;
+    }
+    Ok(())
+}
+
+fn cache_manifest(made: &Made, config: Descriptor, options: &Options) -> Manifest {
     let mut pack = Descriptor::new(media::PACK, made.pack);
     pack.annotations = Annotations::from([
         (media::ANNOTATION_PACK_DIFF_ID.to_owned(), made.pack_diff_id.to_string()),
@@ -209,7 +220,7 @@ pub(crate) fn remember(
         (media::ANNOTATION_ENCODER.to_owned(), codec::encoder_id(options.level)),
         (media::ANNOTATION_OPTIONS.to_owned(), options.canonical()),
     ]);
-    let manifest = Manifest {
+    Manifest {
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
         artifact_type: Some(media::CACHE_TYPE.to_owned()),
@@ -217,9 +228,7 @@ pub(crate) fn remember(
         layers: vec![pack],
         subject: None,
         annotations,
-    };
-    target.put_tag(&cache_tag(made.chain_id, options), media::MANIFEST, &manifest.to_bytes())?;
-    Ok(())
+    }
 }
 
 #[cfg(test)]

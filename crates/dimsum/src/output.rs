@@ -79,6 +79,45 @@ impl Output {
             _ => Ok(()),
         }
     }
+
+    /// As [`with`](Self::with), for a function that reads an image while it writes. Standard output and the image fail
+    /// differently: writing ends at the image's first error, and what was written before it is shown.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to, or the image's error.
+    pub fn with_image(self, write: impl FnOnce(&mut dyn Write) -> Result<(), Stop>) -> Result<(), Error> {
+        let mut failed = None;
+        self.with(|out| match write(out) {
+            Err(Stop::Image(error)) => {
+                failed = Some(*error);
+                Ok(())
+            }
+            Err(Stop::Output(error)) => Err(error),
+            Ok(()) => Ok(()),
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What ends an output: an image's error or that of the output itself.
+#[derive(Debug)]
+pub enum Stop {
+    /// The image's.
+    Image(Box<Error>),
+    /// The output's.
+    Output(io::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Image(Box::new(error))
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
 }
 
 /// A name from an image, as it is shown to a person: printable UTF-8 as it is, all else escaped.

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::fs::{Found, ImageFs};
 use crate::image::{self, Opened};
-use crate::output::{Output, Report, Size, write_name};
+use crate::output::{Output, Report, Size, Stop, write_name};
 use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
@@ -62,34 +62,7 @@ impl Diff {
         let (side_a, side_b) = (Side { opened: &a, fs: &fs_a }, Side { opened: &b, fs: &fs_b });
         let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &self.ignore, fold: !self.all };
         let list = if self.all { u64::MAX } else { self.list };
-        let mut failed = None;
-        context.output.with(|out| match write(&comparer, list, context.output, out) {
-            Err(Stop::Image(error)) => {
-                failed = Some(*error);
-                Ok(())
-            }
-            Err(Stop::Output(error)) => Err(error),
-            Ok(()) => Ok(()),
-        })?;
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// What ends the output: the image's error or that of the output itself.
-enum Stop {
-    Image(Box<Error>),
-    Output(io::Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Image(Box::new(error))
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
+        context.output.with_image(|out| write(&comparer, list, context.output, out))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image;
 use crate::image::fs::{Found, ImageFs, join};
-use crate::output::{Output, Report, write_name};
+use crate::output::{Output, Report, Stop, write_name};
 use crate::text::{Mode, UtcTime};
 
 /// List files of an image, verified, without mounting it
@@ -46,34 +46,7 @@ impl Ls {
         let fs = ImageFs::open(&opened.image, &name)?;
         let start = fs.find(self.path.as_os_str().as_bytes(), false)?;
         let lister = Lister { fs: &fs, long: self.long, recursive: self.recursive, output: context.output };
-        let mut failed = None;
-        // Standard output and the image fail differently: the writer stops at the image's first error.
-        context.output.with(|out| match lister.list(start, out) {
-            Err(Stop::Image(error)) => {
-                failed = Some(*error);
-                Ok(())
-            }
-            Err(Stop::Output(error)) => Err(error),
-            Ok(()) => Ok(()),
-        })?;
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-enum Stop {
-    Image(Box<Error>),
-    Output(io::Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Image(Box::new(error))
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
+        context.output.with_image(|out| lister.list(start, out))
     }
 }
 
