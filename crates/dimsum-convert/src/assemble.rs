@@ -35,6 +35,8 @@ pub(crate) struct Assembly<'t> {
     /// The layer that it stands for; none if it is another image's.
     pub(crate) layer: Option<usize>,
     pub(crate) from: From<'t>,
+    /// Whether a tag is to say that it is the layer's pack: it was made here, or found elsewhere and proven.
+    pub(crate) to_tag: bool,
 }
 
 /// Where a pack comes from.
@@ -90,19 +92,20 @@ impl<'a> Conversion<'a> {
             if let (Some(index), Pack::Make(..)) = (layer, &listed.pack) {
                 progress.phase(Phase::Pack { index, count });
             }
-            let (listed, from) = match &listed.pack {
+            let (listed, from, to_tag) = match &listed.pack {
                 Pack::Make(plan, None) => {
                     let packed = write_pack(plan, maps, common, BlobOut::new(target, progress)?)?;
                     let listed = ListedPack { blob: packed.blob.blob, diff_id: packed.diff_id, foreign: None };
-                    (listed, From::Written(packed))
+                    (listed, From::Written(packed), true)
                 }
                 Pack::Make(plan, Some(reusable)) => {
-                    verify_pack(plan, maps, common, reusable)?;
-                    (reusable.candidate.listed(), From::Source(reusable.candidate.source))
+                    let candidate = &reusable.candidate;
+                    let proven = verify_pack(plan, maps, common, reusable)?;
+                    (candidate.listed(), From::Source(candidate.source), proven && !candidate.tagged)
                 }
-                Pack::Take { pack, source } => (*pack, From::Source(*source)),
+                Pack::Take { pack, source } => (*pack, From::Source(*source), false),
             };
-            Ok::<_, Error>(Assembly { listed, layer, from })
+            Ok::<_, Error>(Assembly { listed, layer, from, to_tag })
         };
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         with_workers(

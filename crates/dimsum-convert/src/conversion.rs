@@ -53,6 +53,8 @@ pub(crate) struct Conversion<'a> {
     pub(crate) layers: Vec<SourceLayer>,
     pub(crate) summaries: Vec<LayerSummary>,
     pub(crate) refused: &'a mut Vec<Refused>,
+    /// Whether a pack was taken unseen: then nothing here proves what a layer becomes.
+    pub(crate) unseen: bool,
     /// What is kept of the source, if it is.
     pub(crate) keeping: Option<Keeping<'a>>,
 }
@@ -99,6 +101,7 @@ pub(crate) fn run<'a>(
             layers: Vec::new(),
             summaries: Vec::new(),
             refused,
+            unseen: false,
             keeping: None,
         })
     })
@@ -181,6 +184,7 @@ impl<'a> Conversion<'a> {
         let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin)?;
         self.contents.forget_unplaced();
         self.summaries.push(summary);
+        self.unseen = true;
         self.tree = Some(self.merge(&Arc::new(tree), &origin)?);
         self.laid.push(Some(LaidOut::Trusted(reusable)));
         Ok(())

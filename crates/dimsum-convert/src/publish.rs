@@ -9,7 +9,7 @@ use dimsum_format::{Digest, media};
 use dimsum_registry::{Source, SourceError};
 use dimsum_tree::TreeBuilder;
 
-use crate::assemble::{Assembled, From};
+use crate::assemble::{Assembled, Assembly, From};
 use crate::blob::BlobOut;
 use crate::conversion::{Conversion, Task};
 use crate::convert::{Converted, limit};
@@ -63,11 +63,11 @@ impl Conversion<'_> {
         let mut shared = Shared { content_bytes: self.foreign.content_bytes, ..Shared::default() };
         let mut made = Vec::new();
         for pack in packs {
-            let (listed, layer) = (pack.listed, pack.layer);
+            let listed = pack.listed;
+            let to_tag = self.to_tag(&pack);
             match pack.from {
                 From::Written(packed) => {
                     packed.blob.commit()?;
-                    made.extend(self.made(layer, listed));
                 }
                 From::Source(from) => {
                     self.bring(listed.blob, from, &mut shared)?;
@@ -77,6 +77,7 @@ impl Conversion<'_> {
                     }
                 }
             }
+            made.extend(to_tag);
         }
         let mut beside = Vec::new();
         for pack in unlisted {
@@ -135,13 +136,15 @@ impl Conversion<'_> {
         Ok(())
     }
 
-    /// Returns what a tag may say of a pack that was made: only in a registry, where others look for it.
-    fn made(&self, layer: Option<usize>, listed: ListedPack) -> Option<Made> {
+    /// Returns what a tag may say of a pack: only in a registry, where others look for it.
+    fn to_tag(&self, pack: &Assembly<'_>) -> Option<Made> {
         let Task { target, sharing, .. } = self.task;
         let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
         let in_registry = target.place().is_some_and(|place| place.is_remote());
-        let (diff_id, chain_id) = self.layers.get(layer?)?.source?;
-        let made = Made { diff_id, chain_id, pack: listed.blob, pack_diff_id: listed.diff_id };
-        (wanted && in_registry).then_some(made)
+        if !(pack.to_tag && wanted && in_registry) || self.unseen {
+            return None;
+        }
+        let (diff_id, chain_id) = self.layers.get(pack.layer?)?.source?;
+        Some(Made { diff_id, chain_id, pack: pack.listed.blob, pack_diff_id: pack.listed.diff_id })
     }
 }

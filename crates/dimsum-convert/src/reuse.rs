@@ -7,6 +7,9 @@
 //!
 //! Under [`Reuse::Verify`] whoever can write the tag cannot change what an image holds: the layer is read and hashed, only
 //! not compressed, and the device map and the whole layer meta that come out must be the pack's.
+//!
+//! A tag vouches only for what its conversion made or proved itself: one that took a pack unseen leaves none, since all above it
+//! was made of what that pack said.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ pub(crate) struct Candidate<'s> {
     pub(crate) diff_id: Digest,
     /// Where it was found, for messages.
     pub(crate) what: String,
+    /// Whether it is under its tag in the target.
+    pub(crate) tagged: bool,
 }
 
 impl Candidate<'_> {
@@ -108,7 +113,7 @@ impl<'s> Candidates<'s> {
                 let Some((_, chain_id)) = pack.of else { continue };
                 let what = format!("pack {} of {name}", pack.blob.digest);
                 let (blob, diff_id) = (pack.blob, pack.diff_id);
-                named.push((chain_id, Candidate { source: image.source, blob, diff_id, what }));
+                named.push((chain_id, Candidate { source: image.source, blob, diff_id, what, tagged: false }));
             }
         }
         let tags = wanted.then_some(target);
@@ -135,7 +140,7 @@ impl<'s> Candidates<'s> {
         let Some((blob, diff_id)) = Manifest::parse(&document.bytes).ok().and_then(|manifest| cached(&manifest)) else {
             return Ok(None);
         };
-        Ok(Some(Candidate { source: place, blob, diff_id, what }))
+        Ok(Some(Candidate { source: place, blob, diff_id, what, tagged: true }))
     }
 
     /// Never offers something again.
@@ -178,7 +183,7 @@ fn cached(manifest: &Manifest) -> Option<(Blob, Digest)> {
     Some((Blob { digest: pack.digest, size: pack.size }, diff_id))
 }
 
-/// A layer whose pack is in the target now.
+/// A layer whose pack is in the target now, known to be what the layer gives: others will take a tag's word.
 pub(crate) struct Made {
     pub(crate) diff_id: Digest,
     pub(crate) chain_id: Digest,

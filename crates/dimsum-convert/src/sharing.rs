@@ -22,7 +22,8 @@ pub enum Reuse {
     /// files of other images are referred to only where they are proven to be.
     #[default]
     Verify,
-    /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image.
+    /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image. No cache tags are written
+    /// where a pack was taken so.
     Trust,
     /// Never, and no cache tags are written.
     Never,
@@ -38,7 +39,8 @@ pub struct Sharing<'a> {
     pub parent: Option<Digest>,
     /// Whether packs are re-used. Changes no bytes.
     pub reuse: Reuse,
-    /// Images whose packs may be re-used, besides those that the target has cache tags for.
+    /// Images whose packs may be re-used, besides those that the target has cache tags for. The target gets tags for those that
+    /// were and that are proven, so that the next conversion finds them there.
     pub reuse_from: Vec<KnownImage<'a>>,
 }
 

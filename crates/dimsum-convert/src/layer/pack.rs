@@ -77,9 +77,14 @@ pub(crate) fn write_pack<'t>(
     Ok(Packed { blob: out.finish(), diff_id: Digest::new(diff_id.into()), layer_meta_bytes })
 }
 
-/// Says whether a pack that is there is what would be written: its device map is known to be, so what is left is its layer meta,
-/// and the SHA-256 of the device if that could be had on the way.
-pub(crate) fn verify_pack(plan: &Plan, maps: &Maps, common: Common<'_>, reusable: &Reusable<'_>) -> Result<(), Error> {
+/// Makes sure that a pack that is there is what would be written: its device map is known to be, so what is left is its layer meta,
+/// and the SHA-256 of the device if that could be had on the way. Says whether it could.
+pub(crate) fn verify_pack(
+    plan: &Plan,
+    maps: &Maps,
+    common: Common<'_>,
+    reusable: &Reusable<'_>,
+) -> Result<bool, Error> {
     if meta::digest(plan, maps, common)? != reusable.described.footer.layer_meta_digest {
         return Err(reusable.differs("its layer meta says other things of the layer"));
     }
@@ -87,7 +92,7 @@ pub(crate) fn verify_pack(plan: &Plan, maps: &Maps, common: Common<'_>, reusable
     if diff_id.is_some_and(|diff_id| diff_id != reusable.candidate.diff_id) {
         return Err(reusable.differs("the device has another SHA-256 than is said of it"));
     }
-    Ok(())
+    Ok(diff_id.is_some())
 }
 
 /// A frame in the spool, and the blocks of its chunk.

@@ -13,24 +13,24 @@ use crate::sources::{Case, noise, small_options};
 use crate::tar::{Entry, dir, file, whiteout};
 
 /// Converts a case while some converted cases are known.
-fn with(case: &Case, known: &[(&OciLayout, Digest)], options: &Options) -> Converted {
+pub(crate) fn with(case: &Case, known: &[(&OciLayout, Digest)], options: &Options) -> Converted {
     let known = known.iter().map(|&(source, manifest)| KnownImage { source, manifest }).collect();
     sharing(case, Sharing { with: known, ..Sharing::default() }, options)
 }
 
-fn sharing(case: &Case, sharing: Sharing<'_>, options: &Options) -> Converted {
+pub(crate) fn sharing(case: &Case, sharing: Sharing<'_>, options: &Options) -> Converted {
     let target = OciLayout::create(case.target(), Some(ImageName::Tag("out".into()))).unwrap();
     let source = case.source();
     let input = Input::Image { source: &source, manifest: case.manifest };
     convert_as(input, &target, Role::Root, options, &sharing, &()).unwrap()
 }
 
-fn layout(case: &Case) -> OciLayout {
+pub(crate) fn layout(case: &Case) -> OciLayout {
     OciLayout::open(case.target(), None).unwrap()
 }
 
 /// Big and small files; `version` changes one of each.
-fn release(version: u64) -> Vec<Entry> {
+pub(crate) fn release(version: u64) -> Vec<Entry> {
     let mut entries = vec![dir("d"), file("big", noise(300_000, 1)), file("changes", noise(100_000, 100 + version))];
     entries.extend((0..40).map(|i| file(&format!("d/{i:02}"), noise(3_000 + 100 * i as usize, 10 + i))));
     entries.push(file("d/version", noise(2_000, 200 + version)));
@@ -38,7 +38,7 @@ fn release(version: u64) -> Vec<Entry> {
 }
 
 /// Everything that the image of some entries shows.
-fn shows(image: &crate::reader::Read, entries: &[Entry]) {
+pub(crate) fn shows(image: &crate::reader::Read, entries: &[Entry]) {
     let tree = image.tree();
     for entry in entries.iter().filter(|entry| entry.flag == b'0') {
         assert!(tree[&entry.path] == Node::File(entry.content.clone()), "{}", entry.path);
@@ -219,12 +219,12 @@ fn whoever_trusts_a_false_file_table_gets_wrong_bytes() {
 }
 
 /// Re-use: the same image with a known one of the same layers.
-fn reusing(case: &Case, source: &OciLayout, manifest: Digest, reuse: Reuse) -> Converted {
+pub(crate) fn reusing(case: &Case, source: &OciLayout, manifest: Digest, reuse: Reuse) -> Converted {
     let reuse_from = vec![KnownImage { source, manifest }];
     sharing(case, Sharing { reuse, reuse_from, ..Sharing::default() }, &small_options())
 }
 
-fn base() -> Vec<Vec<Entry>> {
+pub(crate) fn base() -> Vec<Vec<Entry>> {
     vec![
         release(1),
         vec![

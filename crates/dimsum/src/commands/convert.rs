@@ -55,7 +55,8 @@ pub struct Convert {
     /// --reuse-from. Changes no bytes of the result
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Reuse::Verify)]
     reuse: Reuse,
-    /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times
+    /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times. It is needed once: the packs
+    /// that were taken have tags in the target's repository then
     #[arg(long, value_name = "REF@DIGEST")]
     reuse_from: Vec<String>,
     /// Threads that hash and compress [default: all processors]
@@ -81,6 +82,7 @@ enum Reuse {
     /// Take a pack if its layer, which is read but not compressed, gives the same device and layer meta.
     Verify,
     /// Take a pack unseen, without reading the layer: whoever can write the tag or the image decides what the files hold.
+    /// No cache tags are left then.
     Trust,
     /// Make every pack, and leave no cache tags.
     Never,

@@ -1,5 +1,6 @@
 //! Images that share packs in a real registry: a base converted once, an update that stores what is new, a tag that lies.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -111,6 +112,35 @@ fn privileged_a_base_is_converted_once_and_a_tag_that_lies_is_refused() {
     // The conversion that refused it has put the right pack there again.
     let healed = convert(&scratch, &registry, "app3", "apps:three", &[]);
     assert_eq!((count(&healed, "reused_packs"), count(&healed, "refused")), (2, 0), "{healed}");
+}
+
+#[test]
+fn privileged_packs_of_another_repository_leave_tags_where_they_were_proven() {
+    let scratch = Scratch::new();
+    let Some(registry) = Registry::start(&scratch) else { return };
+    for version in 1..=3 {
+        push(&scratch, &registry, &format!("app{version}"), vec![base(), app(version)]);
+    }
+    let first = convert(&scratch, &registry, "app1", "first:v1", &["--reuse", "never"]);
+    let from = registry.image(&format!("first@{}", first["manifest"].as_str().unwrap()));
+    let second = convert(&scratch, &registry, "app2", "second:v2", &["--reuse-from", &from]);
+    assert_eq!(count(&second, "reused_packs"), 1, "{second}");
+    assert!(second["mounted_bytes"].as_u64().unwrap() > 1_000_000, "{second}");
+    let packs = |converted: &Value| {
+        let layers = converted["layers"].as_array().unwrap();
+        layers.iter().map(|layer| layer["pack"].as_str().unwrap().to_owned()).collect::<HashSet<_>>()
+    };
+    let tagged = |name| -> HashSet<String> {
+        let tags = cache(&registry, name);
+        tags.iter().map(|(_, manifest)| manifest["layers"][0]["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(tagged("second"), packs(&second), "of the pack that was mounted too");
+    // It need not be named again, and what is made of it is the same.
+    let third = convert(&scratch, &registry, "app3", "second:v3", &[]);
+    assert_eq!((count(&third, "reused_packs"), count(&third, "refused")), (1, 0), "{third}");
+    let trusting = convert(&scratch, &registry, "app3", "third:v3", &["--reuse", "trust", "--reuse-from", &from]);
+    assert_eq!((count(&trusting, "reused_packs"), &trusting["manifest"]), (1, &third["manifest"]), "{trusting}");
+    assert!(tagged("third").is_empty(), "nobody has seen that the pack is right");
 }
 
 #[test]
