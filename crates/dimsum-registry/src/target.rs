@@ -61,7 +61,8 @@ pub trait Target: Debug + Send + Sync {
         None
     }
 
-    /// Says whether a blob is there already, with its full length.
+    /// Says whether a blob is there already. A registry answers for its length; a layout has nobody to answer for it, so its
+    /// bytes are hashed.
     ///
     /// # Errors
     /// If the target cannot be asked.
@@ -147,7 +148,8 @@ pub trait Target: Debug + Send + Sync {
 
 /// A blob on its way into a target.
 pub trait BlobWriter: Write + Send {
-    /// Makes the blob durable and visible under `digest`, which the caller computed while writing.
+    /// Makes the blob visible under `digest`, which the caller computed while writing: its bytes are durable then, its name at
+    /// the latest when something is listed or tagged.
     ///
     /// # Errors
     /// If it cannot be made durable.

@@ -318,6 +318,20 @@ fn a_damaged_part_of_a_blob_is_fetched_again() {
 }
 
 #[test]
+fn a_second_copy_mends_what_was_damaged_since_the_first() {
+    let case = Case::new();
+    let blob = case.big();
+    let source = Counting::open(&case.path("source"));
+    copy_image(&source, &case.target(), &Selection::All, &()).unwrap();
+    let mut bytes = case.blob(blob.digest);
+    bytes[1_000_000] ^= 1;
+    std::fs::write(case.path("target/blobs/sha256").join(blob.digest.hex()), bytes).unwrap();
+    let copied = copy_image(&source, &case.target(), &Selection::All, &()).unwrap();
+    assert_eq!(copied.blobs.moved_bytes, blob.size);
+    assert_eq!(Digest::of(&case.blob(blob.digest)), blob.digest);
+}
+
+#[test]
 fn a_finished_part_of_a_blob_is_not_fetched_again() {
     let case = Case::new();
     let blob = case.big();

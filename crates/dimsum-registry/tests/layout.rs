@@ -94,7 +94,7 @@ fn a_blob_is_visible_only_when_committed() {
 }
 
 #[test]
-fn a_blob_that_is_there_stays_and_one_of_another_length_is_replaced() {
+fn a_blob_that_is_there_stays_and_one_that_is_damaged_is_replaced() {
     use std::os::unix::fs::MetadataExt as _;
     let dir = TempDir::new().unwrap();
     let layout = OciLayout::create(dir.path(), None).unwrap();
@@ -103,9 +103,13 @@ fn a_blob_that_is_there_stays_and_one_of_another_length_is_replaced() {
     let inode = std::fs::metadata(&path).unwrap().ino();
     put(&layout, b"content");
     assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
-    std::fs::write(&path, "cut").unwrap();
-    put(&layout, b"content");
-    assert_eq!(std::fs::read(&path).unwrap(), b"content");
+    assert!(layout.has(digest, 7).unwrap() && !layout.has(digest, 6).unwrap());
+    for damaged in ["cut", "cOntent"] {
+        std::fs::write(&path, damaged).unwrap();
+        assert!(!layout.has(digest, 7).unwrap(), "{damaged}");
+        put(&layout, b"content");
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+    }
     assert_eq!(files(&dir.path().join("blobs/sha256")).len(), 1);
 }
 

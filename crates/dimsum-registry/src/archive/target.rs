@@ -96,7 +96,7 @@ impl ArchiveTarget {
         let plan = Plan::of(&self.spool.layout, root)?;
         let mut digests: Vec<Digest> = plan.documents().map(|document| document.descriptor.digest).collect();
         for wanted in plan.blobs() {
-            if self.spool.layout.has(wanted.blob.digest, wanted.blob.size)? {
+            if self.spool.layout.size(wanted.blob.digest)? == Some(wanted.blob.size) {
                 digests.push(wanted.blob.digest);
             } else if !wanted.foreign {
                 return Err(SourceError::NotFound { source_name: self.text.clone(), digest: wanted.blob.digest });

@@ -59,6 +59,7 @@ impl OciLayout {
             return Err(self.format_error(FormatError::Limit { part: "manifests of the index", value, limit }));
         }
         let bytes = serde_json::to_vec(&document).map_err(json)?;
+        self.sync_blobs()?;
         self.replace(INDEX, &bytes)
     }
 }

@@ -14,7 +14,6 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 use sha2::{Digest as _, Sha256};
 
-use super::write::sync_directory;
 use super::{OciLayout, io_error};
 use crate::error::SourceError;
 use crate::source::Source;
@@ -70,8 +69,7 @@ impl OciLayout {
         let path = self.blob_path(digest);
         let failed = |error| io_error(&path, error);
         partial.file.sync_all().map_err(failed)?;
-        fs::rename(&partial.path, &path).map_err(failed)?;
-        sync_directory(&self.blobs()).map_err(failed)
+        fs::rename(&partial.path, &path).map_err(failed)
     }
 
     /// Removes partial blobs that are whole by now, or are too many.

@@ -1,11 +1,13 @@
 //! The layout as a target: nothing is visible before it is whole and durable.
 //!
 //! A blob is written into a file without a name where the file system can do that (then even `kill -9` leaves nothing
-//! behind), else into a temporary name that is removed again. Order: data, fsync, name, fsync of the directory. Only a copy
-//! of a large blob leaves something behind when it is interrupted, to go on from there (`partial.rs`).
+//! behind), else into a temporary name that is removed again. Order: the data of all blobs, each fsync, then its name; fsync of
+//! their directory, once; then the index that lists them. Large blobs are on their way to the disk while they are written, so
+//! that the fsync has little left to wait for. Only a copy of a large blob leaves something behind when it is interrupted, to
+//! go on from there (`partial.rs`).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, Descriptor};
+use dimsum_sys::writeback::start_writeback;
 use rustix::fs::{AtFlags, CWD, OFlags};
+use sha2::{Digest as _, Sha256};
 
 use super::index::EMPTY;
 use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, find_named, io_error};
@@ -27,6 +31,8 @@ use crate::target::{BlobWriter, Role, Target};
 
 /// Bytes gathered before they are written: frames of a few KiB would each cost a system call.
 const WRITE_BUFFER: usize = 256 << 10;
+/// Bytes after which the kernel is asked to write what it has: a few large requests to a disk, and little left for the fsync.
+const WRITEBACK: u64 = 4 << 20;
 
 impl OciLayout {
     /// Makes what is missing of an empty layout.
@@ -54,6 +60,12 @@ impl OciLayout {
         self.forget_partials()
     }
 
+    /// Makes the names of all blobs durable, also those of other processes: whoever lists a blob has seen it.
+    pub(super) fn sync_blobs(&self) -> Result<(), SourceError> {
+        let blobs = self.blobs();
+        sync_directory(&blobs).map_err(|error| io_error(&blobs, error))
+    }
+
     /// Replaces a file of the layout as a whole, durably.
     pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), SourceError> {
         let path = self.dir.join(name);
@@ -73,17 +85,16 @@ impl Target for OciLayout {
 
     fn has(&self, blob: Digest, size: u64) -> Result<bool, SourceError> {
         let path = self.blob_path(blob);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file() && metadata.len() == size),
+        match holds(&path, blob, size) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(io_error(&path, error)),
+            held => held.map_err(|error| io_error(&path, error)),
         }
     }
 
     fn start_blob(&self) -> Result<Box<dyn BlobWriter + '_>, SourceError> {
         let blobs = self.blobs();
         let temporary = Temporary::new(&blobs).map_err(|error| io_error(&blobs, error))?;
-        Ok(Box::new(LayoutBlob { layout: self, temporary, buffer: Vec::new(), written: 0 }))
+        Ok(Box::new(LayoutBlob { layout: self, temporary, buffer: Vec::new(), written: 0, on_its_way: 0 }))
     }
 
     fn copy_blob(
@@ -159,6 +170,8 @@ struct LayoutBlob<'l> {
     temporary: Temporary,
     buffer: Vec<u8>,
     written: u64,
+    /// Bytes that the kernel was asked to write.
+    on_its_way: u64,
 }
 
 impl Write for LayoutBlob<'_> {
@@ -172,6 +185,7 @@ impl Write for LayoutBlob<'_> {
             self.buffer.extend_from_slice(bytes);
         }
         self.written += bytes.len() as u64;
+        self.write_back();
         Ok(bytes.len())
     }
 
@@ -179,6 +193,18 @@ impl Write for LayoutBlob<'_> {
         self.temporary.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
+    }
+}
+
+impl LayoutBlob<'_> {
+    fn write_back(&mut self) {
+        let in_file = self.written - self.buffer.len() as u64;
+        let length = in_file - self.on_its_way;
+        if length >= WRITEBACK {
+            // Only a hint: the fsync tells of every error.
+            let _ignored = start_writeback(&self.temporary.file, self.on_its_way, length);
+            self.on_its_way = in_file;
+        }
     }
 }
 
@@ -196,8 +222,25 @@ impl BlobWriter for LayoutBlob<'_> {
         self.flush().map_err(failed)?;
         self.temporary.file.sync_all().map_err(failed)?;
         let blobs = self.layout.blobs();
-        self.temporary.publish(&blobs, &path).map_err(failed)?;
-        sync_directory(&blobs).map_err(failed)
+        self.temporary.publish(&blobs, &path).map_err(failed)
+    }
+}
+
+/// Says whether a file has the bytes of a blob. What a disk has damaged is written again then, instead of being taken for what it
+/// was: to hash a blob is cheaper than to copy it.
+fn holds(path: &Path, blob: Digest, size: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != size {
+        return Ok(false);
+    }
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; WRITE_BUFFER]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(Digest::new(hasher.finalize().into()) == blob);
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
     }
 }
 
