@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use dimsum_erofs::ImageKind;
+use dimsum_format::codec::meta_level;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::MAX_PACKS;
 use dimsum_format::meta::MetaMaps;
@@ -67,7 +68,7 @@ pub(crate) fn write_meta<'t>(
     let length = MetaMaps::footer(image.blocks(), maps).length();
     let params = image.address(length)?;
     let mut put = |bytes: &[u8]| out.put(bytes);
-    let streamed = stream(options.jobs, options.level, ORIGIN, length, &mut put, |stream| {
+    let streamed = stream(options.jobs, meta_level(options.level), ORIGIN, length, &mut put, |stream| {
         image.write(&params, stream)?;
         stream.write_all(&MetaMaps::tail_bytes(image.blocks(), maps))
     })?;

@@ -13,6 +13,10 @@ use crate::limits::MAX_FRAME_BYTES;
 pub const DEFAULT_LEVEL: i32 = 9;
 /// The level where somebody waits for it and the result stays on this node: an ordinary image on its way in.
 pub const FAST_LEVEL: i32 = 3;
+/// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node reads the meta whole before its
+/// first byte of data, so its bytes are time to ready; levels 10 to 13 give frames of this size nothing, 14 gives 10 to 14 %,
+/// and above it only the time grows (`docs/format.md`, section 11).
+const META_LEVEL: i32 = 14;
 /// Levels that `--level` takes: above 19 the window of a frame would exceed the chunk for nothing.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 
@@ -20,6 +24,12 @@ pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 #[must_use]
 pub fn encoder_id(level: i32) -> String {
     format!("zstd-{}-{level}", zstd_safe::version_string())
+}
+
+/// Returns the level of the meta of an image whose packs have the given one.
+#[must_use]
+pub const fn meta_level(level: i32) -> i32 {
+    if level >= DEFAULT_LEVEL && level < META_LEVEL { META_LEVEL } else { level }
 }
 
 /// A reusable compressor; one per thread.
