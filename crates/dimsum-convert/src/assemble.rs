@@ -100,8 +100,8 @@ impl<'a> Conversion<'a> {
                 }
                 Pack::Make(plan, Some(reusable)) => {
                     let candidate = &reusable.candidate;
-                    let proven = verify_pack(plan, maps, common, reusable)?;
-                    (candidate.listed(), From::Source(candidate.source), proven && !candidate.tagged)
+                    verify_pack(plan, maps, common, reusable, progress)?;
+                    (candidate.listed(), From::Source(candidate.source), !candidate.tagged)
                 }
                 Pack::Take { pack, source } => (*pack, From::Source(*source), false),
             };

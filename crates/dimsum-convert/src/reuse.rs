@@ -5,8 +5,9 @@
 //! named. Images that refer to packs of other images are left out: theirs depend on those too, and a reference to such a
 //! pack is as good.
 //!
-//! Under [`Reuse::Verify`] whoever can write the tag cannot change what an image holds: the layer is read and hashed, only
-//! not compressed, and the device map and the whole layer meta that come out must be the pack's.
+//! Under [`Reuse::Verify`] whoever can write the tag cannot change what an image holds, nor make it unreadable: the layer is read
+//! and hashed, only not compressed, the device map and the whole layer meta that come out must be the pack's, and the pack must
+//! hold what they say ([`crate::layer::verify_pack`]).
 //!
 //! A tag vouches only for what its conversion made or proved itself: one that took a pack unseen leaves none, since all above it
 //! was made of what that pack said.

@@ -1,13 +1,15 @@
-//! One layer: read it, give its content places, compress the rest of it, pack it.
+//! One layer: read it, give its content places, compress the rest of it, pack it, or prove that a pack is it already.
 
 mod bundle;
 mod chunks;
 mod device;
 mod meta;
 mod pack;
+mod prove;
 mod read;
 
 pub(crate) use self::chunks::{Bundling, Chunks, Maps, bundle};
 pub(crate) use self::device::Device;
-pub(crate) use self::pack::{Common, Packed, Plan, verify_pack, write_pack};
+pub(crate) use self::pack::{Common, Packed, Plan, write_pack};
+pub(crate) use self::prove::verify_pack;
 pub(crate) use self::read::{Expected, ReadLayer, Reader, Taken, read_directory, read_image_layer};

@@ -16,7 +16,6 @@ use crate::content::{Contents, SmallRows};
 use crate::error::Error;
 use crate::options::Options;
 use crate::ordered::with_workers;
-use crate::reuse::Reusable;
 use crate::temporary::{Temporaries, Temporary};
 
 /// A layer whose chunks are all compressed: everything that its pack will say is known.
@@ -75,24 +74,6 @@ pub(crate) fn write_pack<'t>(
     };
     let layer_meta_bytes = meta::write(plan, maps, common, &mut out)?;
     Ok(Packed { blob: out.finish(), diff_id: Digest::new(diff_id.into()), layer_meta_bytes })
-}
-
-/// Makes sure that a pack that is there is what would be written: its device map is known to be, so what is left is its layer meta,
-/// and the SHA-256 of the device if that could be had on the way. Says whether it could.
-pub(crate) fn verify_pack(
-    plan: &Plan,
-    maps: &Maps,
-    common: Common<'_>,
-    reusable: &Reusable<'_>,
-) -> Result<bool, Error> {
-    if meta::digest(plan, maps, common)? != reusable.described.footer.layer_meta_digest {
-        return Err(reusable.differs("its layer meta says other things of the layer"));
-    }
-    let diff_id = plan.hasher.as_ref().map(|hasher| Digest::new(hasher.clone().finalize().into()));
-    if diff_id.is_some_and(|diff_id| diff_id != reusable.candidate.diff_id) {
-        return Err(reusable.differs("the device has another SHA-256 than is said of it"));
-    }
-    Ok(diff_id.is_some())
 }
 
 /// A frame in the spool, and the blocks of its chunk.

@@ -287,10 +287,13 @@ fn a_pack_that_is_not_what_its_layer_gives_is_refused_and_the_image_is_as_if_it_
         meta[at..at + 2].copy_from_slice(&0o104_755u16.to_le_bytes());
     });
     let false_table = forge_files(&old, &before);
+    let mut damaged = own.clone();
+    damaged[own.len() / 2] ^= 1;
     for (what, manifest) in [
         ("another device", publish(&old, &before, &pack)),
         ("another tree", publish(&old, &before, &other_tree)),
         ("another file table", false_table),
+        ("damaged frames", publish(&old, &before, &damaged)),
     ] {
         let new = Case::new(&[equal_lengths(0)]);
         let converted = reusing(&new, &layout(&old), manifest, Reuse::Verify);
