@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::time::Instant;
 
 use clap::Args;
-use dimsum_convert::{Converted, Options};
+use dimsum_convert::Converted;
 use dimsum_registry::Prefer;
 
-use super::convert::size;
+use super::conversion_args::ConversionArgs;
 use crate::context::Context;
 use crate::error::Error;
 use crate::estimate::model::{ANSWER_MS, Link, Ordinary, Run, full_pull, lazy};
@@ -62,15 +62,8 @@ pub struct Estimate {
     /// Run the command as USER[:GROUP], names of the image or numbers
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Bytes of a slice of a large file, as for `convert`
-    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
-    slice_size: u32,
-    /// Bytes of a bundle of small files on average, as for `convert`
-    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "128K")]
-    bundle_size: u32,
-    /// zstd level, as for `convert`
-    #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
-    level: i32,
+    #[command(flatten)]
+    conversion: ConversionArgs,
 }
 
 impl Estimate {
@@ -131,19 +124,9 @@ impl Estimate {
             return Ok(Prepared { source, opened, ordinary: None });
         }
         let started = Instant::now();
-        let converted = scratch.convert(context, &resolved, &self.convert_options(context))?;
+        let converted = scratch.convert(context, &resolved, &self.conversion.options(context))?;
         let ordinary = ordinary_size(&resolved, &converted, started.elapsed().as_secs_f64());
         Ok(Prepared { source, opened: scratch.open(context)?, ordinary: Some(ordinary) })
-    }
-
-    fn convert_options(&self, context: &Context) -> Options {
-        Options {
-            slice_size: self.slice_size,
-            bundle_size: self.bundle_size,
-            level: self.level,
-            temp_dir: context.temp_dir.clone(),
-            ..Options::default()
-        }
     }
 
     /// Returns the options of the run.

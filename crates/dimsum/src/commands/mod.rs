@@ -1,8 +1,9 @@
-//! One file per command: its flags, and what it does.
+//! One file per command: its flags, and what it does. What several commands take as flags is a group of its own (`*_arg.rs`, `*_args.rs`).
 
 pub mod cat;
 pub mod check;
 pub mod completions;
+pub mod conversion_args;
 pub mod convert;
 pub mod copy;
 pub mod diff;
@@ -18,5 +19,7 @@ pub mod man;
 pub mod mount;
 pub mod run;
 pub mod serve;
+pub mod sharing_args;
+pub mod sharing_summary;
 pub mod store;
 pub mod umount;

@@ -1,0 +1,85 @@
+//! The options of a conversion: of `convert`, which makes it, and of `estimate`, which tells what it would make.
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, ValueEnum};
+use dimsum_convert::Options;
+
+use crate::context::Context;
+
+/// How layers become packs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Conversion")]
+pub struct ConversionArgs {
+    /// Bytes of a slice of a large file: a power of two, 64K to 4M
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
+    slice_size: u32,
+    /// Bytes of a bundle of small files on average: a power of two, 32K to 1M
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "128K")]
+    bundle_size: u32,
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
+    level: i32,
+    /// Threads that hash and compress [default: all processors]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// What to do with entries that overlayfs gives a meaning: trusted.overlay.* and user.overlay.* attributes and
+    /// character devices 0:0
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OverlayEntries::Refuse)]
+    overlay_entries: OverlayEntries,
+}
+
+/// As [`dimsum_convert::OverlayEntries`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OverlayEntries {
+    /// Refuse the source and name the entry.
+    Refuse,
+    /// Leave them out and report them.
+    Drop,
+}
+
+impl ConversionArgs {
+    /// Returns what a conversion is told.
+    #[must_use]
+    pub fn options(&self, context: &Context) -> Options {
+        let defaults = Options::default();
+        Options {
+            slice_size: self.slice_size,
+            bundle_size: self.bundle_size,
+            level: self.level,
+            jobs: self.jobs.unwrap_or(defaults.jobs),
+            overlay_entries: match self.overlay_entries {
+                OverlayEntries::Refuse => dimsum_convert::OverlayEntries::Refuse,
+                OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
+            },
+            temp_dir: context.temp_dir.clone(),
+            ..defaults
+        }
+    }
+}
+
+/// Parses `256K`, `1M` or plain bytes.
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (text.get(..text.len() - 1), 10),
+        Some(b'M' | b'm') => (text.get(..text.len() - 1), 20),
+        _ => (Some(text), 0),
+    };
+    let number: u32 = digits.unwrap_or_default().parse().map_err(|_| "a number of bytes, such as 256K".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_an_optional_unit() {
+        assert_eq!(size("256K"), Ok(256 << 10));
+        assert_eq!(size("1m"), Ok(1 << 20));
+        assert_eq!(size("65536"), Ok(65536));
+        for text in ["", "K", "-1", "4096M", "1G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `dimsum convert`.
+//!
+//! ```text
+//! arguments ─→ place, target, images to share with ─→ dimsum_convert ─┬─ one image ─→ summary (with original: what was kept)
+//!                                                                     └─ an index ──→ index: a line for each image
+//! ```
+
+mod index;
+mod original;
+mod summary;
+
+use std::time::Instant;
+
+use clap::Args;
+use dimsum_convert::{Choice, Input, Options, convert_all, convert_as};
+use dimsum_registry::{Reference, Role};
+
+use self::index::IndexSummary;
+use self::summary::Summary;
+use super::conversion_args::ConversionArgs;
+use super::sharing_args::SharingArgs;
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::convert_in::ConvertProgress;
+use crate::image::{create_target, open_place, parse};
+
+/// Make a Dimsum image of an ordinary image or a directory tree
+///
+/// An index becomes an index of converted images. Needs no privileges. The same source and options give the same bytes, whatever the number of jobs. Nothing is visible in
+/// the target before the whole source is verified.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The source: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH
+    source: String,
+    /// The target: [HOST/]REPO:TAG, oci:DIR[:TAG] or oci-archive:FILE[:TAG], made if it is not there
+    target: String,
+    /// Make an index in which each original stands before its Dimsum image, so that one name serves everybody
+    #[arg(long)]
+    with_original: bool,
+    /// Keep recipes for the source's layers beside the image, so that `export` gives back the very blobs, or at least the tars. Takes a
+    /// second pass over the source. For registries and oci:DIR
+    #[arg(long)]
+    keep_original: bool,
+    #[command(flatten)]
+    conversion: ConversionArgs,
+    #[command(flatten)]
+    sharing: SharingArgs,
+}
+
+impl Convert {
+    /// Converts and prints a summary.
+    ///
+    /// # Errors
+    /// If the source cannot be read or is refused, or the target cannot be written.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let started = Instant::now();
+        let (context, _interrupts) = context.with_interrupts()?;
+        let source = Reference::parse(&self.source);
+        let source =
+            source.map_err(|source| Error::Source { object: self.source.clone(), source: Box::new(source) })?;
+        let options = Options { keep_original: self.keep_original, ..self.conversion.options(&context) };
+        let shown = ConvertProgress::new(&context, &self.source);
+        let others = self.sharing.open(&context)?;
+        if let Reference::Directory { path } = source {
+            let target = create_target(&context, &self.target)?;
+            let input = Input::Directory { path: &path };
+            let sharing = others.sharing().resolve(&*target, None).map_err(|error| shown.error(error))?;
+            let converted = convert_as(input, &*target, Role::Root, &options, &sharing, &shown);
+            let converted = converted.map_err(|error| shown.error(error))?;
+            let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
+            drop(shown);
+            return context.output.write(&Summary::new(&self, &converted, written, seconds));
+        }
+        let place = open_place(&context, &parse(&self.source)?)?;
+        let target = create_target(&context, &self.target)?;
+        let sharing = others.sharing();
+        let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original, sharing };
+        let converted = convert_all(&*place, &*target, &choice, &options, &shown);
+        let converted = converted.map_err(|error| shown.error(error))?;
+        let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
+        drop(shown);
+        match &*converted.images {
+            [only] if only.converted.manifest == converted.root.digest => {
+                context.output.write(&Summary::new(&self, &only.converted, written, seconds))
+            }
+            _ => context.output.write(&IndexSummary::new(&self, &converted, written, seconds)),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The options that name images to share with: of `convert`, and of `estimate`, which tells what sharing would save.
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use dimsum_convert::SharingFrom;
+use dimsum_registry::Place;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::image::{open_place, parse};
+
+/// What a conversion may take from images that are there already.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sharing")]
+pub struct SharingArgs {
+    /// Refer to packs of this Dimsum image where it has what would be stored; `auto` is the image that the target's name stands
+    /// for now, and the one it followed. Can be given several times, the best first: the same images in the same order give
+    /// the same bytes. Packs are mounted or copied into the target, which stays complete by itself
+    #[arg(long, value_name = "REF|auto")]
+    dedup_with: Vec<String>,
+    /// What to do with packs that exist for the same layers, by a `dimsum-cache-…` tag in the target's repository or by
+    /// --reuse-from. Changes no bytes of the result
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Reuse::Verify)]
+    reuse: Reuse,
+    /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times. It is needed once: the packs
+    /// that were taken have tags in the target's repository then
+    #[arg(long, value_name = "REF@DIGEST")]
+    reuse_from: Vec<String>,
+}
+
+/// As [`dimsum_convert::Reuse`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Reuse {
+    /// Take a pack if its layer, which is read but not compressed, gives the same device and layer meta.
+    Verify,
+    /// Take a pack unseen, without reading the layer: whoever can write the tag or the image decides what the files hold.
+    /// No cache tags are left then.
+    Trust,
+    /// Make every pack, and leave no cache tags.
+    Never,
+}
+
+/// In the place of an image to share with: what the target's name stands for.
+const AUTO: &str = "auto";
+
+impl SharingArgs {
+    /// Opens the images that were named.
+    ///
+    /// # Errors
+    /// If one is not there, or one to re-use packs of is not named by its digest.
+    pub fn open(&self, context: &Context) -> Result<Others, Error> {
+        let open = |text: &String| open_place(context, &parse(text)?);
+        for text in &self.reuse_from {
+            if !parse(text)?.is_pinned() {
+                return Err(Error::Usage {
+                    object: text.clone(),
+                    reason: "--reuse-from takes an image by its digest, since a tag may be moved".to_owned(),
+                    hint: "name it by @sha256:… as `dimsum inspect` shows it",
+                });
+            }
+        }
+        let named = self.dedup_with.iter().filter(|text| *text != AUTO);
+        Ok(Others {
+            auto: self.dedup_with.iter().any(|text| text == AUTO),
+            with: named.map(open).collect::<Result<_, _>>()?,
+            reuse: match self.reuse {
+                Reuse::Verify => dimsum_convert::Reuse::Verify,
+                Reuse::Trust => dimsum_convert::Reuse::Trust,
+                Reuse::Never => dimsum_convert::Reuse::Never,
+            },
+            reuse_from: self.reuse_from.iter().map(open).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Images to share with, opened.
+#[derive(Debug)]
+pub struct Others {
+    auto: bool,
+    with: Vec<Arc<dyn Place>>,
+    reuse: dimsum_convert::Reuse,
+    reuse_from: Vec<Arc<dyn Place>>,
+}
+
+impl Others {
+    /// Returns them as a conversion takes them.
+    #[must_use]
+    pub fn sharing(&self) -> SharingFrom<'_> {
+        SharingFrom {
+            with: self.with.iter().map(|place| &**place).collect(),
+            auto: self.auto,
+            reuse: self.reuse,
+            reuse_from: self.reuse_from.iter().map(|place| &**place).collect(),
+        }
+    }
+}
