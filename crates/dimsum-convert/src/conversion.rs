@@ -181,7 +181,12 @@ impl<'a> Conversion<'a> {
         let lower: Vec<_> = lower.collect();
         let origin = reusable.candidate.what.clone();
         let (contents, options) = (&mut self.contents, self.task.options);
-        let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin)?;
+        let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin);
+        let tree = tree.map_err(|error| match error {
+            // Trust is for what a pack says, not for nonsense.
+            Error::Malformed { source, .. } => reusable.differs(&source.to_string()),
+            error => error,
+        })?;
         self.contents.forget_unplaced();
         self.summaries.push(summary);
         self.unseen = true;

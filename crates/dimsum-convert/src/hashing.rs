@@ -12,12 +12,19 @@ pub(crate) struct Hashing<'p, R> {
     inner: R,
     hasher: Sha256,
     count: u64,
+    /// Whether reading failed, so that what was hashed is not all there is.
+    failed: bool,
     progress: &'p dyn Progress,
 }
 
 impl<'p, R: Read> Hashing<'p, R> {
     pub(crate) fn new(inner: R, progress: &'p dyn Progress) -> Self {
-        Self { inner, hasher: Sha256::new(), count: 0, progress }
+        Self { inner, hasher: Sha256::new(), count: 0, failed: false, progress }
+    }
+
+    /// Says whether reading failed.
+    pub(crate) const fn failed(&self) -> bool {
+        self.failed
     }
 
     /// Returns digest and length of what was read.
@@ -31,7 +38,9 @@ impl<R: Read> Read for Hashing<'_, R> {
         if self.progress.cancelled() {
             return Err(io::Error::other("cancelled"));
         }
-        let count = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer);
+        self.failed |= read.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+        let count = read?;
         self.hasher.update(buffer.get(..count).unwrap_or_default());
         self.count += count as u64;
         self.progress.bytes_in(count as u64);

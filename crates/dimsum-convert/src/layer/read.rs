@@ -198,8 +198,9 @@ fn decode(
             let _nobody_may_wait = full.send(Err(error));
         }
     }
-    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was cancelled.
-    if !progress.cancelled() && io::copy(&mut input, &mut io::sink()).is_ok() {
+    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was cancelled; and if the
+    // source was lost in the middle, nothing can be said of the blob.
+    if !progress.cancelled() && !input.failed() && io::copy(&mut input, &mut io::sink()).is_ok() {
         decoded.blob = Some(input.finish());
     }
     decoded.tar = match tar {

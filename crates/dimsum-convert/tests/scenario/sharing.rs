@@ -304,6 +304,19 @@ fn a_pack_that_is_not_what_its_layer_gives_is_refused_and_the_image_is_as_if_it_
 }
 
 #[test]
+fn trust_is_not_for_a_pack_whose_description_makes_no_sense() {
+    let old = Case::new(&base());
+    let before = old.convert(&small_options());
+    let own = blob(&old.target(), before.layers[0].pack.unwrap().digest);
+    let nonsense = with_layer_meta(&own, |meta| meta[1024] ^= 1);
+    let manifest = publish(&old, &before, &nonsense);
+    let new = Case::new(&base());
+    let converted = reusing(&new, &layout(&old), manifest, Reuse::Trust);
+    assert_eq!(converted.manifest, before.manifest);
+    assert_eq!(converted.shared.refused.len(), 1, "{:?}", converted.shared.refused);
+}
+
+#[test]
 fn a_pack_made_with_other_options_is_not_taken() {
     let old = Case::new(&base());
     let before = old.convert(&Options { level: 4, ..small_options() });
