@@ -8,12 +8,14 @@ use dimsum_convert::Converted;
 use dimsum_registry::Prefer;
 
 use super::conversion_args::ConversionArgs;
+use super::sharing_args::SharingArgs;
+use super::sharing_summary::SharingSummary;
 use crate::context::Context;
 use crate::error::Error;
 use crate::estimate::model::{ANSWER_MS, Link, Ordinary, Run, full_pull, lazy};
 use crate::estimate::presence::{in_target, on_node};
 use crate::estimate::report::{DimsumSize, Estimate as Estimated, OrdinarySize, Ready, Touched};
-use crate::estimate::scratch::Scratch;
+use crate::estimate::scratch::{Scratch, Shared};
 use crate::estimate::trial::{Seen, Trial, allowed};
 use crate::image::{self, Opened, Resolved, open_resolved, parse, resolve};
 use crate::run::RunError;
@@ -22,7 +24,8 @@ use crate::run::RunError;
 ///
 /// The image is converted into a scratch directory below $TMPDIR (/var/tmp), which is removed afterwards; nothing is written to a target or
 /// to this node's store. It is told how many bytes it takes, with --target how many of them that repository has already, and which
-/// packs this node's store has whole (which chunks of others it has is not looked at).
+/// packs this node's store has whole (which chunks of others it has is not looked at). With --dedup-with or --reuse it is converted as
+/// `convert` would into that repository, which is only read: the same bytes come out.
 ///
 /// With a command, that is run as `dimsum run` runs it (as root), once, from an empty store and without a fill; its output goes to standard
 /// error. It should end when it is ready, as the command of a health check does: what it touches until it has ended is what is
@@ -64,6 +67,8 @@ pub struct Estimate {
     user: Option<String>,
     #[command(flatten)]
     conversion: ConversionArgs,
+    #[command(flatten)]
+    sharing: SharingArgs,
 }
 
 impl Estimate {
@@ -74,6 +79,7 @@ impl Estimate {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (context, interrupts) = context.with_interrupts()?;
         let (image, command) = self.words()?;
+        self.check_sharing()?;
         if !command.is_empty() {
             allowed(&image)?;
         }
@@ -83,7 +89,11 @@ impl Estimate {
         let prepared = self.prepare(&context, &scratch, resolved, !command.is_empty())?;
         interrupts.check()?;
         let target = self.target.as_deref();
-        let target = target.map(|target| in_target(&context, &scratch, &prepared.opened, target)).transpose()?;
+        let mut target = target.map(|target| in_target(&context, &scratch, &prepared.opened, target)).transpose()?;
+        if let (Some(target), Some(sharing)) = (&mut target, &prepared.sharing) {
+            // Not there yet, but a registry makes them visible without moving them.
+            target.push_bytes = target.push_bytes.saturating_sub(sharing.mounted_bytes());
+        }
         let node = on_node(&context, &prepared.opened)?;
         let dimsum = dimsum_size(&prepared.opened)?;
         let seen = if command.is_empty() {
@@ -95,9 +105,21 @@ impl Estimate {
         let ready = seen.map(|seen| self.ready(&prepared, dimsum.inodes, seen.run)).unwrap_or_default();
         let run = seen.map(|seen| touched(command, seen));
         let ordinary = prepared.ordinary;
-        let source_manifest = prepared.source;
+        let (source_manifest, sharing) = (prepared.source, prepared.sharing);
         drop(prepared.opened);
-        context.output.write(&Estimated { image, source_manifest, ordinary, dimsum, target, node, run, ready })
+        context.output.write(&Estimated { image, source_manifest, ordinary, dimsum, sharing, target, node, run, ready })
+    }
+
+    /// Refuses options that could not do anything.
+    fn check_sharing(&self) -> Result<(), Error> {
+        match self.sharing.needs_target() {
+            Some(option) if self.target.is_none() => Err(Error::Usage {
+                object: option.to_owned(),
+                reason: "it looks for images in the repository that the image would be pushed to".to_owned(),
+                hint: "name that with --target",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the image and the command.
@@ -115,18 +137,33 @@ impl Estimate {
     fn prepare(&self, context: &Context, scratch: &Scratch, resolved: Resolved, run: bool) -> Result<Prepared, Error> {
         let source = resolved.digest;
         if resolved.manifest.is_dimsum() {
+            if self.sharing.is_given() {
+                return Err(Error::Usage {
+                    object: resolved.reference.to_string(),
+                    reason: "it is a Dimsum image already: it shares what it was converted with".to_owned(),
+                    hint: "name the ordinary image that it was made of",
+                });
+            }
             let opened = if run && resolved.place.is_remote() {
                 scratch.copy(context, &resolved)?;
                 scratch.open(context)?
             } else {
                 open_resolved(&scratch.context(context), resolved)?
             };
-            return Ok(Prepared { source, opened, ordinary: None });
+            return Ok(Prepared { source, opened, ordinary: None, sharing: None });
         }
-        let started = Instant::now();
-        let converted = scratch.convert(context, &resolved, &self.conversion.options(context))?;
+        let (started, options) = (Instant::now(), self.conversion.options(context));
+        let (converted, sharing) = if self.sharing.is_given() {
+            let (others, target) = (self.sharing.open(context)?, self.target.as_deref());
+            let shared = Shared { target, others: &others, fetch: run };
+            let converted = scratch.rehearse(context, &resolved, &options, shared)?;
+            let sharing = SharingSummary::new(&converted.shared);
+            (converted, Some(sharing))
+        } else {
+            (scratch.convert(context, &resolved, &options)?, None)
+        };
         let ordinary = ordinary_size(&resolved, &converted, started.elapsed().as_secs_f64());
-        Ok(Prepared { source, opened: scratch.open(context)?, ordinary: Some(ordinary) })
+        Ok(Prepared { source, opened: scratch.open(context)?, ordinary: Some(ordinary), sharing })
     }
 
     /// Returns the options of the run.
@@ -155,6 +192,7 @@ struct Prepared {
     source: dimsum_format::Digest,
     opened: Opened,
     ordinary: Option<OrdinarySize>,
+    sharing: Option<SharingSummary>,
 }
 
 fn ordinary_size(resolved: &Resolved, converted: &Converted, convert_seconds: f64) -> OrdinarySize {

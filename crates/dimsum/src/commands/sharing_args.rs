@@ -20,9 +20,9 @@ pub struct SharingArgs {
     #[arg(long, value_name = "REF|auto")]
     dedup_with: Vec<String>,
     /// What to do with packs that exist for the same layers, by a `dimsum-cache-…` tag in the target's repository or by
-    /// --reuse-from. Changes no bytes of the result
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Reuse::Verify)]
-    reuse: Reuse,
+    /// --reuse-from. Changes no bytes of the result [default: verify; for estimate without --dedup-with: never]
+    #[arg(long, value_enum, value_name = "HOW")]
+    reuse: Option<Reuse>,
     /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times. It is needed once: the packs
     /// that were taken have tags in the target's repository then
     #[arg(long, value_name = "REF@DIGEST")]
@@ -45,6 +45,22 @@ enum Reuse {
 const AUTO: &str = "auto";
 
 impl SharingArgs {
+    /// Whether anything was asked for.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.dedup_with.is_empty() || !self.reuse_from.is_empty() || self.reuse.is_some()
+    }
+
+    /// Returns the option that makes no sense without a target, if one is given.
+    #[must_use]
+    pub fn needs_target(&self) -> Option<&'static str> {
+        let looks_for_tags = self.reuse.is_some_and(|reuse| reuse != Reuse::Never) && self.reuse_from.is_empty();
+        if self.dedup_with.iter().any(|text| text == AUTO) {
+            return Some("--dedup-with auto");
+        }
+        looks_for_tags.then_some("--reuse")
+    }
+
     /// Opens the images that were named.
     ///
     /// # Errors
@@ -65,9 +81,9 @@ impl SharingArgs {
             auto: self.dedup_with.iter().any(|text| text == AUTO),
             with: named.map(open).collect::<Result<_, _>>()?,
             reuse: match self.reuse {
-                Reuse::Verify => dimsum_convert::Reuse::Verify,
-                Reuse::Trust => dimsum_convert::Reuse::Trust,
-                Reuse::Never => dimsum_convert::Reuse::Never,
+                None | Some(Reuse::Verify) => dimsum_convert::Reuse::Verify,
+                Some(Reuse::Trust) => dimsum_convert::Reuse::Trust,
+                Some(Reuse::Never) => dimsum_convert::Reuse::Never,
             },
             reuse_from: self.reuse_from.iter().map(open).collect::<Result<_, _>>()?,
         })

@@ -65,6 +65,12 @@ impl SharingSummary {
         self.foreign_packs.iter().map(|pack| (pack.pack, pack.bytes))
     }
 
+    /// Returns the bytes of packs that are mounted into the target.
+    #[must_use]
+    pub const fn mounted_bytes(&self) -> u64 {
+        self.mounted_bytes
+    }
+
     /// Writes it for people; nothing if nothing came from other images.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::model::Link;
 use super::presence::{InTarget, OnNode};
+use crate::commands::sharing_summary::SharingSummary;
 use crate::output::{Name, Report, Size};
 use crate::views::count::Count;
 
@@ -22,6 +23,9 @@ pub struct Estimate {
     pub ordinary: Option<OrdinarySize>,
     /// What it is as a Dimsum image.
     pub dimsum: DimsumSize,
+    /// What it would take from other images; none if it was not asked to share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingSummary>,
     /// What the target repository has already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<InTarget>,
@@ -100,6 +104,9 @@ impl Report for Estimate {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "image      {} {}", self.image, self.source_manifest)?;
         self.write_sizes(out)?;
+        if let Some(sharing) = &self.sharing {
+            sharing.text(out)?;
+        }
         if let Some(target) = &self.target {
             write_target(target, out)?;
         }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use dimsum_convert::{Converted, Input};
+use dimsum_convert::{Converted, Input, Options, convert_as};
 use dimsum_registry::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
 use tempfile::TempDir;
 
+use super::rehearsal::Rehearsal;
+use crate::commands::sharing_args::Others;
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::convert_in::ConvertProgress;
@@ -64,16 +66,31 @@ impl Scratch {
     ///
     /// # Errors
     /// If it cannot be read or is refused.
-    pub fn convert(
+    pub fn convert(&self, context: &Context, from: &Resolved, options: &Options) -> Result<Converted, Error> {
+        let target = self.target(context)?;
+        let shown = ConvertProgress::new(context, &from.reference.to_string());
+        let converted = dimsum_convert::convert(input(from), &*target, options, &shown);
+        converted.map_err(|error| shown.error(error))
+    }
+
+    /// Converts as a conversion to `target` would that shares with what is there already. Packs of others are fetched only if they
+    /// are to be read, for a run.
+    ///
+    /// # Errors
+    /// As [`convert`](Self::convert); also if the target cannot be asked, or an image to share with is not there.
+    pub fn rehearse(
         &self,
         context: &Context,
         from: &Resolved,
-        options: &dimsum_convert::Options,
+        options: &Options,
+        shared: Shared<'_>,
     ) -> Result<Converted, Error> {
-        let target = self.target(context)?;
+        let Shared { target, others, fetch } = shared;
+        let rehearsal = Rehearsal::new(context, self.target(context)?, target, fetch)?;
         let shown = ConvertProgress::new(context, &from.reference.to_string());
-        let input = Input::Image { source: &*from.place, manifest: from.digest };
-        let converted = dimsum_convert::convert(input, &*target, options, &shown);
+        let sharing = others.sharing().resolve(&rehearsal, Some(&context.platform()?));
+        let sharing = sharing.map_err(|error| shown.error(error))?;
+        let converted = convert_as(input(from), &rehearsal, Role::Root, options, &sharing, &shown);
         converted.map_err(|error| shown.error(error))
     }
 
@@ -102,6 +119,21 @@ impl Scratch {
         let resolved = image::resolve(&scratch, &self.reference(), Prefer::Dimsum)?;
         image::open_resolved(&scratch, resolved)
     }
+}
+
+/// What a rehearsal shares with.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// Where the image would be pushed to, if that was said.
+    pub target: Option<&'a str>,
+    /// The images.
+    pub others: &'a Others,
+    /// Whether their packs are fetched.
+    pub fetch: bool,
+}
+
+fn input(from: &Resolved) -> Input<'_> {
+    Input::Image { source: &*from.place, manifest: from.digest }
 }
 
 /// Shows a copy, and stops it when a signal asks for it.

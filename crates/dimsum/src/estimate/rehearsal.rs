@@ -1,0 +1,145 @@
+//! A target in rehearsal: what a conversion reads of the real one it gets from there, what it writes goes into the scratch layout.
+//!
+//! ```text
+//! conversion ─┬─ place, read_tag, has ─→ the real target, which is only read: what its name stands for, cache tags, packs
+//!             ├─ blobs, manifest ──────→ the layout
+//!             └─ packs of others ──────→ counted as the real target would get them: mounted in one registry, else copied
+//! ```
+//!
+//! Packs that are there already, or would be moved there, are fetched into the layout only if a run is to read them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use dimsum_format::Digest;
+use dimsum_format::manifest::Blob;
+use dimsum_registry::{
+    BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target,
+};
+
+use crate::context::Context;
+use crate::error::{Error, Kind};
+use crate::image;
+
+/// The target of a rehearsal.
+#[derive(Debug)]
+pub struct Rehearsal {
+    context: Context,
+    layout: Box<dyn Target>,
+    /// The real target; none if none was named, if it is not there yet, or if it keeps nothing to look up.
+    there: Option<Arc<dyn Place>>,
+    /// Whether packs of others are fetched.
+    whole: bool,
+}
+
+impl Rehearsal {
+    /// Prepares one. Nothing is written to `target`.
+    ///
+    /// # Errors
+    /// If `target` is no reference, or cannot be asked.
+    pub fn new(context: &Context, layout: Box<dyn Target>, target: Option<&str>, whole: bool) -> Result<Self, Error> {
+        // It is a target: it is named by a tag.
+        let mut context = context.clone();
+        context.require_digest = false;
+        let reference = target.map(image::parse).transpose()?;
+        let there = match reference.filter(keeps) {
+            Some(reference) => match image::open_place(&context, &reference) {
+                Ok(place) => Some(place),
+                Err(error) if error.kind() == Kind::NotFound => None,
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
+        Ok(Self { context, layout, there, whole })
+    }
+
+    /// Copies a pack into the layout, so that a run finds it.
+    fn fetch(&self, blob: Blob, from: &dyn Source) -> Result<(), SourceError> {
+        if !self.whole || self.layout.has(blob.digest, blob.size)? {
+            return Ok(());
+        }
+        let ends = || self.context.interrupts.as_ref().and_then(|all| all.ending()).is_some();
+        self.layout.copy_blob(blob, from, &|_| if ends() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
+        match self.context.network() {
+            Ok(network) => network.open(reference),
+            // It was made when the real target was opened.
+            Err(_) => Err(SourceError::Cancelled { source_name: reference.to_string() }),
+        }
+    }
+}
+
+/// Whether a place keeps several things under names, as a target that a conversion looks something up in does.
+const fn keeps(reference: &Reference) -> bool {
+    matches!(reference, Reference::Registry { .. } | Reference::OciLayout { .. })
+}
+
+/// Returns the reference of another tag beside this one.
+fn beside(reference: &Reference, tag: &str) -> Option<Reference> {
+    let name = ImageName::Tag(tag.to_owned());
+    match reference {
+        Reference::Registry { repository, .. } => Some(Reference::Registry { repository: repository.clone(), name }),
+        Reference::OciLayout { dir, .. } => Some(Reference::OciLayout { dir: dir.clone(), name: Some(name) }),
+        _ => None,
+    }
+}
+
+impl Target for Rehearsal {
+    fn name(&self) -> &str {
+        self.there.as_ref().map_or_else(|| self.layout.name(), |place| Source::name(&**place))
+    }
+
+    fn has(&self, blob: Digest, size: u64) -> Result<bool, SourceError> {
+        let Some(place) = &self.there else { return self.layout.has(blob, size) };
+        let has = place.size(blob)? == Some(size);
+        if has {
+            self.fetch(Blob { digest: blob, size }, &**place)?;
+        }
+        Ok(has)
+    }
+
+    fn start_blob(&self) -> Result<Box<dyn BlobWriter + '_>, SourceError> {
+        self.layout.start_blob()
+    }
+
+    fn mount_blob(&self, blob: Blob, from: &Repository) -> Result<bool, SourceError> {
+        let same_registry = self.there.as_ref().and_then(|place| place.repository());
+        let mounts = same_registry.is_some_and(|to| to.host() == from.host() && to.path() != from.path());
+        if mounts && self.whole {
+            // Blobs are named by their digests, whatever the reference stands for.
+            let reference = Reference::Registry { repository: from.clone(), name: ImageName::Digest(blob.digest) };
+            self.fetch(blob, &*self.open(&reference)?)?;
+        }
+        Ok(mounts)
+    }
+
+    fn copy_blob(
+        &self,
+        blob: Blob,
+        from: &dyn Source,
+        _progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.fetch(blob, from)
+    }
+
+    fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
+        self.layout.put_manifest(media_type, manifest, role)
+    }
+
+    fn place(&self) -> Option<&dyn Place> {
+        self.there.as_deref()
+    }
+
+    fn read_tag(&self, tag: &str) -> Result<Option<Document>, SourceError> {
+        let Some(reference) = self.there.as_ref().and_then(|place| beside(place.reference(), tag)) else {
+            return Ok(None);
+        };
+        match self.open(&reference)?.root() {
+            Ok(document) => Ok(Some(document)),
+            Err(SourceError::Name { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
