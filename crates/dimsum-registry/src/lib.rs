@@ -27,7 +27,10 @@ mod target;
 
 pub use access::{Access, DEFAULT_TEMP_DIR};
 pub use archive::{Archive, ArchiveTarget, Members};
-pub use copy::{Copied, CopyProgress, Outcome, Selection, Tally, copy_image, copy_manifest};
+pub use copy::{
+    Copied, CopiedReferrer, CopyProgress, LeftReferrer, Outcome, Referrers, Selection, Tally, copy_image,
+    copy_manifest, copy_with_referrers,
+};
 pub use error::{Detail, SourceError, TlsProblem};
 pub use layout::OciLayout;
 pub use network::Network;

@@ -27,12 +27,12 @@ pub trait Place: Source {
     /// If there is nothing by this name, or several things, or it cannot be read.
     fn root(&self) -> Result<Document, SourceError>;
 
-    /// Lists manifests of an artifact type whose subject is said to be `subject`, blocking. Each is to be read by its digest, and says
-    /// itself of what it speaks. A place that keeps no referrers has none.
+    /// Lists manifests, of an artifact type or of all, whose subject is said to be `subject`, blocking. Each is to be read by its
+    /// digest, and says itself of what it speaks. A place that keeps no referrers has none.
     ///
     /// # Errors
     /// If the list cannot be read.
-    fn referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
+    fn referrers(&self, subject: Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, SourceError> {
         let (_, _) = (subject, artifact_type);
         Ok(Vec::new())
     }

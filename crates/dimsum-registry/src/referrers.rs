@@ -54,10 +54,11 @@ impl Referrer {
     }
 }
 
-/// Takes those of a type out of a list of referrers.
-pub(crate) fn select(index: Index, artifact_type: &str) -> Vec<Descriptor> {
-    let wanted = |entry: &Descriptor| {
-        entry.media_type == media::MANIFEST && entry.artifact_type.as_deref() == Some(artifact_type)
+/// Takes those of a type out of a list of referrers; all of them if no type is given.
+pub(crate) fn select(index: Index, artifact_type: Option<&str>) -> Vec<Descriptor> {
+    let wanted = |entry: &Descriptor| match artifact_type {
+        Some(_) => entry.media_type == media::MANIFEST && entry.artifact_type.as_deref() == artifact_type,
+        None => true,
     };
     index.manifests.into_iter().filter(wanted).collect()
 }

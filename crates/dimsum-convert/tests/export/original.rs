@@ -28,7 +28,7 @@ fn options() -> Options {
 pub(crate) fn export_with(case: &Case, converted: &Converted, to: &Path, options: &Options) -> Result<Exported, Error> {
     let image = Layout::open(&case.target(), converted.manifest);
     let place = OciLayout::open(case.target(), None).unwrap();
-    let referrers = place.referrers(converted.manifest, media::ORIGINAL).unwrap();
+    let referrers = place.referrers(converted.manifest, Some(media::ORIGINAL)).unwrap();
     assert_eq!(referrers.len(), 1);
     let target = OciLayout::create(to, Some(ImageName::Tag("out".into()))).unwrap();
     export_original(&image, &place, referrers[0].digest, &target, options, &())

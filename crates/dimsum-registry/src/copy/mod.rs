@@ -1,12 +1,14 @@
 //! Copies images from any place to any target: what is there already does not move.
 //!
 //! ```text
-//!   root ─→ Plan: manifests (parts first), blobs ─→ blobs, some at a time: has? mount? copy ─→ manifests ─→ root, last
+//!   root ─→ Plan: manifests (parts first), blobs ─┬─→ blobs, some at a time: has? mount? copy ─→ manifests ─→ referrers ─→ root, last
+//!                  └─ attached: what refers to them ┘
 //! ```
 //!
 //! The shape is kept: an index stays an index, and manifests keep their bytes and so their digests. Only an index from
 //! which platforms were left out is written anew. Nothing stands under the target's name before everything is there.
 
+mod attached;
 mod blobs;
 mod plan;
 
@@ -18,6 +20,8 @@ use crate::place::{Document, Place, Prefer, resolve};
 use crate::source::Source;
 use crate::target::{Role, Shape, Target};
 
+use self::attached::Attached;
+pub use self::attached::{CopiedReferrer, LeftReferrer, Referrers};
 pub(crate) use self::plan::Plan;
 
 /// What of a name is copied.
@@ -85,8 +89,12 @@ pub struct Copied {
     pub root: Descriptor,
     /// Manifests and indexes.
     pub manifests: usize,
-    /// Blobs, by what happened to them, and their bytes.
+    /// Blobs, those of referrers too, by what happened to them, and their bytes.
     pub blobs: Tally,
+    /// What refers to the images and came along.
+    pub referrers: Vec<CopiedReferrer>,
+    /// What refers to the images, was wanted, and did not come along.
+    pub referrers_left: Vec<LeftReferrer>,
 }
 
 /// Blobs and bytes by outcome.
@@ -108,7 +116,7 @@ pub struct Tally {
     pub skipped: u64,
 }
 
-/// Copies what a name stands for. Blocking.
+/// Copies what a name stands for, without what refers to it. Blocking.
 ///
 /// # Errors
 /// If something of it is missing, wrong or refused by the target, or the copy was cancelled. What has moved stays in the
@@ -119,6 +127,23 @@ pub fn copy_image(
     selection: &Selection,
     progress: &dyn CopyProgress,
 ) -> Result<Copied, SourceError> {
+    copy_with_referrers(from, to, selection, Referrers::None, progress)
+}
+
+/// Copies what a name stands for, and what refers to it. Blocking.
+///
+/// Referrers are there before the name stands for the copy. Those that the target cannot keep, or that are listed and not there, are
+/// left and reported.
+///
+/// # Errors
+/// As [`copy_image`]; also if referrers cannot be listed, or are more than anybody needs.
+pub fn copy_with_referrers(
+    from: &dyn Place,
+    to: &dyn Target,
+    selection: &Selection,
+    referrers: Referrers,
+    progress: &dyn CopyProgress,
+) -> Result<Copied, SourceError> {
     let (root, platforms) = match selection {
         Selection::All => (from.root()?, None),
         Selection::Platforms(platforms) => (from.root()?, Some(&**platforms)),
@@ -127,8 +152,10 @@ pub fn copy_image(
     if let Some(reason) = to.refuses(Shape::of(&root)) {
         return Err(SourceError::Target { target_name: to.name().to_owned(), reason });
     }
-    let plan = Plan::chosen(from, root, platforms)?;
-    carry_out(&plan, from, to, Role::Root, progress)
+    let mut plan = Plan::chosen(from, root, platforms)?;
+    let attached = attached::find(from, &plan, referrers, to.refuses_referrers())?;
+    plan.add_blobs(&attached.blobs);
+    carry_out(&plan, attached, from, to, Role::Root, progress)
 }
 
 /// Copies one manifest or index, with all that it names, as it is. Blocking.
@@ -145,25 +172,32 @@ pub fn copy_manifest(
     let bytes = from.read_manifest(manifest)?;
     let format_error = |source| SourceError::Format { source_name: from.name().to_owned(), source };
     let document = Document::new(manifest, bytes).map_err(format_error)?;
-    carry_out(&Plan::of(from, document)?, from, to, role, progress)
+    carry_out(&Plan::of(from, document)?, Attached::default(), from, to, role, progress)
 }
 
 fn carry_out(
     plan: &Plan,
+    attached: Attached,
     from: &dyn Source,
     to: &dyn Target,
     role: Role,
     progress: &dyn CopyProgress,
 ) -> Result<Copied, SourceError> {
     let bytes = plan.blobs().iter().map(|wanted| wanted.blob.size).fold(0, u64::saturating_add);
-    progress.planned(plan.documents().count(), plan.blobs().len(), bytes);
+    let manifests = plan.documents().count();
+    progress.planned(manifests.saturating_add(attached.referrers.len()), plan.blobs().len(), bytes);
     let blobs = blobs::copy_all(plan.blobs(), from, to, progress)?;
     for part in plan.parts() {
         to.put_manifest(&part.descriptor.media_type, &part.bytes, Role::Part)?;
+    }
+    let mut referrers = Vec::new();
+    for (document, referrer) in attached.referrers {
+        to.put_referrer(&document.bytes)?;
+        referrers.push(referrer);
     }
     let root = plan.root();
     to.put_manifest(&root.descriptor.media_type, &root.bytes, role)?;
     // What the source says of its name is not part of what was copied.
     let root = Descriptor { annotations: Annotations::new(), ..root.descriptor.clone() };
-    Ok(Copied { root, manifests: plan.documents().count(), blobs })
+    Ok(Copied { root, manifests, blobs, referrers, referrers_left: attached.left })
 }

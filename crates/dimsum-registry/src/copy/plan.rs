@@ -79,6 +79,14 @@ impl Plan {
         self.parts.iter().chain([&self.root])
     }
 
+    /// Adds blobs of what refers to the images.
+    pub(crate) fn add_blobs(&mut self, blobs: &[Blob]) {
+        let mut seen: HashSet<(Digest, u64)> =
+            self.blobs.iter().map(|wanted| (wanted.blob.digest, wanted.blob.size)).collect();
+        let new = blobs.iter().filter(|blob| seen.insert((blob.digest, blob.size)));
+        self.blobs.extend(new.map(|&blob| Wanted { blob, foreign: false }));
+    }
+
     /// Returns the blobs, each once.
     pub(crate) fn blobs(&self) -> &[Wanted] {
         &self.blobs

@@ -9,7 +9,11 @@ use crate::referrers::{fallback_tag, select};
 use crate::target::Target as _;
 
 impl OciLayout {
-    pub(super) fn list_referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
+    pub(super) fn list_referrers(
+        &self,
+        subject: Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, SourceError> {
         let Some(document) = self.read_tag(&fallback_tag(subject))? else { return Ok(Vec::new()) };
         let index = Index::parse(&document.bytes).map_err(|source| self.format_error(source))?;
         Ok(select(index, artifact_type))

@@ -24,7 +24,7 @@ impl Place for OciLayout {
         Ok(document)
     }
 
-    fn referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
+    fn referrers(&self, subject: Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, SourceError> {
         self.list_referrers(subject, artifact_type)
     }
 }

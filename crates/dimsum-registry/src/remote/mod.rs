@@ -20,6 +20,7 @@ mod failure;
 pub mod fuzz;
 mod helper;
 mod hub;
+mod link;
 mod moved;
 mod origin;
 mod pull;

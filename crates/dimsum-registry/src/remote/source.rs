@@ -97,9 +97,9 @@ impl Place for RemoteRepository {
         self.wait(|repo| async move { repo.root().await })
     }
 
-    fn referrers(&self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, SourceError> {
-        let artifact_type = artifact_type.to_owned();
-        self.wait(|repo| async move { repo.referrers(subject, &artifact_type).await })
+    fn referrers(&self, subject: Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, SourceError> {
+        let artifact_type = artifact_type.map(str::to_owned);
+        self.wait(|repo| async move { repo.referrers(subject, artifact_type.as_deref()).await })
     }
 }
 

@@ -158,7 +158,7 @@ impl Export {
             return Ok(Err(None));
         }
         let failed = |source| Error::Source { object: self.image.clone(), source: Box::new(source) };
-        let referrers = source.place.referrers(Digest::of(source.manifest), media::ORIGINAL).map_err(failed)?;
+        let referrers = source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)).map_err(failed)?;
         let mut reason = None;
         for referrer in referrers.iter().take(MAX_REFERRERS) {
             match export_original(source, source.place, referrer.digest, target, options, shown) {

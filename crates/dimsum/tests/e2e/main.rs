@@ -10,6 +10,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod copy;
 mod estimate;
 mod help;
 mod images;

@@ -1,21 +1,22 @@
 //! `dimsum copy`.
 
+mod summary;
+
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{Copied, CopyProgress, Outcome, Selection, SourceError, Tally, copy_image};
-use serde::Serialize;
+use dimsum_registry::{CopyProgress, Outcome, Selection, SourceError, copy_with_referrers};
 
+use self::summary::Summary;
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::{create_target, open_place, parse};
-use crate::output::{Report, Size};
+use crate::output::Size;
 use crate::progress::{Group, Phase, Progress, note};
 use crate::signals::Interrupts;
 
@@ -23,12 +24,29 @@ use crate::signals::Interrupts;
 ///
 /// Blobs that the target has do not move, nor those that another repository of the same registry has. What was interrupted goes
 /// on where it stopped. An index is copied with all its images unless --platform picks some. Every digest is checked on the way.
+/// Recipes of --keep-original come along, so that `export` gives the original layers back from the copy too.
 #[derive(Debug, Args)]
 pub struct Copy {
     /// The source: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE
     source: String,
     /// The target: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE; for ordinary images docker-archive:FILE too
     target: String,
+    /// Which manifests that refer to the images come along. Archives keep none: what stays behind is said
+    // Ours by default: without them a copy silently loses what --keep-original promised. Those of others are as many as others like, and
+    // a copy elsewhere may not be for them: who wants a signature there says so.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Referrers::Ours)]
+    referrers: Referrers,
+}
+
+/// As [`dimsum_registry::Referrers`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Referrers {
+    /// Recipes for the original layers of Dimsum images.
+    Ours,
+    /// All, and what refers to them: signatures, lists of contents, attestations.
+    All,
+    /// None.
+    None,
 }
 
 impl Copy {
@@ -46,7 +64,12 @@ impl Copy {
             platforms => Selection::Platforms(platforms.to_vec()),
         };
         let shown = Shown::new(&context);
-        let copied = copy_image(&*source, &*target, &selection, &shown);
+        let referrers = match self.referrers {
+            Referrers::Ours => dimsum_registry::Referrers::Ours,
+            Referrers::All => dimsum_registry::Referrers::All,
+            Referrers::None => dimsum_registry::Referrers::None,
+        };
+        let copied = copy_with_referrers(&*source, &*target, &selection, referrers, &shown);
         let copied = copied.map_err(|error| shown.error(&self, error))?;
         drop(shown);
         let seconds = started.elapsed().as_secs_f64();
@@ -138,55 +161,4 @@ impl CopyProgress for Shown {
 /// Enough of a digest for people.
 fn short(digest: Digest) -> String {
     digest.to_string().chars().take("sha256:".len() + 12).collect()
-}
-
-#[derive(Serialize)]
-struct Summary<'a> {
-    source: &'a str,
-    target: &'a str,
-    digest: Digest,
-    media_type: &'a str,
-    manifests: usize,
-    blobs_moved: u64,
-    bytes_moved: u64,
-    blobs_present: u64,
-    bytes_present: u64,
-    blobs_mounted: u64,
-    bytes_mounted: u64,
-    blobs_left: u64,
-    seconds: f64,
-}
-
-impl<'a> Summary<'a> {
-    fn new(command: &'a Copy, copied: &'a Copied, seconds: f64) -> Self {
-        let Tally { moved, moved_bytes, present, present_bytes, mounted, mounted_bytes, skipped } = copied.blobs;
-        Self {
-            source: &command.source,
-            target: &command.target,
-            digest: copied.root.digest,
-            media_type: &copied.root.media_type,
-            manifests: copied.manifests,
-            blobs_moved: moved,
-            bytes_moved: moved_bytes,
-            blobs_present: present,
-            bytes_present: present_bytes,
-            blobs_mounted: mounted,
-            bytes_mounted: mounted_bytes,
-            blobs_left: skipped,
-            seconds,
-        }
-    }
-}
-
-impl Report for Summary<'_> {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "manifest   {} ({} manifests)", self.digest, self.manifests)?;
-        writeln!(out, "moved      {} blobs, {}", self.blobs_moved, Size(self.bytes_moved))?;
-        writeln!(out, "present    {} blobs, {}", self.blobs_present, Size(self.bytes_present))?;
-        writeln!(out, "mounted    {} blobs, {}", self.blobs_mounted, Size(self.bytes_mounted))?;
-        if self.blobs_left > 0 {
-            writeln!(out, "left       {} layers that lie elsewhere", self.blobs_left)?;
-        }
-        writeln!(out, "time       {:.2} s", self.seconds)
-    }
 }
