@@ -1,8 +1,10 @@
 //! A blob on its way into the target: hashed and counted while it is written, visible only later.
 
+use std::ops::ControlFlow;
+
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{BlobWriter, Target};
+use dimsum_registry::{BlobWriter, SourceError, Target};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -20,6 +22,7 @@ pub(crate) struct BlobOut<'t> {
 /// A blob that is whole but not visible yet. Dropped, it is as if it had never been.
 pub(crate) struct WholeBlob<'t> {
     writer: Box<dyn BlobWriter + 't>,
+    progress: &'t dyn Progress,
     pub(crate) blob: Blob,
 }
 
@@ -48,13 +51,27 @@ impl<'t> BlobOut<'t> {
 
     pub(crate) fn finish(self) -> WholeBlob<'t> {
         let digest = Digest::new(self.hasher.finalize().into());
-        WholeBlob { writer: self.writer, blob: Blob { digest, size: self.size } }
+        WholeBlob { writer: self.writer, progress: self.progress, blob: Blob { digest, size: self.size } }
     }
 }
 
 impl WholeBlob<'_> {
     /// Makes the blob durable and visible.
     pub(crate) fn commit(self) -> Result<(), Error> {
-        Ok(self.writer.commit(self.blob.digest, self.blob.size)?)
+        let Self { writer, progress, blob } = self;
+        writer.commit(blob.digest, blob.size, &|_| go_on(progress)).map_err(|error| unless_cancelled(error, progress))
+    }
+}
+
+/// Says to a target whether to go on.
+pub(crate) fn go_on(progress: &dyn Progress) -> ControlFlow<()> {
+    if progress.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// What a target says of bytes that did not move, which may be that it was told not to go on.
+pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn Progress) -> Error {
+    match error {
+        SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
+        error => error.into(),
     }
 }

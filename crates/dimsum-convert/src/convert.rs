@@ -122,7 +122,7 @@ pub fn convert_as(
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
     options.check()?;
-    let mut refused = Vec::new();
+    let mut refused = sharing.refused.clone();
     let mut candidates = Candidates::new(target, options, sharing, &mut refused)?;
     loop {
         let task = Task { target, role, options, sharing, candidates: &candidates, progress };

@@ -115,7 +115,7 @@ pub fn convert_all(
     refuse_shape(target, if single { Shape::Dimsum } else { Shape::Index })?;
     if single {
         let source = root.descriptor.digest;
-        let sharing = choice.sharing.resolve(target, None)?;
+        let sharing = choice.sharing.resolve(target, Some(source), None, options)?;
         let input = Input::Image { source: place, manifest: source };
         let converted = convert_as(input, target, Role::Root, options, &sharing, progress)?;
         let root = described(&converted);
@@ -174,7 +174,7 @@ fn one(
         None
     };
     let input = Input::Image { source: place, manifest: entry.digest };
-    let sharing = choice.sharing.resolve(target, entry.platform.as_ref())?;
+    let sharing = choice.sharing.resolve(target, Some(entry.digest), entry.platform.as_ref(), options)?;
     let converted = convert_as(input, target, Role::Part, options, &sharing, progress)?;
     Ok(ConvertedImage { platform: entry.platform.clone(), source: entry.digest, converted, original })
 }

@@ -1,16 +1,15 @@
 //! The end of a conversion: config and manifest, and everything made visible, the manifest last.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Source, SourceError};
+use dimsum_registry::Source;
 use dimsum_tree::TreeBuilder;
 
 use crate::assemble::{Assembled, Assembly, From};
-use crate::blob::BlobOut;
+use crate::blob::{BlobOut, go_on, unless_cancelled};
 use crate::conversion::{Conversion, Task};
 use crate::convert::{Converted, limit};
 use crate::error::Error;
@@ -89,6 +88,9 @@ impl Conversion<'_> {
         }
         meta.blob.commit()?;
         config_out.commit()?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
         let manifest_bytes = manifest.len() as u64;
         let manifest = target.put_manifest(media::MANIFEST, &manifest, role)?;
         let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });
@@ -126,12 +128,9 @@ impl Conversion<'_> {
         }
         let copied = target.copy_blob(blob, from, &|count| {
             progress.bytes_out(count);
-            if progress.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            go_on(progress)
         });
-        copied.map_err(|error| match error {
-            SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
-            error => error.into(),
-        })?;
+        copied.map_err(|error| unless_cancelled(error, progress))?;
         shared.copied_bytes += blob.size;
         Ok(())
     }

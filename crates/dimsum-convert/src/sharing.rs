@@ -1,10 +1,13 @@
 //! What a conversion may take from images that are there already, and what it took.
 
+use std::io;
+
 use dimsum_format::manifest::{Blob, Manifest, Platform};
-use dimsum_format::{Digest, media};
+use dimsum_format::{Digest, codec, media};
 use dimsum_registry::{Place, Prefer, Source, SourceError, Target, host_platform, resolve};
 
 use crate::error::Error;
+use crate::options::Options;
 
 /// A Dimsum image that is there already.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub struct Sharing<'a> {
     /// Images whose packs may be re-used, besides those that the target has cache tags for. The target gets tags for those that
     /// were and that are proven, so that the next conversion finds them there.
     pub reuse_from: Vec<KnownImage<'a>>,
+    /// Images that were named and have nothing for this platform.
+    pub refused: Vec<Refused>,
 }
 
 /// What a conversion took from other images.
@@ -96,53 +101,98 @@ pub struct SharingFrom<'a> {
 }
 
 impl<'a> SharingFrom<'a> {
-    /// Finds the images for a platform; this machine's if none is given.
+    /// Finds the images for an image of the source, whose manifest and place in an index these are.
     ///
     /// # Errors
     /// If an image that was named is not there or is not a Dimsum image, or the target cannot be asked.
-    pub fn resolve(&self, target: &'a dyn Target, platform: Option<&Platform>) -> Result<Sharing<'a>, Error> {
-        let platform = platform.cloned().unwrap_or_else(host_platform);
+    pub fn resolve(
+        &self,
+        target: &'a dyn Target,
+        source: Option<Digest>,
+        platform: Option<&Platform>,
+        options: &Options,
+    ) -> Result<Sharing<'a>, Error> {
+        let own = platform.cloned().unwrap_or_else(host_platform);
         let mut sharing = Sharing { reuse: self.reuse, ..Sharing::default() };
         if self.auto {
-            self.follow(target, &platform, &mut sharing)?;
+            self.follow(target, &own, |before| is_same(before, source, options), &mut sharing)?;
         }
-        for &place in &self.with {
-            let known = named(place, &platform)?;
-            if !sharing.with.iter().any(|other| other.manifest == known.manifest) {
-                sharing.with.push(known);
+        let find = |place: &&'a dyn Place| match named(*place, &own) {
+            // One image of an index: others may have what they share with.
+            Err(Error::Registry(error @ SourceError::Name { .. })) if platform.is_some() && place.root().is_ok() => {
+                Ok(Err(Refused { what: place.name().to_owned(), reason: error.to_string() }))
+            }
+            found => found.map(Ok),
+        };
+        for place in &self.with {
+            match find(place)? {
+                Ok(known) if sharing.with.iter().any(|other| other.manifest == known.manifest) => {}
+                Ok(known) => sharing.with.push(known),
+                Err(refused) => sharing.refused.push(refused),
             }
         }
-        for &place in &self.reuse_from {
-            sharing.reuse_from.push(named(place, &platform)?);
+        for place in &self.reuse_from {
+            match find(place)? {
+                Ok(known) => sharing.reuse_from.push(known),
+                Err(refused) => sharing.refused.push(refused),
+            }
         }
         Ok(sharing)
     }
 
-    /// Takes the image that the target's name stands for, and its parent.
-    fn follow(&self, target: &'a dyn Target, platform: &Platform, sharing: &mut Sharing<'a>) -> Result<(), Error> {
+    /// Takes the image that the target's name stands for, and its parent. If that is what is being made (`is_same`), a
+    /// conversion that is done again, then what it followed: the outcome is the same then.
+    fn follow(
+        &self,
+        target: &'a dyn Target,
+        platform: &Platform,
+        is_same: impl Fn(&Manifest) -> bool,
+        sharing: &mut Sharing<'a>,
+    ) -> Result<(), Error> {
         let Some(place) = target.place() else { return Ok(()) };
         let document = match resolve(place, platform, Prefer::Dimsum) {
             Ok(document) => document,
             // The first image of its name, or the first for this platform.
             Err(SourceError::Name { .. } | SourceError::NotFound { .. }) => return Ok(()),
-            Err(SourceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let Some(manifest) = Manifest::parse(&document.bytes).ok().filter(Manifest::is_dimsum) else { return Ok(()) };
-        let digest = document.descriptor.digest;
+        let mut before = ours(document.descriptor.digest, &document.bytes);
+        if let Some((_, same)) = before.as_ref().filter(|(_, manifest)| is_same(manifest)) {
+            before = parent(place, same)?;
+        }
+        let Some((digest, manifest)) = before else { return Ok(()) };
         sharing.parent = Some(digest);
         sharing.with.push(KnownImage { source: place, manifest: digest });
-        let parent = manifest.annotations.get(media::ANNOTATION_PARENT).and_then(|parent| parent.parse().ok());
-        if let Some(parent) = parent {
-            match place.read_manifest(parent) {
-                Ok(_) => sharing.with.push(KnownImage { source: place, manifest: parent }),
-                // Deleted since.
-                Err(SourceError::NotFound { .. }) => {}
-                Err(SourceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
+        if let Some((digest, _)) = parent(place, &manifest)? {
+            sharing.with.push(KnownImage { source: place, manifest: digest });
         }
         Ok(())
+    }
+}
+
+/// Says whether an image was made of the same source in the same way.
+fn is_same(before: &Manifest, source: Option<Digest>, options: &Options) -> bool {
+    let says = |key: &str, value: &str| before.annotations.get(key).is_some_and(|own| own == value);
+    source.is_some_and(|source| says(media::ANNOTATION_SOURCE_MANIFEST, &source.to_string()))
+        && says(media::ANNOTATION_OPTIONS, &options.canonical())
+        && says(media::ANNOTATION_ENCODER, &codec::encoder_id(options.level))
+}
+
+/// Reads the manifest of an image if it is one of ours.
+fn ours(digest: Digest, bytes: &[u8]) -> Option<(Digest, Manifest)> {
+    Manifest::parse(bytes).ok().filter(Manifest::is_dimsum).map(|manifest| (digest, manifest))
+}
+
+/// Reads the manifest of the image that another one followed; none if it is deleted.
+fn parent(place: &dyn Place, image: &Manifest) -> Result<Option<(Digest, Manifest)>, Error> {
+    let parent = image.annotations.get(media::ANNOTATION_PARENT).and_then(|parent| parent.parse().ok());
+    let Some(parent) = parent else { return Ok(None) };
+    match place.read_manifest(parent) {
+        Ok(bytes) => Ok(ours(parent, &bytes)),
+        Err(SourceError::NotFound { .. }) => Ok(None),
+        Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

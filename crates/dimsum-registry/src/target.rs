@@ -149,11 +149,17 @@ pub trait Target: Debug + Send + Sync {
 /// A blob on its way into a target.
 pub trait BlobWriter: Write + Send {
     /// Makes the blob visible under `digest`, which the caller computed while writing: its bytes are durable then, its name at
-    /// the latest when something is listed or tagged.
+    /// the latest when something is listed or tagged. A registry gets the blob only now: `progress` is told of bytes as they move
+    /// and says whether to go on.
     ///
     /// # Errors
-    /// If it cannot be made durable.
-    fn commit(self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError>;
+    /// If it cannot be made durable, or was cancelled.
+    fn commit(
+        self: Box<Self>,
+        digest: Digest,
+        size: u64,
+        progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError>;
 }
 
 /// Copies a blob from its start and checks its digest.
@@ -182,7 +188,7 @@ pub(crate) fn copy_through(
         }
     }
     check(blob, from, Digest::new(hasher.finalize().into()), size)?;
-    writer.commit(blob.digest, blob.size)
+    writer.commit(blob.digest, blob.size, &|_| progress(0))
 }
 
 /// Compares what was read of a blob with what it must be.

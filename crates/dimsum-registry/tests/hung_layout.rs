@@ -51,6 +51,6 @@ fn layout(dir: &TempDir, name: &str) -> OciLayout {
     let layout = OciLayout::create(dir.path().join(name), None).unwrap();
     let mut blob = layout.start_blob().unwrap();
     blob.write_all(b"blob").unwrap();
-    blob.commit(Digest::of(b"blob"), 4).unwrap();
+    blob.commit(Digest::of(b"blob"), 4, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     layout
 }

@@ -20,7 +20,7 @@ fn tag(tag: &str) -> Option<ImageName> {
 fn put(layout: &OciLayout, bytes: &[u8]) -> Digest {
     let mut blob = layout.start_blob().unwrap();
     blob.write_all(bytes).unwrap();
-    blob.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+    blob.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     Digest::of(bytes)
 }
 
@@ -80,7 +80,7 @@ fn a_blob_is_visible_only_when_committed() {
     }
     assert!(!layout.has(Digest::of(&bytes), 600_000).unwrap());
     assert_eq!(files(&blobs).iter().filter(|name| !name.starts_with(".dimsum")).count(), 0);
-    blob.commit(Digest::of(&bytes), 600_000).unwrap();
+    blob.commit(Digest::of(&bytes), 600_000, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     assert!(layout.has(Digest::of(&bytes), 600_000).unwrap());
     assert_eq!(std::fs::read(blobs.join(Digest::of(&bytes).hex())).unwrap(), bytes);
 
@@ -89,7 +89,7 @@ fn a_blob_is_visible_only_when_committed() {
     drop(dropped);
     let mut wrong = layout.start_blob().unwrap();
     wrong.write_all(b"four").unwrap();
-    assert!(wrong.commit(Digest::of(b"four"), 5).is_err());
+    assert!(wrong.commit(Digest::of(b"four"), 5, &|_| std::ops::ControlFlow::Continue(())).is_err());
     assert_eq!(files(&blobs), BTreeSet::from([Digest::of(&bytes).hex()]));
 }
 

@@ -3,6 +3,7 @@
 //! What the store has of a pack piece by piece counts as there only when it is complete and has its digest (`local.rs`).
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,7 +85,12 @@ impl Write for PackWriter<'_> {
 }
 
 impl BlobWriter for PackWriter<'_> {
-    fn commit(self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError> {
+    fn commit(
+        self: Box<Self>,
+        digest: Digest,
+        size: u64,
+        _progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
         let path = self.inner.layout.pack(digest);
         if self.written != size {
             let error = io::Error::new(io::ErrorKind::InvalidData, "another length was written than is committed");

@@ -306,6 +306,9 @@ impl Export<'_> {
             layer.blob.commit()?;
         }
         config_out.commit()?;
+        if self.progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
         let manifest = self.target.put_manifest(media::MANIFEST, &manifest, self.options.role)?;
         Ok(Exported { manifest, config, layers, left_out: self.left_out, original: false })
     }

@@ -144,6 +144,9 @@ impl Original {
             layer.blob.commit()?;
         }
         config_out.commit()?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
         let manifest = target.put_manifest(&media_type, &bytes, options.role)?;
         Ok(Exported { manifest, config, layers: exported, left_out: LeftOut::default(), original })
     }

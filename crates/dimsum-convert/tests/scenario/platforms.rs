@@ -57,7 +57,7 @@ impl Images {
         let layout = self.layout("source");
         let mut blob = layout.start_blob().unwrap();
         blob.write_all(bytes).unwrap();
-        blob.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+        blob.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     }
 
     /// Puts an image with a file `arch` that says what it is for.

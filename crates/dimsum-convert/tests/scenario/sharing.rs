@@ -173,7 +173,7 @@ fn publish(case: &Case, converted: &Converted, pack: &[u8]) -> Digest {
     let put = |bytes: &[u8]| {
         let mut writer = target.start_blob().unwrap();
         writer.write_all(bytes).unwrap();
-        writer.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+        writer.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
         Blob { digest: Digest::of(bytes), size: bytes.len() as u64 }
     };
     let pack = put(pack);

@@ -60,7 +60,7 @@ impl Case {
         let put = |bytes: &[u8]| {
             let mut blob = layout.start_blob().unwrap();
             blob.write_all(bytes).unwrap();
-            blob.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+            blob.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
         };
         let config = json!({
             "created": "2026-01-01T00:00:00Z",

@@ -159,7 +159,7 @@ impl OciLayout {
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
         let mut writer = self.start_blob()?;
         writer.write_all(bytes).map_err(|error| io_error(&self.blob_path(blob.digest), error))?;
-        writer.commit(blob.digest, blob.size)?;
+        writer.commit(blob.digest, blob.size, &|_| ControlFlow::Continue(()))?;
         Ok(blob)
     }
 }
@@ -209,7 +209,12 @@ impl LayoutBlob<'_> {
 }
 
 impl BlobWriter for LayoutBlob<'_> {
-    fn commit(mut self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError> {
+    fn commit(
+        mut self: Box<Self>,
+        digest: Digest,
+        size: u64,
+        _progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
         let path = self.layout.blob_path(digest);
         let failed = |error| io_error(&path, error);
         if self.written != size {

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +59,12 @@ impl Write for Spool<'_> {
 }
 
 impl BlobWriter for Spool<'_> {
-    fn commit(mut self: Box<Self>, digest: Digest, size: u64) -> Result<(), SourceError> {
+    fn commit(
+        mut self: Box<Self>,
+        digest: Digest,
+        size: u64,
+        progress: &dyn Fn(u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
         let path = self.target.repo.hub.access.temp_dir.display().to_string();
         if self.written != size {
             let reason = "a blob was committed with another length than was written";
@@ -69,7 +75,7 @@ impl BlobWriter for Spool<'_> {
             return Ok(());
         }
         let supply = SpooledBlob(Arc::clone(&self.file));
-        self.target.upload(Blob { digest, size }, &supply, &|_| std::ops::ControlFlow::Continue(()))
+        self.target.upload(Blob { digest, size }, &supply, progress)
     }
 }
 

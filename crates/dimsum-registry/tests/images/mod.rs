@@ -19,7 +19,7 @@ pub(crate) fn platform(architecture: &str) -> Platform {
 pub(crate) fn put(target: &dyn Target, bytes: &[u8]) -> Digest {
     let mut blob = target.start_blob().unwrap();
     blob.write_all(bytes).unwrap();
-    blob.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+    blob.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     Digest::of(bytes)
 }
 

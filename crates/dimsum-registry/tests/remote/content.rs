@@ -104,7 +104,7 @@ pub(crate) fn write(target: &dyn Target, bytes: &[u8]) {
     for piece in bytes.chunks(70_000) {
         writer.write_all(piece).unwrap();
     }
-    writer.commit(Digest::of(bytes), bytes.len() as u64).unwrap();
+    writer.commit(Digest::of(bytes), bytes.len() as u64, &go_on).unwrap();
 }
 
 pub(crate) fn go_on(_: u64) -> ControlFlow<()> {

@@ -165,7 +165,7 @@ fn uploads_are_not_sent_elsewhere() {
     let target = network.create(&registry.reference("a/b:v1")).unwrap();
     let mut writer = target.start_blob().unwrap();
     writer.write_all(b"x").unwrap();
-    let sent = writer.commit(Digest::of(b"x"), 1);
+    let sent = writer.commit(Digest::of(b"x"), 1, &|_| std::ops::ControlFlow::Continue(()));
     assert!(matches!(sent, Err(SourceError::Answer { .. })), "{sent:?}");
     assert_eq!(store.seen().len(), 0);
 }

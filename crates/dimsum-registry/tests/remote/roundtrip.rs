@@ -1,5 +1,6 @@
 //! What is pushed can be pulled, from each registry that is there.
 
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,6 +162,22 @@ fn progress_counts_each_byte_and_can_stop() {
             };
             target.copy_blob(blob(bytes), &image.layout(), &count).unwrap();
             assert_eq!(moved.into_inner(), bytes.len() as u64, "{kind:?}");
+        }
+    });
+}
+
+#[test]
+fn a_blob_that_was_written_first_is_not_sent_if_nobody_wants_it_any_more() {
+    each(|kind, network, reference| {
+        let image = Image::new(7);
+        let target = network.create(&reference("a/b:v1")).unwrap();
+        for bytes in image.blobs() {
+            let blob = blob(bytes);
+            let mut writer = target.start_blob().unwrap();
+            writer.write_all(bytes).unwrap();
+            let stopped = writer.commit(blob.digest, blob.size, &|_| std::ops::ControlFlow::Break(()));
+            assert!(matches!(stopped, Err(SourceError::Cancelled { .. })), "{kind:?}: {stopped:?}");
+            assert!(!target.has(blob.digest, blob.size).unwrap(), "{kind:?}");
         }
     });
 }

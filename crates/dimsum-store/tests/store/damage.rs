@@ -175,7 +175,7 @@ pub(crate) fn convert_into(store: &Store, image: &TestImage) {
         let mut writer = target.start_blob().unwrap();
         writer.write_all(blob).unwrap();
         assert!(!target.has(*digest, blob.len() as u64).unwrap(), "not before it is whole");
-        writer.commit(*digest, blob.len() as u64).unwrap();
+        writer.commit(*digest, blob.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
         assert!(target.has(*digest, blob.len() as u64).unwrap());
         assert!(!target.has(*digest, blob.len() as u64 + 1).unwrap());
     }

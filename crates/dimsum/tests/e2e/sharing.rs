@@ -163,6 +163,8 @@ fn privileged_an_update_stores_what_is_new_and_the_image_is_complete_by_itself()
     let v3 = convert(&scratch, &registry, "app3", "app:latest", &auto);
     let with = manifest(&registry, "app:latest")["annotations"][media::ANNOTATION_DEDUP].as_str().unwrap().to_owned();
     assert_eq!(with, format!("{},{}", v2["manifest"].as_str().unwrap(), v1["manifest"].as_str().unwrap()));
+    let again = convert(&scratch, &registry, "app3", "app:latest", &auto);
+    assert_eq!(again["manifest"], v3["manifest"], "the same conversion done again does not follow itself");
     // The name is moved on; the digest of what it stood for still reads back whole, with programs that are not ours too.
     let check =
         scratch.ok(&["check", &registry.image("app:latest"), "--data", "--against", &registry.image("plain:app3")]);
