@@ -1,12 +1,14 @@
 //! What goes to standard output: data and nothing else.
 //!
 //! A result is one value that can be shown in two ways ([`Report`]). Names come from images, so they may hold anything:
-//! on a terminal they are escaped ([`Name`]), into a pipe they go as they are.
+//! on a terminal they are escaped ([`Name`]), into a pipe they go as they are. Whatever else comes from outside is escaped in texts
+//! ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`write_json`]).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::ser::Formatter;
 
 use crate::cli::Format;
 use crate::error::Error;
@@ -60,7 +62,7 @@ impl Output {
     /// What the writer says.
     pub fn write_to(self, report: &impl Report, out: &mut dyn Write) -> io::Result<()> {
         if self.is_json() {
-            serde_json::to_writer(&mut *out, report)?;
+            write_json(report, out)?;
             out.write_all(b"\n")
         } else {
             report.text(out)
@@ -142,11 +144,70 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Whether a character shows as itself and cannot steer a terminal or turn text around.
+/// Text that may quote what comes from outside, in one line: what could steer a terminal is escaped. Unlike in a [`Name`], backslashes
+/// stay, for names in it may have been escaped before.
+#[derive(Debug, Clone, Copy)]
+pub struct Tame<'a>(pub &'a str);
+
+impl fmt::Display for Tame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if is_visible(character) {
+                write!(f, "{character}")?;
+            } else {
+                write!(f, "{}", character.escape_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character of a name shows as itself, and nothing else shows like it.
 fn is_plain(character: char) -> bool {
+    character != '\\' && is_visible(character)
+}
+
+/// Whether a character cannot steer a terminal or turn text around.
+fn is_visible(character: char) -> bool {
     let invisible =
         matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    character != '\\' && !character.is_control() && !invisible
+    !character.is_control() && !invisible
+}
+
+/// Writes a value as JSON. Characters that could steer a terminal are escaped, which JSON does by itself for some of them only; a
+/// program reads the same.
+///
+/// # Errors
+/// What the writer says.
+pub fn write_json(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Visible);
+    Ok(value.serialize(&mut serializer)?)
+}
+
+/// Compact JSON in visible characters.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for piece in fragment.split_inclusive(|character| !is_visible(character)) {
+            match piece.char_indices().next_back() {
+                Some((at, character)) if !is_visible(character) => {
+                    writer.write_all(piece.get(..at).unwrap_or_default().as_bytes())?;
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+                _ => writer.write_all(piece.as_bytes())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The exact bytes of a name in hexadecimal digits, where JSON cannot hold it because it is not UTF-8.
+#[must_use]
+pub fn hex_unless_utf8(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).is_err().then(|| name.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Writes a name: escaped for a terminal, as it is for a pipe.
@@ -188,6 +249,27 @@ mod tests {
         assert_eq!(show(b"a\x1b[31mb\nc\xff\\"), "a\\u{1b}[31mb\\nc\\xff\\\\");
         assert_eq!(show("a\u{202e}b".as_bytes()), "a\\u{202e}b");
         assert_eq!(show("\u{9b}".as_bytes()), "\\u{9b}");
+    }
+
+    #[test]
+    fn quoted_text_cannot_steer_a_terminal_and_is_not_escaped_twice() {
+        assert_eq!(Tame("a\x1b[31m\n\u{9b}\u{202e}\\x1b ü").to_string(), "a\\u{1b}[31m\\n\\u{9b}\\u{202e}\\x1b ü");
+    }
+
+    #[test]
+    fn json_is_visible_and_reads_back_as_it_was() {
+        for text in ["", "plain", "\u{9b}2J", "a\u{202e}b\u{feff}\n\"\\", "\u{7f}\u{85}ü"] {
+            let mut out = Vec::new();
+            write_json(&[text, text], &mut out).unwrap();
+            let shown = String::from_utf8(out).unwrap();
+            assert!(shown.chars().all(is_visible), "{shown:?}");
+            assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text, text]);
+        }
+    }
+
+    #[test]
+    fn only_names_that_json_cannot_hold_are_given_in_digits() {
+        assert_eq!((hex_unless_utf8("ü".as_bytes()), hex_unless_utf8(b"a\xff")), (None, Some("61ff".to_owned())));
     }
 
     #[test]

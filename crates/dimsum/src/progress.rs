@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::Format;
+use crate::output::Tame;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Group {
     pub fn line(&self, line: &str) {
         match &self.bars {
             // Not shown is not worse than a line that nobody reads.
-            Some(bars) => drop(bars.println(format!("dimsum: {line}"))),
+            Some(bars) => drop(bars.println(format!("dimsum: {}", Tame(line)))),
             None => note(line),
         }
     }
@@ -75,7 +76,7 @@ impl Group {
 
 /// Writes one line to standard error. That nobody reads it is no reason to fail.
 pub fn note(line: &str) {
-    let _unread = writeln!(io::stderr(), "dimsum: {line}");
+    let _unread = writeln!(io::stderr(), "dimsum: {}", Tame(line));
 }
 
 fn bar(what: &str, total: Option<u64>) -> ProgressBar {
@@ -90,7 +91,7 @@ fn bar(what: &str, total: Option<u64>) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     };
-    bar.set_message(what.to_owned());
+    bar.set_message(Tame(what).to_string());
     bar
 }
 

@@ -17,7 +17,7 @@ use crate::check::{Finding, Findings};
 use crate::context::{Context, DEFAULT_STORE};
 use crate::error::Error;
 use crate::image::{self, Resolved, open_store, parse, resolve};
-use crate::output::Report;
+use crate::output::{Report, Tame};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store
 ///
@@ -136,6 +136,7 @@ impl CheckReport {
 impl Report for CheckReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for Finding { object, offset, what } in &self.findings.listed {
+            let (object, what) = (Tame(object), Tame(what));
             match offset {
                 Some(offset) => writeln!(out, "{object}: at byte {offset}: {what}")?,
                 None => writeln!(out, "{object}: {what}")?,
@@ -143,7 +144,8 @@ impl Report for CheckReport {
         }
         if let Some(comparison) = &self.comparison {
             for each in &comparison.listed {
-                writeln!(out, "{}: {}: source {}, image {}", each.path, each.what, each.source, each.image)?;
+                let (source, image) = (Tame(&each.source), Tame(&each.image));
+                writeln!(out, "{}: {}: source {source}, image {image}", each.path, each.what)?;
             }
             writeln!(out, "names compared: {}, differences: {}", comparison.names, comparison.differences)?;
         }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::fs::{Found, ImageFs};
 use crate::image::{self, Opened};
-use crate::output::{Output, Report, Size, Stop, write_name};
+use crate::output::{Output, Report, Size, Stop, hex_unless_utf8, write_name};
 use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
@@ -149,10 +149,9 @@ impl Facts {
 impl<'a> Row<'a> {
     fn new(change: &'a Change, terminal: bool) -> Self {
         let raw = change.path();
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
             path: String::from_utf8_lossy(raw).into_owned(),
-            path_hex: std::str::from_utf8(raw).is_err().then(|| hex(raw)),
+            path_hex: hex_unless_utf8(raw),
             change: match (&change.a, &change.b) {
                 (None, _) => "added",
                 (_, None) => "removed",

@@ -92,7 +92,7 @@ impl Export {
         let place = Arc::clone(&resolved.place);
         let opened = open_resolved(&context, resolved)?;
         let source = StoreImage { name: &self.image, manifest: &manifest, opened: &opened, place: &*place };
-        let shown = ConvertProgress::of(&context, "exporting", &self.image);
+        let shown = ConvertProgress::of(&context, "export", &self.image);
         let exported = self.export(&context, &source, &shown)?;
         drop(shown);
         let seconds = started.elapsed().as_secs_f64();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Error;
 use crate::node::client;
-use crate::output::{Report, Size};
+use crate::output::{Report, Size, Tame};
 use crate::run::RUNC;
 
 /// Show what this machine allows and what is mounted: kernel, drivers and why not, store, server, mounts
@@ -180,10 +180,11 @@ impl Report for NodeInfo {
         }
         for mount in &self.mounts {
             let (request, stats) = (&mount.request, &mount.stats);
-            writeln!(out, "mount {:<4} {} on {} ({})", mount.id, request.source_name, request.target, mount.driver)?;
+            let (name, target) = (Tame(&request.source_name), Tame(&request.target));
+            writeln!(out, "mount {:<4} {name} on {target} ({})", mount.id, mount.driver)?;
             writeln!(out, "           {}", request.image)?;
             if let Some(broken) = &mount.broken {
-                writeln!(out, "           broken: {broken}")?;
+                writeln!(out, "           broken: {}", Tame(broken))?;
             }
             let (read, fetched) = (Size(stats.bytes_read), Size(stats.bytes_fetched));
             let (chunks, groups) = (stats.chunks_verified, stats.groups_verified);

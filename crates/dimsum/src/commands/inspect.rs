@@ -12,7 +12,7 @@ use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::{self, Opened};
-use crate::output::{Report, Size};
+use crate::output::{Name, Report, Size};
 use crate::views::Cells;
 use crate::views::chunks::ChunkMap;
 use crate::views::page::page;
@@ -172,7 +172,8 @@ impl Inspection {
 
 impl Report for Inspection {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        // Annotations are what somebody wrote.
+        let or_none = |text: &Option<String>| Name(text.as_deref().unwrap_or("-").as_bytes()).to_string();
         writeln!(out, "image      {}", self.image)?;
         writeln!(out, "manifest   {}", self.manifest)?;
         writeln!(out, "root       {}", self.root)?;

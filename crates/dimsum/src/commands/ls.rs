@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image;
 use crate::image::fs::{Found, ImageFs, join};
-use crate::output::{Output, Report, Stop, write_name};
+use crate::output::{Output, Report, Stop, hex_unless_utf8, write_name};
 use crate::text::{Mode, UtcTime};
 
 /// List files of an image, verified, without mounting it
@@ -129,8 +129,12 @@ struct Row<'a> {
     mtime_nanoseconds: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     rdev: Option<(u32, u32)>,
+    /// Lossy where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    /// The exact bytes in hexadecimal digits, where the target is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_hex: Option<String>,
     #[serde(skip)]
     raw: Raw<'a>,
 }
@@ -146,11 +150,10 @@ struct Raw<'a> {
 
 impl<'a> Row<'a> {
     fn new(name: &'a [u8], inode: &'a Inode, target: Option<&'a [u8]>, long: bool, terminal: bool) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let device = matches!(inode.file_type(), FileType::CharDevice | FileType::BlockDevice);
         Self {
             path: String::from_utf8_lossy(name).into_owned(),
-            path_hex: std::str::from_utf8(name).is_err().then(|| hex(name)),
+            path_hex: hex_unless_utf8(name),
             kind: crate::text::type_name(inode.file_type()),
             mode: format!("{:04o}", inode.permissions()),
             nlink: inode.nlink(),
@@ -161,6 +164,7 @@ impl<'a> Row<'a> {
             mtime_nanoseconds: inode.mtime().nanoseconds,
             rdev: device.then(|| (inode.rdev().major, inode.rdev().minor)),
             target: target.map(|target| String::from_utf8_lossy(target).into_owned()),
+            target_hex: target.and_then(hex_unless_utf8),
             raw: Raw { name, target, inode, long, terminal },
         }
     }

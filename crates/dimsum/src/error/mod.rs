@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::check::against::AgainstError;
 use crate::cli::Format;
-use crate::output::Name;
+use crate::output::{Name, Tame, write_json};
 use crate::run::RunError;
 
 pub use kind::Kind;
@@ -57,9 +57,11 @@ pub enum Error {
         /// Why.
         source: Box<SourceError>,
     },
-    /// A conversion failed.
-    #[error("cannot convert it")]
+    /// A conversion or an export failed.
+    #[error("cannot {action} it")]
     Convert {
+        /// What was to be done: `convert` or `export`.
+        action: &'static str,
         /// The source.
         object: String,
         /// Why.
@@ -235,7 +237,7 @@ impl Error {
     pub fn render(&self, format: Format) -> ExitCode {
         let text = match format {
             Format::Text => self.text(),
-            Format::Json => format!("{}\n", self.json()),
+            Format::Json => self.json_text(),
         };
         // Nobody to tell if standard error is gone; the status still says it.
         let _unread = io::stderr().write_all(text.as_bytes());
@@ -243,14 +245,23 @@ impl Error {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("dimsum: {}: {}: {self}\n", self.kind().word(), self.object());
+        // Causes quote what registries, archives and images say.
+        let (object, what) = (self.object(), self.to_string());
+        let mut text = format!("dimsum: {}: {}: {}\n", self.kind().word(), Tame(&object), Tame(&what));
         for cause in causes(self) {
-            let _infallible = writeln!(text, "  because: {cause}");
+            let _infallible = writeln!(text, "  because: {}", Tame(&cause));
         }
         if let Some(hint) = self.hint() {
             let _infallible = writeln!(text, "  next: {hint}");
         }
         text
+    }
+
+    fn json_text(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail.
+        let _infallible = write_json(&self.json(), &mut text).and_then(|()| text.write_all(b"\n"));
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     fn json(&self) -> serde_json::Value {
@@ -323,6 +334,17 @@ mod tests {
         assert_eq!(json["error"]["kind"], "integrity");
         assert_eq!(json["error"]["status"], 3);
         assert_eq!(json["error"]["causes"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_source_says_cannot_steer_a_terminal() {
+        let reason = "there is: \x1b[2J\u{9b}1m\nfake".to_owned();
+        let source = Box::new(SourceError::Name { source_name: "oci:x".into(), reason });
+        let error = Error::Source { object: "oci:\u{202e}x".into(), source };
+        for text in [error.text(), error.json_text()] {
+            assert!(!text.trim_end().contains(['\x1b', '\u{9b}', '\u{202e}']), "{text:?}");
+            assert!(!text.contains("\nfake"), "{text:?}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn convert_from(
 pub struct ConvertProgress {
     progress: Progress,
     interrupts: Option<Interrupts>,
-    /// What is done: converting, exporting.
+    /// What is done: `convert` or `export`.
     action: &'static str,
     name: String,
     current: Mutex<Option<Phase>>,
@@ -106,10 +106,10 @@ impl ConvertProgress {
     /// Shows the conversion of `name`.
     #[must_use]
     pub fn new(context: &Context, name: &str) -> Self {
-        Self::of(context, "converting", name)
+        Self::of(context, "convert", name)
     }
 
-    /// Shows what is done to `name`.
+    /// Shows what is done to `name`: `convert` or `export`.
     #[must_use]
     pub fn of(context: &Context, action: &'static str, name: &str) -> Self {
         Self {
@@ -136,7 +136,7 @@ impl ConvertProgress {
         // What a signal ends it may end anywhere: in the middle of a layer that comes in, too.
         match dimsum_convert::Progress::cancelled(self).then(|| self.signal.load(Ordering::Relaxed)) {
             Some(signal) => Error::Interrupted { signal },
-            None => Error::Convert { object: self.name.clone(), source: Box::new(source) },
+            None => Error::Convert { action: self.action, object: self.name.clone(), source: Box::new(source) },
         }
     }
 }
@@ -144,18 +144,17 @@ impl ConvertProgress {
 impl dimsum_convert::Progress for ConvertProgress {
     fn phase(&self, phase: dimsum_convert::Phase) {
         use dimsum_convert::Phase as P;
+        let doing = format!("{}ing {}", self.action, self.name);
         let (what, total) = match phase {
-            P::Image { index, count, digest } => {
-                (format!("{} {}: image {} of {count}, {digest}", self.action, self.name, index + 1), None)
-            }
+            P::Image { index, count, digest } => (format!("{doing}: image {} of {count}, {digest}", index + 1), None),
             P::Original { size } => (format!("copying the original of {}, {}", self.name, Size(size)), Some(size)),
             P::Layer { index, count, size, .. } => {
                 let bytes = size.map(|size| format!(", {}", Size(size))).unwrap_or_default();
-                (format!("{} {}: layer {} of {count}{bytes}", self.action, self.name, index + 1), size)
+                (format!("{doing}: layer {} of {count}{bytes}", index + 1), size)
             }
-            P::Pack { index, count } => (format!("{} {}: pack {} of {count}", self.action, self.name, index + 1), None),
-            P::Meta => (format!("{} {}: meta", self.action, self.name), None),
-            P::Publish => (format!("{} {}: publishing", self.action, self.name), None),
+            P::Pack { index, count } => (format!("{doing}: pack {} of {count}", index + 1), None),
+            P::Meta => (format!("{doing}: meta"), None),
+            P::Publish => (format!("{doing}: publishing"), None),
             _ => return,
         };
         self.done.store(0, Ordering::Relaxed);

@@ -93,6 +93,12 @@ pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Resu
                 let (Some(place_a), Some(place_b)) = (a.place(flat_a), b.place(flat_b)) else {
                     return Ok(Sameness::Undecided);
                 };
+                if place_a.is(&place_b) {
+                    // As far as both extents go, for none goes beyond its device: an image in which a million files share a large run
+                    // of chunks is compared as fast as any other.
+                    offset = offset.saturating_add(step.max(1));
+                    continue;
+                }
                 step = step.min(place_a.rest()).min(place_b.rest());
                 match places(&place_a, &place_b, step, size.saturating_sub(offset)) {
                     Sameness::Same => {}
@@ -109,6 +115,11 @@ pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Resu
 }
 
 impl Place {
+    /// Whether it is the same byte of the same device.
+    fn is(&self, other: &Self) -> bool {
+        self.device == other.device && self.byte == other.byte
+    }
+
     /// Bytes to the end of the chunk.
     const fn rest(&self) -> u64 {
         self.length.saturating_sub(self.inside)
@@ -117,9 +128,8 @@ impl Place {
 
 /// Compares `step` bytes at two places; `left` are the bytes from there to the end of the file.
 fn places(a: &Place, b: &Place, step: u64, left: u64) -> Sameness {
-    let same_byte = a.device == b.device && a.byte == b.byte;
     let same_chunk = a.chunk == b.chunk && a.inside == b.inside;
-    if same_byte || same_chunk {
+    if a.is(b) || same_chunk {
         return Sameness::Same;
     }
     // Both chunks start here and hold nothing else: what pads the last block of a file is zeros by the format.
@@ -141,8 +151,10 @@ pub fn by_bytes(
 ) -> Result<bool, Error> {
     let mut offset = 0;
     while let (Some(left), Some(right)) = (a.map(file_a, offset)?, b.map(file_b, offset)?) {
-        let step = left.len.min(right.len).min(MAX_READ);
+        let mut step = left.len.min(right.len);
+        // Where both have a hole nothing is read, however long it is.
         if left.flat.is_some() || right.flat.is_some() {
+            step = step.min(MAX_READ);
             read(step);
             if a.read(file_a, left.flat, step)? != b.read(file_b, right.flat, step)? {
                 return Ok(false);

@@ -13,6 +13,7 @@ pub mod chunks_text;
 pub mod content;
 pub(crate) mod count;
 pub mod diff;
+mod marks;
 pub mod page;
 pub mod sharing;
 mod svg;

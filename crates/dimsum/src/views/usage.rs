@@ -1,6 +1,8 @@
 //! Which blocks of which chunk the tree of an image uses, and what each directory costs.
 //!
-//! A block counts once, for the first file in path order that lies in it: hard links and equal files cost nothing more.
+//! A block counts once, for the first file in path order that lies in it: hard links and equal files cost nothing more. Nor do they take
+//! more time: chunks of which nothing new can be learned are stepped over, so an image in which a million files share a large run
+//! of chunks is looked at in the time of its chunks and files, not of their product.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,17 +12,17 @@ use dimsum_format::map::DeviceMap;
 use dimsum_tree::FileType;
 use serde::Serialize;
 
+use super::marks::{Bitmap, Skips};
 use super::walk::Walk;
 use crate::error::Error;
 use crate::image::Opened;
 use crate::image::fs::ImageFs;
+use crate::output::hex_unless_utf8;
 
 /// Names of a path that a directory of the bill has at most: deeper ones are in it.
 const MAX_PARTS: usize = 3;
 /// Directories that are told apart; what comes behind counts for those above it alone.
 const MAX_DIRECTORIES: usize = 1 << 14;
-/// Bits of a word of the bitmap.
-const WORD: u32 = u64::BITS;
 
 /// What the tree uses of one chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub struct ChunkUse {
 pub struct Bill {
     /// The path, lossy where it is not UTF-8.
     pub path: String,
+    /// The exact bytes in hexadecimal digits, where the path is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
     /// Bytes in devices.
     pub bytes: u64,
     /// Their share of the chunks' stored bytes.
@@ -83,6 +88,7 @@ pub fn usage(
     let maps = opened.image.maps();
     let mut scan = Scan {
         seen: maps.devices.iter().map(|device| Bitmap::new(device.map.blocks())).collect(),
+        done: maps.devices.iter().map(|device| [(); 2].map(|()| Skips::new(count(&device.map)))).collect(),
         usage: Usage {
             devices: maps.devices.iter().map(|device| vec![ChunkUse::default(); count(&device.map)]).collect(),
             ..Usage::default()
@@ -112,6 +118,8 @@ pub fn usage(
 
 struct Scan<'w> {
     seen: Vec<Bitmap>,
+    /// For each device the chunks of which all is known, for large files and for small ones.
+    done: Vec<[Skips; 2]>,
     usage: Usage,
     bills: HashMap<Vec<u8>, (f64, u64)>,
     watch: &'w mut dyn Watch,
@@ -127,18 +135,28 @@ impl Scan<'_> {
         let Some(device) = maps.devices.get(index) else { return };
         let length = u32::try_from(blocks.end.saturating_sub(blocks.start)).unwrap_or(u32::MAX);
         let end = block.saturating_add(length).min(device.map.blocks());
-        let mut number = device.map.chunk_of_block(block);
+        let Some(done) = self.done.get_mut(index).and_then(|done| done.get_mut(usize::from(small))) else { return };
+        let mut done = std::mem::take(done);
+        let mut number = device.map.chunk_of_block(block).map(|at| done.next(at));
         while block < end
             && let Some(at) = number
             && let (Some(chunk), Some(frame)) = (device.map.chunk_blocks(at), device.frames.frame(at))
         {
+            // Behind what was stepped over.
+            block = block.max(chunk.start);
             let stop = chunk.end.min(end);
+            if block >= stop {
+                break;
+            }
             let new = self.seen.get_mut(index).map_or(0, |seen| seen.set(block..stop));
             let slot = self.usage.devices.get_mut(index).and_then(|chunks| chunks.get_mut(at as usize));
             if let Some(slot) = slot {
                 slot.used = slot.used.saturating_add(new);
                 slot.small |= small;
                 slot.large |= !small;
+                if slot.used >= chunk.end.saturating_sub(chunk.start) {
+                    done.finish(at);
+                }
             }
             if new > 0 {
                 let stored = frame.end.saturating_sub(frame.start) as f64;
@@ -147,7 +165,10 @@ impl Scan<'_> {
                 self.watch.file(index, at, path);
             }
             block = stop;
-            number = at.checked_add(1);
+            number = at.checked_add(1).map(|at| done.next(at));
+        }
+        if let Some(place) = self.done.get_mut(index).and_then(|all| all.get_mut(usize::from(small))) {
+            *place = done;
         }
     }
 
@@ -172,6 +193,7 @@ fn dearest(bills: HashMap<Vec<u8>, (f64, u64)>, list: usize) -> Vec<Bill> {
     bills.truncate(list);
     let bill = |(raw, (stored, bytes)): (Vec<u8>, (f64, u64))| Bill {
         path: String::from_utf8_lossy(&raw).into_owned(),
+        path_hex: hex_unless_utf8(&raw),
         bytes,
         stored: stored.round() as u64,
         raw,
@@ -183,45 +205,9 @@ fn count(map: &DeviceMap) -> usize {
     usize::try_from(map.chunks()).unwrap_or(usize::MAX)
 }
 
-/// Which blocks of a device were seen: 32 KiB for each GiB.
-struct Bitmap(Vec<u64>);
-
-impl Bitmap {
-    fn new(blocks: u32) -> Self {
-        Self(vec![0; blocks.div_ceil(WORD) as usize])
-    }
-
-    /// Sets a range and returns how many were not set before.
-    fn set(&mut self, blocks: Range<u32>) -> u32 {
-        let mut new = 0_u32;
-        let mut at = blocks.start;
-        while at < blocks.end {
-            let (first, end) = (at % WORD, (at / WORD + 1).saturating_mul(WORD).min(blocks.end));
-            let ones = (u64::MAX >> (WORD - (end - at))) << first;
-            if let Some(word) = self.0.get_mut((at / WORD) as usize) {
-                new = new.saturating_add((ones & !*word).count_ones());
-                *word |= ones;
-            }
-            at = end;
-        }
-        new
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_block_is_new_once() {
-        let mut bitmap = Bitmap::new(300);
-        assert_eq!(bitmap.set(60..70), 10);
-        assert_eq!(bitmap.set(0..64), 60);
-        assert_eq!(bitmap.set(64..192), 122);
-        assert_eq!(bitmap.set(0..300), 300 - 192);
-        assert_eq!(bitmap.set(0..300), 0);
-        assert_eq!(bitmap.set(5..5), 0);
-    }
 
     #[test]
     fn the_dearest_directories_come_first_and_equal_ones_by_name() {

@@ -13,6 +13,7 @@
 mod copy;
 mod estimate;
 mod help;
+mod hostile;
 mod images;
 mod registry;
 

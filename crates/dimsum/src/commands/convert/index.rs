@@ -77,6 +77,7 @@ impl Report for IndexSummary<'_> {
             let platform = shown(platform.as_deref());
             let (manifest, stored) = (summary.manifest, Size(summary.stored_bytes));
             writeln!(out, "{platform:<10} {manifest} of {original}, stored {stored}")?;
+            summary.notes(out)?;
         }
         for Left { digest, platform, reason } in &self.left_out {
             writeln!(out, "left out   {digest} {}: {reason}", shown(platform.as_deref()))?;

@@ -62,6 +62,15 @@ impl Convert {
         let shown = ConvertProgress::new(&context, &self.source);
         let others = self.sharing.open(&context)?;
         if let Reference::Directory { path } = source {
+            if self.with_original {
+                return Err(Error::Usage {
+                    object: self.source.clone(),
+                    reason:
+                        "--with-original is for images: a directory has no image that could stand beside the new one"
+                            .to_owned(),
+                    hint: "leave the option out",
+                });
+            }
             let target = create_target(&context, &self.target)?;
             let input = Input::Directory { path: &path };
             let sharing = others.sharing().resolve(&*target, None).map_err(|error| shown.error(error))?;

@@ -137,8 +137,17 @@ impl Report for Summary<'_> {
         writeln!(out, "shared     {}, zeros {}", Size(self.shared_bytes), Size(self.null_bytes))?;
         let (meta, uncompressed) = (Size(self.meta_stored_bytes), Size(self.meta_bytes));
         writeln!(out, "stored     {}, of this meta {meta} ({uncompressed} uncompressed)", Size(self.stored_bytes))?;
-        self.sharing.text(out)?;
+        self.notes(out)?;
         writeln!(out, "temporary  {}", Size(self.temp_bytes))?;
+        writeln!(out, "time       {:.2} s", self.seconds)
+    }
+}
+
+impl Summary<'_> {
+    /// Writes what came from other images, what was kept, and what was refused or left out: what must be seen of an image of an index
+    /// too.
+    pub(super) fn notes(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.sharing.text(out)?;
         if let Some(original) = &self.original {
             original.text(out)?;
         }
@@ -149,6 +158,6 @@ impl Report for Summary<'_> {
                 writeln!(out, "           {}", Name(dropped.as_bytes()))?;
             }
         }
-        writeln!(out, "time       {:.2} s", self.seconds)
+        Ok(())
     }
 }
