@@ -218,6 +218,12 @@ pub fn write_name(out: &mut dyn Write, name: &[u8], terminal: bool) -> io::Resul
     if terminal { write!(out, "{}", Name(name)) } else { out.write_all(name) }
 }
 
+/// Adds up what manifests and maps say. They may say anything: a sum that is too large stays at the largest number.
+#[must_use]
+pub fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 /// A number of bytes for people: `1.5 MiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub u64);

@@ -17,7 +17,7 @@ use crate::check::{Finding, Findings};
 use crate::context::{Context, DEFAULT_STORE};
 use crate::error::Error;
 use crate::image::{self, Resolved, open_store, parse, resolve};
-use crate::output::{Report, Tame};
+use crate::output::{Report, Tame, total};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store
 ///
@@ -66,7 +66,7 @@ impl Check {
             });
         }
         let mut findings = Findings::default();
-        let total: u64 = resolved.manifest.layers.iter().map(|layer| layer.size).sum();
+        let total = total(resolved.manifest.layers.iter().map(|layer| layer.size));
         let phase = context.progress.phase(&format!("checking {}", resolved.reference), Some(total));
         let mut check = BlobCheck::new(&resolved, self.data, &mut findings);
         let checked = check.run(|bytes| phase.set(bytes));

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::fs::{Found, ImageFs};
 use crate::image::{self, Opened};
-use crate::output::{Output, Report, Size, Stop, hex_unless_utf8, write_name};
+use crate::output::{Output, Report, Size, Stop, hex_unless_utf8, total, write_name};
 use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
@@ -231,11 +231,11 @@ struct Named {
 impl Named {
     fn new(opened: &Opened) -> Self {
         let manifest = opened.image.manifest();
-        let packs: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
+        let sizes = manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size);
         Self {
             image: opened.located.name(),
             manifest: opened.located.digest,
-            stored_bytes: packs.saturating_add(manifest.meta.size),
+            stored_bytes: total(sizes),
             meta_stored_bytes: manifest.meta.size,
         }
     }

@@ -18,6 +18,7 @@ use crate::estimate::report::{DimsumSize, Estimate as Estimated, OrdinarySize, R
 use crate::estimate::scratch::{Scratch, Shared};
 use crate::estimate::trial::{Seen, Trial, allowed};
 use crate::image::{self, Opened, Resolved, open_resolved, parse, resolve};
+use crate::output::total;
 use crate::run::RunError;
 
 /// Tell what an image would cost as a Dimsum image: stored, pushed, on this node, and until it is ready
@@ -198,19 +199,19 @@ struct Prepared {
 fn ordinary_size(resolved: &Resolved, converted: &Converted, convert_seconds: f64) -> OrdinarySize {
     OrdinarySize {
         layers: resolved.manifest.layers.len(),
-        stored_bytes: resolved.manifest.layers.iter().map(|layer| layer.size).sum(),
-        tar_bytes: converted.layers.iter().map(|layer| layer.tar_bytes).sum(),
+        stored_bytes: total(resolved.manifest.layers.iter().map(|layer| layer.size)),
+        tar_bytes: total(converted.layers.iter().map(|layer| layer.tar_bytes)),
         convert_seconds,
     }
 }
 
 fn dimsum_size(opened: &Opened) -> Result<DimsumSize, Error> {
     let manifest = opened.image.manifest();
-    let packs: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
+    let sizes = manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size);
     Ok(DimsumSize {
         manifest: opened.located.digest,
         packs: manifest.packs.len(),
-        stored_bytes: packs.saturating_add(manifest.meta.size),
+        stored_bytes: total(sizes),
         meta_bytes: manifest.meta.size,
         inodes: image::validate(opened)?.inodes,
     })

@@ -12,7 +12,7 @@ use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::{self, Opened};
-use crate::output::{Name, Report, Size};
+use crate::output::{Name, Report, Size, total};
 use crate::views::Cells;
 use crate::views::chunks::ChunkMap;
 use crate::views::page::page;
@@ -138,7 +138,7 @@ impl Inspection {
             })
             .collect();
         let erofs = image::validate(opened)?;
-        let stored: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        let stored = total(packs.iter().map(|pack| pack.bytes).chain([parsed.meta.size]));
         Ok(Self {
             image: located.name(),
             manifest: located.digest,
@@ -164,7 +164,7 @@ impl Inspection {
             },
             file_bytes: erofs.bytes,
             flat_bytes: u64::from(maps.flat_blocks()) * BLOCK_U64,
-            stored_bytes: stored + parsed.meta.size,
+            stored_bytes: stored,
             packs,
         })
     }

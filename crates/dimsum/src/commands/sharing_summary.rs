@@ -6,7 +6,7 @@ use dimsum_convert::Shared;
 use dimsum_format::Digest;
 use serde::Serialize;
 
-use crate::output::{Name, Size};
+use crate::output::{Name, Size, total};
 use crate::views::count::Count;
 
 /// What was taken.
@@ -77,7 +77,7 @@ impl SharingSummary {
     /// What the writer says.
     pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         if !self.foreign_packs.is_empty() {
-            let bytes = self.foreign_packs.iter().map(|pack| pack.bytes).sum();
+            let bytes = total(self.foreign_packs.iter().map(|pack| pack.bytes));
             let packs = Count(self.foreign_packs.len() as u64, "pack");
             let contents = Size(self.foreign_content_bytes);
             writeln!(out, "others     {packs} of other images ({}), with {contents} of contents", Size(bytes))?;

@@ -13,7 +13,7 @@ use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
 use crate::image;
-use crate::output::{Report, Size};
+use crate::output::{Report, Size, total};
 
 /// How often a fill is looked at, and whether a signal came.
 const LOOK: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ fn fill(context: &Context, text: &str) -> Result<(), Error> {
     let started = Instant::now();
     let (context, interrupts) = context.with_interrupts()?;
     let opened = image::open(&context, text)?;
-    let total = opened.located.manifest.packs.iter().map(|pack| pack.size).sum();
+    let total = total(opened.located.manifest.packs.iter().map(|pack| pack.size));
     let phase = Arc::new(context.progress.phase(&format!("filling the store with {text}"), Some(total)));
     let shown = Arc::clone(&phase);
     let fill = opened.image.fill(move |progress| shown.set(progress.done));

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::convert_in::ConvertProgress;
 use crate::image::{self, Opened, Resolved};
+use crate::output::total;
 
 /// The tag of the image in the layout.
 const TAG: &str = "estimate";
@@ -100,7 +101,7 @@ impl Scratch {
     /// If it cannot be read.
     pub fn copy(&self, context: &Context, from: &Resolved) -> Result<(), Error> {
         let reference = from.reference.to_string();
-        let total = from.manifest.layers.iter().map(|layer| layer.size).sum();
+        let total = total(from.manifest.layers.iter().map(|layer| layer.size));
         let shown = Shown { phase: context.progress.phase(&format!("copying {reference}"), Some(total)), context };
         let target = self.target(context)?;
         let copied = copy_manifest(&*from.place, &*target, from.digest, Role::Root, &shown);

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::fs::ImageFs;
 use crate::image::{self, Opened, open_store};
-use crate::output::Size;
+use crate::output::{Size, total};
 
 /// Directories that the bill lists.
 const BILLS: usize = 25;
@@ -186,7 +186,7 @@ impl ChunkMap {
         let mut parts = Parts { meta: opened.image.manifest().meta.size, ..Parts::default() };
         packs.iter().for_each(|pack| parts.add(&pack.parts));
         let other = |each: &Opened| Other { image: each.located.name(), manifest: each.located.digest };
-        let packs_bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        let packs_bytes = total(packs.iter().map(|pack| pack.bytes));
         Ok(Self {
             image: name.clone(),
             manifest: opened.located.digest,

@@ -94,3 +94,36 @@ fn names_and_link_targets_of_any_bytes_reach_programs_whole() {
         assert_eq!(refused.status.code(), Some(2), "{}", both(&refused));
     }
 }
+
+#[test]
+fn sizes_that_no_disk_holds_are_shown_or_refused_and_nothing_panics() {
+    let scratch = Scratch::new();
+    let source = scratch.image("source");
+    let layers = ["a", "b"].map(|name| Layer::default().file(name, 0o644, name.as_bytes()));
+    write_layout(&scratch.path("source"), layers.into(), json!({}));
+    let image = scratch.image("image");
+    scratch.ok(&["convert", &source, &image]);
+    let huge = |manifest: &mut Value| {
+        for layer in 0..2 {
+            manifest["layers"][layer]["size"] = json!(u64::MAX);
+        }
+    };
+    edit(&scratch.path("image"), huge);
+    edit(&scratch.path("source"), huge);
+    for words in [
+        &["inspect", &image][..],
+        &["inspect", "--chunks", &image],
+        &["diff", "--no-data", &image, &image],
+        &["check", &image],
+        &["store", "fill", &image],
+        &["estimate", &image],
+        &["estimate", &source],
+        &["convert", &source, &scratch.image("other")],
+        &["copy", &image, &scratch.image("copy")],
+    ] {
+        let output = scratch.output(words);
+        assert!(matches!(output.status.code(), Some(0..=3)), "{words:?}: {}", both(&output));
+    }
+    let shown: Value = serde_json::from_str(&scratch.ok(&["inspect", &image, "--format", "json"])).unwrap();
+    assert_eq!(shown["stored_bytes"], u64::MAX);
+}

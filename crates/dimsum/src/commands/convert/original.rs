@@ -6,7 +6,7 @@ use dimsum_convert::{Gives, KeptOriginal};
 use dimsum_format::Digest;
 use serde::Serialize;
 
-use crate::output::Size;
+use crate::output::{Size, total};
 
 /// What was kept of the source.
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ impl Original {
             };
             Recipe { layer: layer.source, bytes: layer.recipe.size, gives, reason }
         });
-        let pack_bytes = kept.packs.iter().map(|pack| pack.size).sum();
+        let pack_bytes = total(kept.packs.iter().map(|pack| pack.size));
         Self { manifest: kept.manifest, recipes: recipes.collect(), pack_bytes }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Convert;
 use super::original::Original;
 use crate::commands::sharing_summary::SharingSummary;
-use crate::output::{Name, Report, Size};
+use crate::output::{Name, Report, Size, total};
 
 /// What came out.
 #[derive(Serialize)]
@@ -70,12 +70,12 @@ struct Layer {
 impl<'a> Summary<'a> {
     pub(super) fn new(command: &'a Convert, converted: &Converted, written_bytes: u64, seconds: f64) -> Self {
         let layers: Vec<Layer> = converted.layers.iter().map(Layer::new).collect();
-        let sum = |bytes: fn(&Layer) -> u64| layers.iter().map(bytes).sum();
-        let packs: u64 = sum(|layer| layer.pack_bytes);
+        let sum = |bytes: fn(&Layer) -> u64| total(layers.iter().map(bytes));
+        let packs = sum(|layer| layer.pack_bytes);
         let sharing = SharingSummary::new(&converted.shared);
         let is_layers = |pack: Digest| layers.iter().any(|layer| layer.pack == Some(pack));
-        let foreign_bytes: u64 =
-            sharing.foreign_packs().filter(|(pack, _)| !is_layers(*pack)).map(|(_, bytes)| bytes).sum();
+        let foreign = sharing.foreign_packs().filter(|(pack, _)| !is_layers(*pack));
+        let foreign_bytes = total(foreign.map(|(_, bytes)| bytes));
         let reports = || converted.layers.iter().map(|layer| &layer.report);
         let dropped = reports().flat_map(|report| &report.dropped).map(|dropped| match &dropped.what {
             dimsum_tree::What::Xattr { name } => format!("{}: {name}", dropped.path),
@@ -91,7 +91,7 @@ impl<'a> Summary<'a> {
             content_bytes: sum(|layer| layer.content_bytes),
             shared_bytes: sum(|layer| layer.shared_bytes),
             null_bytes: sum(|layer| layer.null_bytes),
-            stored_bytes: packs + foreign_bytes + converted.meta.size + converted.config.size,
+            stored_bytes: total([packs, foreign_bytes, converted.meta.size, converted.config.size]),
             meta_stored_bytes: converted.meta.size,
             meta_bytes: converted.meta_bytes,
             flat_bytes: u64::from(converted.flat_blocks) * BLOCK_U64,

@@ -7,7 +7,7 @@ use dimsum_registry::{Copied, Tally};
 use serde::Serialize;
 
 use super::Copy;
-use crate::output::{Name, Report, Size};
+use crate::output::{Name, Report, Size, total};
 use crate::views::count::Count;
 
 /// Referrers that the text lists; JSON has all.
@@ -82,7 +82,7 @@ impl<'a> Summary<'a> {
 
     fn referrers(&self, out: &mut dyn Write) -> io::Result<()> {
         if !self.referrers.is_empty() {
-            let bytes = self.referrers.iter().map(|referrer| referrer.bytes).fold(0, u64::saturating_add);
+            let bytes = total(self.referrers.iter().map(|referrer| referrer.bytes));
             writeln!(out, "with       {}, {}", Count(self.referrers.len() as u64, "referrer"), Size(bytes))?;
         }
         for Referrer { digest, artifact_type, bytes, .. } in self.referrers.iter().take(LISTED) {
