@@ -89,7 +89,12 @@ impl Scratch {
         let Shared { target, others, fetch } = shared;
         let rehearsal = Rehearsal::new(context, self.target(context)?, target, fetch)?;
         let shown = ConvertProgress::new(context, &from.reference.to_string());
-        let sharing = others.sharing().resolve(&rehearsal, Some(&context.platform()?));
+        // As a conversion of the whole would do it for this image.
+        let root = from.place.root();
+        let root =
+            root.map_err(|source| Error::Source { object: from.reference.to_string(), source: Box::new(source) })?;
+        let platform = if root.is_index() { Some(context.platform()?) } else { None };
+        let sharing = others.sharing().resolve(&rehearsal, Some(from.digest), platform.as_ref(), options);
         let sharing = sharing.map_err(|error| shown.error(error))?;
         let converted = convert_as(input(from), &rehearsal, Role::Root, options, &sharing, &shown);
         converted.map_err(|error| shown.error(error))

@@ -73,7 +73,8 @@ impl Convert {
             }
             let target = create_target(&context, &self.target)?;
             let input = Input::Directory { path: &path };
-            let sharing = others.sharing().resolve(&*target, None).map_err(|error| shown.error(error))?;
+            let sharing = others.sharing().resolve(&*target, None, None, &options);
+            let sharing = sharing.map_err(|error| shown.error(error))?;
             let converted = convert_as(input, &*target, Role::Root, &options, &sharing, &shown);
             let converted = converted.map_err(|error| shown.error(error))?;
             let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
