@@ -44,7 +44,7 @@ pub(crate) enum From<'t> {
     /// It was written.
     Written(Packed<'t>),
     /// It is there already.
-    Source(&'t dyn Source),
+    Source { source: &'t dyn Source, what: String },
 }
 
 /// A device that the image lists.
@@ -60,7 +60,7 @@ enum Pack<'t> {
     /// It is written, or compared with one that may take its place.
     Make(Box<Plan>, Option<Box<Reusable<'t>>>),
     /// It is taken as it is.
-    Take { pack: ListedPack, source: &'t dyn Source },
+    Take { pack: ListedPack, source: &'t dyn Source, what: String },
 }
 
 impl<'a> Conversion<'a> {
@@ -101,9 +101,12 @@ impl<'a> Conversion<'a> {
                 Pack::Make(plan, Some(reusable)) => {
                     let candidate = &reusable.candidate;
                     verify_pack(plan, maps, common, reusable, progress)?;
-                    (candidate.listed(), From::Source(candidate.source), !candidate.tagged)
+                    let from = From::Source { source: candidate.source, what: candidate.what.clone() };
+                    (candidate.listed(), from, !candidate.tagged)
                 }
-                Pack::Take { pack, source } => (*pack, From::Source(*source), false),
+                Pack::Take { pack, source, what } => {
+                    (*pack, From::Source { source: *source, what: what.clone() }, false)
+                }
             };
             Ok::<_, Error>(Assembly { listed, layer, from, to_tag })
         };
@@ -145,7 +148,8 @@ impl<'a> Conversion<'a> {
                 continue;
             }
             let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
-            let (maps, pack) = ((known.map.clone(), known.frames.clone()), Pack::Take { pack, source });
+            let pack = Pack::Take { pack, source, what: known.name() };
+            let maps = (known.map.clone(), known.frames.clone());
             let chain_id = known.of.map(|(_, chain_id)| chain_id);
             let pack = (Listed { number, id: known.id, layer: None, pack }, maps);
             if is_live(number) {
@@ -206,7 +210,8 @@ fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, Pack<'_>),
             Ok((id, (map, frames), Pack::Make(Box::new(plan), reusable.map(Box::new))))
         }
         LaidOut::Trusted(Reusable { candidate, described }) => {
-            let pack = Pack::Take { pack: candidate.listed(), source: candidate.source };
+            let (pack, source) = (candidate.listed(), candidate.source);
+            let pack = Pack::Take { pack, source, what: candidate.what };
             Ok((described.id, (described.map, described.frames), pack))
         }
     }

@@ -22,7 +22,7 @@ use crate::original::Keeping;
 use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::reuse::{Candidates, Reusable};
-use crate::sharing::{Refused, Reuse, Sharing};
+use crate::sharing::{Refusals, Reuse, Sharing};
 use crate::temporary::Temporaries;
 use crate::trusted;
 
@@ -52,7 +52,7 @@ pub(crate) struct Conversion<'a> {
     pub(crate) laid: Vec<Option<LaidOut<'a>>>,
     pub(crate) layers: Vec<SourceLayer>,
     pub(crate) summaries: Vec<LayerSummary>,
-    pub(crate) refused: &'a mut Vec<Refused>,
+    pub(crate) refused: &'a mut Refusals,
     /// Whether a pack was taken unseen: then nothing here proves what a layer becomes.
     pub(crate) unseen: bool,
     /// What is kept of the source, if it is.
@@ -79,7 +79,7 @@ pub(crate) enum LaidOut<'a> {
 pub(crate) fn run<'a>(
     task: Task<'a>,
     count: usize,
-    refused: &'a mut Vec<Refused>,
+    refused: &'a mut Refusals,
     body: impl FnOnce(Conversion<'a>) -> Result<Converted, Error>,
 ) -> Result<Converted, Error> {
     let Task { options, sharing, .. } = task;
@@ -149,18 +149,13 @@ impl<'a> Conversion<'a> {
 
     /// Looks for a pack that a layer may turn out to be.
     fn reusable(&mut self, chain_id: Digest) -> Result<Option<Reusable<'a>>, Error> {
-        let Some(candidate) = self.task.candidates.find(chain_id)? else { return Ok(None) };
-        match describe(candidate.source, candidate.blob, &self.temporaries) {
-            Ok(described) => Ok(Some(Reusable { candidate, described })),
-            Err(error) => {
-                let refused = refuse(candidate.what, error)?;
-                // A second attempt finds the same.
-                if !self.refused.contains(&refused) {
-                    self.refused.push(refused);
-                }
-                Ok(None)
+        while let Some(candidate) = self.task.candidates.find(chain_id, self.refused)? {
+            match describe(candidate.source, candidate.blob, &self.temporaries) {
+                Ok(described) => return Ok(Some(Reusable { candidate, described })),
+                Err(error) => self.refused.add(refuse(candidate.what, error)?),
             }
         }
+        Ok(None)
     }
 
     /// Says whether packs are taken unseen, here: the ids of devices below must be known, which those of layers that were read

@@ -13,8 +13,12 @@ use crate::options::Options;
 use crate::original::{Keeping, KeptOriginal};
 use crate::progress::Progress;
 use crate::reuse::Candidates;
-use crate::sharing::{Refused, Reuse, Shared, Sharing};
+use crate::sharing::{Refusals, Refused, Reuse, Shared, Sharing};
 use crate::{manifest, source};
+
+/// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can write tags could
+/// make one conversion as many as there are layers.
+const MAX_ATTEMPTS: u32 = 8;
 
 /// What is converted.
 #[derive(Debug, Clone, Copy)]
@@ -122,22 +126,26 @@ pub fn convert_as(
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
     options.check()?;
-    let mut refused = sharing.refused.clone();
-    let mut candidates = Candidates::new(target, options, sharing, &mut refused)?;
+    let mut refused = Refusals::of(&sharing.refused);
+    let candidates = Candidates::new(target, options, sharing, &mut refused)?;
+    let mut attempts = 0;
     loop {
         let task = Task { target, role, options, sharing, candidates: &candidates, progress };
         match once(input, task, &mut refused) {
-            // What it was to stand for has not been compressed, so all is done again, without it. It is never offered again.
+            // What it was to stand for has not been compressed, so all is done again, without it.
             Err(Error::Reuse { what, reason }) => {
-                candidates.distrust(what.clone());
-                refused.push(Refused { what, reason });
+                refused.add(Refused { what, reason });
+                attempts += 1;
+                if attempts == MAX_ATTEMPTS {
+                    refused.add_everything(format!("{MAX_ATTEMPTS} packs were not what they were said to be"));
+                }
             }
             done => return done,
         }
     }
 }
 
-fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Vec<Refused>) -> Result<Converted, Error> {
+fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Refusals) -> Result<Converted, Error> {
     let keeping = Keeping::start(input, task.target, task.options)?;
     match input {
         Input::Directory { path } => run(task, 1, refused, |mut conversion| {

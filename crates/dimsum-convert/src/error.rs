@@ -51,12 +51,12 @@ pub enum Error {
         /// Its manifest.
         digest: Digest,
     },
-    /// A pack that was to be re-used is not what its source layer gives.
-    #[error("{what} is not what the layer gives: {reason}")]
+    /// A pack that was to be taken is not what its source layer gives, is damaged, or is gone. All is done again without it.
+    #[error("{what} is not taken: {reason}")]
     Reuse {
-        /// The cache tag, or the image and its pack.
+        /// The cache tag, or the pack and its image.
         what: String,
-        /// What differs.
+        /// What is wrong.
         reason: String,
     },
     /// An index has no image for the platforms that are wanted.

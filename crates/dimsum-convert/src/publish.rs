@@ -13,6 +13,7 @@ use crate::blob::{BlobOut, go_on, unless_cancelled};
 use crate::conversion::{Conversion, Task};
 use crate::convert::{Converted, limit};
 use crate::error::Error;
+use crate::known::without;
 use crate::manifest::{self, ListedPack, MetaLayer, Origin};
 use crate::progress::Phase;
 use crate::reuse::{Made, remember};
@@ -60,30 +61,23 @@ impl Conversion<'_> {
         }
         progress.phase(Phase::Publish);
         let mut shared = Shared { content_bytes: self.foreign.content_bytes, ..Shared::default() };
-        let mut made = Vec::new();
-        for pack in packs {
-            let listed = pack.listed;
-            let to_tag = self.to_tag(&pack);
-            match pack.from {
-                From::Written(packed) => {
-                    packed.blob.commit()?;
-                }
-                From::Source(from) => {
-                    self.bring(listed.blob, from, &mut shared)?;
-                    match listed.foreign {
-                        Some(image) => shared.foreign.push(ForeignPack { blob: listed.blob, image }),
-                        None => shared.reused.push(listed.blob),
-                    }
-                }
+        // What others have may be gone by now. It comes first, so that nothing is half done where all is done again without it.
+        for pack in packs.iter().chain(&unlisted) {
+            if let From::Source { source, what } = &pack.from {
+                self.bring(pack.listed.blob, *source, what, &mut shared)?;
             }
-            made.extend(to_tag);
         }
-        let mut beside = Vec::new();
-        for pack in unlisted {
-            beside.push(pack.listed.blob);
-            match pack.from {
-                From::Written(packed) => packed.blob.commit()?,
-                From::Source(from) => self.bring(pack.listed.blob, from, &mut shared)?,
+        for Assembly { listed, .. } in packs.iter().filter(|pack| matches!(pack.from, From::Source { .. })) {
+            match listed.foreign {
+                Some(image) => shared.foreign.push(ForeignPack { blob: listed.blob, image }),
+                None => shared.reused.push(listed.blob),
+            }
+        }
+        let made: Vec<Made> = packs.iter().filter_map(|pack| self.to_tag(pack)).collect();
+        let beside = unlisted.iter().map(|pack| pack.listed.blob).collect();
+        for pack in packs.into_iter().chain(unlisted) {
+            if let From::Written(packed) = pack.from {
+                packed.blob.commit()?;
             }
         }
         meta.blob.commit()?;
@@ -96,8 +90,8 @@ impl Conversion<'_> {
         let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });
         let original = kept.map(|kept| kept.publish(target, subject, beside, progress)).transpose()?;
         remember(target, &made, options, progress)?;
-        self.refused.append(&mut self.foreign.refused);
-        shared.refused = std::mem::take(self.refused);
+        self.foreign.refused.drain(..).for_each(|refused| self.refused.add(refused));
+        shared.refused = std::mem::take(&mut self.refused.list);
         Ok(Converted {
             manifest,
             manifest_bytes,
@@ -115,7 +109,7 @@ impl Conversion<'_> {
     }
 
     /// Makes a pack that is elsewhere visible in the target.
-    fn bring(&self, blob: Blob, from: &dyn Source, shared: &mut Shared) -> Result<(), Error> {
+    fn bring(&self, blob: Blob, from: &dyn Source, what: &str, shared: &mut Shared) -> Result<(), Error> {
         let Task { target, progress, .. } = self.task;
         if target.has(blob.digest, blob.size)? {
             return Ok(());
@@ -130,7 +124,7 @@ impl Conversion<'_> {
             progress.bytes_out(count);
             go_on(progress)
         });
-        copied.map_err(|error| unless_cancelled(error, progress))?;
+        copied.map_err(|error| without(what.to_owned(), unless_cancelled(error, progress)))?;
         shared.copied_bytes += blob.size;
         Ok(())
     }

@@ -12,7 +12,6 @@
 //! A tag vouches only for what its conversion made or proved itself: one that took a pack unseen leaves none, since all above it
 //! was made of what that pack said.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Manifest};
@@ -26,7 +25,7 @@ use crate::known::{Described, Promised, list, refuse};
 use crate::manifest::ListedPack;
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::sharing::{Refused, Reuse, Sharing};
+use crate::sharing::{Refusals, Refused, Reuse, Sharing};
 
 /// A pack that may be what a layer becomes.
 #[derive(Debug, Clone)]
@@ -82,8 +81,6 @@ pub(crate) struct Candidates<'s> {
     tags: Option<&'s dyn Target>,
     /// Packs of images that were named, by chain id.
     named: Vec<(Digest, Candidate<'s>)>,
-    /// What turned out not to be what it says.
-    distrusted: HashSet<String>,
     options: Options,
 }
 
@@ -93,7 +90,7 @@ impl<'s> Candidates<'s> {
         target: &'s dyn Target,
         options: &Options,
         sharing: &Sharing<'s>,
-        refused: &mut Vec<Refused>,
+        refused: &mut Refusals,
     ) -> Result<Self, Error> {
         let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
         let mut named = Vec::new();
@@ -102,12 +99,12 @@ impl<'s> Candidates<'s> {
             let listed = match list(image) {
                 Ok(listed) => listed,
                 Err(error) => {
-                    refused.push(refuse(name, error)?);
+                    refused.add(refuse(name, error)?);
                     continue;
                 }
             };
             if let Some(reason) = unlike(&listed.manifest.annotations, options) {
-                refused.push(Refused { what: name, reason });
+                refused.add(Refused { what: name, reason });
                 continue;
             }
             for pack in listed.packs.iter().filter(|pack| !pack.foreign) {
@@ -118,12 +115,12 @@ impl<'s> Candidates<'s> {
             }
         }
         let tags = wanted.then_some(target);
-        Ok(Self { tags, named, distrusted: HashSet::new(), options: options.clone() })
+        Ok(Self { tags, named, options: options.clone() })
     }
 
     /// Looks for the pack of a layer: in the images that were named, then by its tag.
-    pub(crate) fn find(&self, chain_id: Digest) -> Result<Option<Candidate<'s>>, Error> {
-        let fits = |what: &str| !self.distrusted.contains(what);
+    pub(crate) fn find(&self, chain_id: Digest, refused: &Refusals) -> Result<Option<Candidate<'s>>, Error> {
+        let fits = |what: &str| !refused.hold(what);
         let named = self.named.iter().find(|(of, candidate)| *of == chain_id && fits(&candidate.what));
         if let Some((_, candidate)) = named {
             return Ok(Some(candidate.clone()));
@@ -142,11 +139,6 @@ impl<'s> Candidates<'s> {
             return Ok(None);
         };
         Ok(Some(Candidate { source: place, blob, diff_id, what, tagged: true }))
-    }
-
-    /// Never offers something again.
-    pub(crate) fn distrust(&mut self, what: String) {
-        self.distrusted.insert(what);
     }
 }
 

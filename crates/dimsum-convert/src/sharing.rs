@@ -1,5 +1,6 @@
 //! What a conversion may take from images that are there already, and what it took.
 
+use std::collections::HashSet;
 use std::io;
 
 use dimsum_format::manifest::{Blob, Manifest, Platform};
@@ -85,6 +86,41 @@ pub struct Refused {
     pub what: String,
     /// Why.
     pub reason: String,
+}
+
+/// All that is not taken in a conversion, over all of its attempts: what stands here is never offered again.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    pub(crate) list: Vec<Refused>,
+    names: HashSet<String>,
+    everything: bool,
+}
+
+impl Refusals {
+    /// Starts with what was refused before.
+    pub(crate) fn of(refused: &[Refused]) -> Self {
+        let mut refusals = Self::default();
+        refused.iter().for_each(|refused| refusals.add(refused.clone()));
+        refusals
+    }
+
+    /// Adds something, once.
+    pub(crate) fn add(&mut self, refused: Refused) {
+        if self.names.insert(refused.what.clone()) {
+            self.list.push(refused);
+        }
+    }
+
+    /// Adds all that may be offered from now on.
+    pub(crate) fn add_everything(&mut self, reason: String) {
+        self.everything = true;
+        self.add(Refused { what: "everything else".to_owned(), reason });
+    }
+
+    /// Says whether something was refused.
+    pub(crate) fn hold(&self, what: &str) -> bool {
+        self.everything || self.names.contains(what)
+    }
 }
 
 /// Names of images to share with. Where they stand for several platforms each image of the source takes the one of its own.

@@ -10,7 +10,7 @@ use dimsum_registry::{Source, SourceError};
 use super::describe::describe;
 use super::packs::KnownPack;
 use crate::error::Error;
-use crate::sharing::{KnownImage, Refused};
+use crate::sharing::{KnownImage, Refusals, Refused};
 use crate::temporary::Temporaries;
 
 /// Images whose packs are looked at: the whole corpus of a team, and a bound for a list that a script made.
@@ -71,37 +71,40 @@ pub(crate) fn made_of(layer: &Descriptor) -> Option<(Digest, Digest)> {
 pub(crate) fn load<'s>(
     images: &[KnownImage<'s>],
     temporaries: &Temporaries,
-    refused: &mut Vec<Refused>,
+    refused: &mut Refusals,
 ) -> Result<Vec<(KnownPack, &'s dyn Source)>, Error> {
     let (mut packs, mut seen, mut rows) = (Vec::new(), HashSet::new(), 0);
     for image in images.iter().take(MAX_IMAGES) {
         let name = format!("{} {}", image.source.name(), image.manifest);
+        if refused.hold(&name) {
+            continue;
+        }
         let listed = match list(image) {
             Ok(listed) => listed.packs,
             Err(error) => {
-                refused.push(refuse(name, error)?);
+                refused.add(refuse(name, error)?);
                 continue;
             }
         };
         for pack in listed {
+            let what = format!("pack {} of {name}", pack.blob.digest);
             // No more packs than numbers for them.
-            if !seen.insert(pack.blob.digest) || packs.len() >= usize::from(u16::MAX / 2) {
+            if refused.hold(&what) || packs.len() >= usize::from(u16::MAX / 2) || !seen.insert(pack.blob.digest) {
                 continue;
             }
-            let what = format!("pack {} of {name}", pack.blob.digest);
             let known = match describe(image.source, pack.blob, temporaries) {
                 Ok(described) => {
                     let source_name = image.source.name().to_owned();
                     KnownPack::new(source_name, image.manifest, pack.blob, pack.diff_id, pack.of, described)
                 }
                 Err(error) => {
-                    refused.push(refuse(what, error)?);
+                    refused.add(refuse(what, error)?);
                     continue;
                 }
             };
             if rows + known.rows() > MAX_ROWS {
                 let reason = format!("more than {MAX_ROWS} chunks and files to share with: name fewer images");
-                refused.push(Refused { what, reason });
+                refused.add(Refused { what, reason });
                 continue;
             }
             rows += known.rows();
@@ -110,9 +113,17 @@ pub(crate) fn load<'s>(
     }
     for image in images.iter().skip(MAX_IMAGES) {
         let what = format!("{} {}", image.source.name(), image.manifest);
-        refused.push(Refused { what, reason: format!("only {MAX_IMAGES} images are looked at") });
+        refused.add(Refused { what, reason: format!("only {MAX_IMAGES} images are looked at") });
     }
     Ok(packs)
+}
+
+/// Lets all be done again without something that is gone or damaged, though it was there and right when it was looked at.
+pub(crate) fn without(what: String, error: Error) -> Error {
+    match refuse(what, error) {
+        Ok(Refused { what, reason }) => Error::Reuse { what, reason },
+        Err(error) => error,
+    }
 }
 
 /// What is wrong in itself is left out; what could not be reached, or was cancelled, ends the conversion.

@@ -26,7 +26,7 @@ use dimsum_tree::Tree;
 
 use self::choose::{MAX_FOREIGN, Wanted, choose};
 pub(crate) use self::describe::{Described, describe};
-pub(crate) use self::load::{list, load, refuse};
+pub(crate) use self::load::{list, load, refuse, without};
 use self::packs::Row;
 pub(crate) use self::packs::{KnownPack, KnownPacks};
 use self::prove::{fetch, proves};
@@ -194,7 +194,8 @@ impl<'s> Foreign<'s> {
         });
         let mut all = true;
         for (number, chunk, proof) in proofs {
-            if proof? {
+            let name = || self.known.pack(number).map(KnownPack::name).unwrap_or_default();
+            if proof.map_err(|error| without(name(), error))? {
                 self.proven.insert((number, chunk));
             } else {
                 all = false;
@@ -255,10 +256,10 @@ impl<'s> Foreign<'s> {
             match fetch(pack, source, row.row, decompressor) {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => {
-                    let source = FormatError::Frame { reason: "a chunk is not what the pack's device map says" };
-                    last = Some(Error::format(&format!("pack {} in {}", pack.blob.digest, pack.source_name), source));
+                    let reason = "a chunk is not what its device map says".to_owned();
+                    last = Some(Error::Reuse { what: pack.name(), reason });
                 }
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(without(pack.name(), error)),
             }
         }
         let nowhere = || Error::format("image", FormatError::Frame { reason: "no pack has a slice that was promised" });

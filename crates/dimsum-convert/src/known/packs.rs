@@ -56,6 +56,11 @@ impl KnownPack {
         Self { source_name, image, blob, diff_id, of, id, map, frames, files }
     }
 
+    /// Returns what it is called in messages, and when it is refused.
+    pub(crate) fn name(&self) -> String {
+        format!("pack {} of {} {}", self.blob.digest, self.source_name, self.image)
+    }
+
     /// Rows in memory.
     pub(crate) fn rows(&self) -> u64 {
         self.map.chunks() + self.files.len() as u64

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use dimsum_convert::export::{Compression, Exported, Options, Reached, export_original};
-use dimsum_convert::{Converted, Error, Gives};
+use dimsum_convert::{Converted, Error, Gives, Input, KnownImage, Reuse, Sharing, convert_as};
 use dimsum_format::manifest::Manifest;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Place as _};
+use dimsum_registry::{ImageName, OciLayout, Place as _, Role};
 
 use crate::image::{Layout, blob, blob_path};
 use crate::round_trip::{directory, gnu_tar, plain, upper_layers};
@@ -254,6 +254,39 @@ fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
         }
     }
     assert!(tars > 0, "the notes of the compression have bytes too");
+}
+
+#[test]
+fn packs_that_were_reused_serve_recipes_as_well() {
+    // The second layer is deleted whole: its pack is in no image, and comes with the recipes.
+    let layers = || {
+        let first = [file("a", noise(200_000, 1)), file("b", noise(3_000, 2))];
+        let second = [file("c", noise(150_000, 3)), file("d", noise(4_000, 4))];
+        let third = [whiteout("c"), whiteout("d"), file("e", noise(5_000, 5))];
+        vec![pipe(&archive(&first), "gzip", &["-6"]), plain(archive(&second)), plain(archive(&third))]
+    };
+    let old = Case::of(layers());
+    let before = old.convert(&keeping());
+    let from = OciLayout::open(old.target(), None).unwrap();
+    for reuse in [Reuse::Verify, Reuse::Trust] {
+        let new = Case::of(layers());
+        let target = OciLayout::create(new.target(), Some(ImageName::Tag("out".into()))).unwrap();
+        let source = new.source();
+        let input = Input::Image { source: &source, manifest: new.manifest };
+        let reuse_from = vec![KnownImage { source: &from, manifest: before.manifest }];
+        let sharing = Sharing { reuse, reuse_from, ..Sharing::default() };
+        let converted = convert_as(input, &target, Role::Root, &keeping(), &sharing, &()).unwrap();
+        assert_eq!(converted.manifest, before.manifest, "{reuse:?}");
+        assert_eq!(converted.shared.reused.len(), 2, "{reuse:?}: {:?}", converted.shared.refused);
+        assert_eq!(converted.original, before.original, "{reuse:?}: the same recipes");
+        assert_eq!(converted.original.as_ref().unwrap().packs.len(), 1, "{reuse:?}");
+        let to = new.dir.path().join("exported");
+        let exported = export_with(&new, &converted, &to, &options()).unwrap();
+        assert_eq!((exported.original, exported.manifest), (true, new.manifest), "{reuse:?}");
+        for layer in layers() {
+            assert!(blob(&to, layer.digest) == layer.blob, "{reuse:?}");
+        }
+    }
 }
 
 #[test]

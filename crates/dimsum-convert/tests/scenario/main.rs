@@ -8,6 +8,7 @@
 
 mod canonical;
 mod damage;
+mod lost;
 mod model;
 mod packs;
 mod places;

@@ -1,6 +1,6 @@
 //! Places as they are in the world: a repository in which tags stand, and one that loses a blob while it is being read.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,5 +102,74 @@ impl Target for Repository {
 
     fn put_tag(&self, tag: &str, media_type: &str, manifest: &[u8]) -> Result<bool, SourceError> {
         self.0.put_tag(tag, media_type, manifest)
+    }
+}
+
+/// What becomes of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It is deleted.
+    Gone,
+    /// Its bytes are others.
+    Damaged,
+    /// It cannot be reached.
+    Broken,
+}
+
+/// A layout that gives one blob a few times, and not again.
+#[derive(Debug)]
+pub(crate) struct Fading {
+    layout: OciLayout,
+    blob: Digest,
+    left: AtomicU32,
+    loss: Loss,
+}
+
+impl Fading {
+    pub(crate) fn new(layout: OciLayout, blob: Digest, times: u32, loss: Loss) -> Self {
+        Self { layout, blob, left: AtomicU32::new(times), loss }
+    }
+
+    /// Says what is left of a blob.
+    fn asked(&self, blob: Digest) -> Result<bool, SourceError> {
+        let count = |left: u32| left.checked_sub(1);
+        if blob != self.blob || self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).is_ok() {
+            return Ok(true);
+        }
+        let source_name = Source::name(&self.layout).to_owned();
+        match self.loss {
+            Loss::Gone => Err(SourceError::NotFound { source_name, digest: blob }),
+            Loss::Damaged => Ok(false),
+            Loss::Broken => Err(SourceError::Io { path: source_name, source: io::Error::other("no way there") }),
+        }
+    }
+}
+
+impl Source for Fading {
+    fn name(&self) -> &str {
+        Source::name(&self.layout)
+    }
+
+    fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+        self.layout.read_range(blob, range)
+    }
+
+    fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        self.open_at(blob, 0)
+    }
+
+    fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
+        let whole = self.asked(blob)?;
+        let mut reader = self.layout.open_at(blob, start)?;
+        if whole {
+            return Ok(reader);
+        }
+        let mut first = [0];
+        reader.read_exact(&mut first).unwrap();
+        Ok(Box::new(Cursor::new([first[0] ^ 1]).chain(reader)))
+    }
+
+    fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
+        self.layout.size(blob)
     }
 }

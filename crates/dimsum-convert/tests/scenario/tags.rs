@@ -76,6 +76,25 @@ fn a_pack_is_proven_and_gets_its_tag_in_whatever_order_the_files_came() {
 }
 
 #[test]
+fn a_tag_whose_pack_is_gone_is_refused_and_set_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = Repository::create(dir.path());
+    let first = convert(&layers(0), &repository, Reuse::Verify, &[]);
+    for reuse in [Reuse::Verify, Reuse::Trust] {
+        // As a registry's owner does it, who knows nothing of tags.
+        std::fs::remove_file(dir.path().join("blobs/sha256").join(packs(&first)[0].hex())).unwrap();
+        let without = convert(&layers(0), &repository, reuse, &[]);
+        assert_eq!(without.manifest, first.manifest, "{reuse:?}");
+        assert_eq!(without.shared.reused.len(), 2, "{reuse:?}");
+        let [refused] = &*without.shared.refused else { panic!("{:?}", without.shared.refused) };
+        assert!(refused.what.starts_with("cache tag "), "{refused:?}");
+        shows(&read(dir.path(), without.manifest), &layers(0)[0]);
+        let healed = convert(&layers(0), &repository, reuse, &[]);
+        assert_eq!((healed.shared.reused.len(), healed.shared.refused.len()), (3, 0), "{reuse:?}");
+    }
+}
+
+#[test]
 fn no_tags_are_written_where_nothing_may_be_reused() {
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());

@@ -144,6 +144,24 @@ fn privileged_packs_of_another_repository_leave_tags_where_they_were_proven() {
 }
 
 #[test]
+fn privileged_a_tag_whose_pack_is_gone_from_the_registry_is_refused_and_set_right() {
+    let scratch = Scratch::new();
+    let Some(registry) = Registry::start(&scratch) else { return };
+    push(&scratch, &registry, "app1", vec![base(), app(1)]);
+    let first = convert(&scratch, &registry, "app1", "apps:one", &[]);
+    let pack: Digest = first["layers"][0]["pack"].as_str().unwrap().parse().unwrap();
+    let blobs = scratch.path("registry/docker/registry/v2/blobs/sha256");
+    std::fs::remove_file(blobs.join(&pack.hex()[..2]).join(pack.hex()).join("data")).unwrap();
+    let second = convert(&scratch, &registry, "app1", "apps:two", &[]);
+    assert_eq!((count(&second, "reused_packs"), count(&second, "refused")), (1, 1), "{second}");
+    assert_eq!(first["manifest"], second["manifest"]);
+    let (image, source) = (registry.image("apps:two"), registry.image("plain:app1"));
+    scratch.ok(&["check", &image, "--data", "--against", &source]);
+    let third = convert(&scratch, &registry, "app1", "apps:three", &[]);
+    assert_eq!((count(&third, "reused_packs"), count(&third, "refused")), (2, 0), "{third}");
+}
+
+#[test]
 fn privileged_an_update_stores_what_is_new_and_the_image_is_complete_by_itself() {
     let scratch = Scratch::new();
     let Some(registry) = Registry::start(&scratch) else { return };
