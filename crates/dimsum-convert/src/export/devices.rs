@@ -7,6 +7,7 @@
 use std::io::Read as _;
 
 use dimsum_format::codec::Decompressor;
+use dimsum_format::limits::MAX_CHUNK_BLOCKS;
 use dimsum_format::manifest::Blob;
 use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
@@ -16,8 +17,11 @@ use super::contents::from_failure;
 use super::open::ExportImage;
 use super::pack_maps;
 use crate::error::Error;
-use crate::original::{Devices, RecipeError};
+use crate::original::{Devices, RecipeError, max_decoded};
 use crate::temporary::{Temporaries, Temporary};
+
+/// Bytes of the largest chunk.
+const MAX_CHUNK_BYTES: u64 = MAX_CHUNK_BLOCKS as u64 * BLOCK_U64;
 
 /// All devices of an image's recipes.
 pub(super) struct Shelf<'a> {
@@ -38,6 +42,8 @@ struct Pack {
     frames: FrameMap,
     file: Temporary,
     decompressor: Decompressor,
+    /// Bytes that may still be decoded: a recipe that goes to and fro would have chunks decoded for single bytes.
+    left: u64,
     /// The chunk that was decoded last.
     last: Option<(u32, Vec<u8>)>,
 }
@@ -63,7 +69,8 @@ impl<'a> Shelf<'a> {
             let (map, frames) = pack_maps::read(&file, self.temporaries)?.map_err(wrong)?;
             let id = map.id();
             let decompressor = Decompressor::default();
-            self.fetched.push(Pack { blob, id, map, frames, file, decompressor, last: None });
+            let left = MAX_CHUNK_BYTES;
+            self.fetched.push(Pack { blob, id, map, frames, file, decompressor, left, last: None });
         }
         let found = self.fetched.iter_mut().find(|pack| pack.id == device);
         found.ok_or_else(|| (self.wrong)(RecipeError::NoDevice { device }))
@@ -96,12 +103,15 @@ impl Pack {
     fn read(&mut self, mut at: u64, mut buffer: &mut [u8], wrong: &dyn Fn(RecipeError) -> Error) -> Result<(), Error> {
         let pack = self.blob.digest;
         let failed = |source: FormatError| wrong(RecipeError::Pack { pack, source: Box::new(source) });
+        self.left = self.left.saturating_add(max_decoded(buffer.len() as u64));
         while !buffer.is_empty() {
             let block = u32::try_from(at / BLOCK_U64).unwrap_or(u32::MAX);
             let place = self.map.chunk_of_block(block).and_then(|chunk| Some((chunk, self.map.chunk_bytes(chunk)?)));
             let nothing = || failed(FormatError::Frame { reason: "a block is in no chunk" });
             let (chunk, range) = place.ok_or_else(nothing)?;
             if self.last.as_ref().is_none_or(|(last, _)| *last != chunk) {
+                let (part, value, limit) = ("bytes decoded of a pack", range.end - range.start, self.left);
+                self.left = limit.checked_sub(value).ok_or_else(|| wrong(RecipeError::Limit { part, value, limit }))?;
                 self.last = Some((chunk, self.decode(chunk)?.map_err(failed)?));
             }
             let bytes = self.last.as_ref().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();

@@ -10,7 +10,7 @@ use dimsum_format::{BLOCK_U64, DeviceId};
 use dimsum_tree::{ContentId, LayerDecoder};
 
 use super::error::RecipeError;
-use super::limits::{COPY, MAX_DEVICES};
+use super::limits::{COPY, MAX_DEVICES, max_references};
 use super::record::{Recorded, Segment};
 use super::section::{Section, SectionIn, SectionOut};
 use super::varint;
@@ -72,6 +72,7 @@ pub(crate) fn cook(recorded: Recorded, kitchen: &Kitchen<'_>) -> Result<Cooked, 
             pending: 0,
             device: 0,
             expected: 0,
+            references: 0,
         },
         known: SectionIn::of(&recorded.literals, "notes").map_err(odd)?,
         numbers: HashMap::new(),
@@ -140,6 +141,8 @@ impl Cook<'_> {
             let skip = at - start;
             match place {
                 Where::Null => self.out.zeros(count)?,
+                // Who reads it follows no more references than these.
+                Where::Device { .. } if self.out.references >= max_references(self.at) => self.again(count)?,
                 Where::Device { number, at } => {
                     let number = self.device(number)?;
                     self.out.content(number, at + skip, count)?;
@@ -244,6 +247,8 @@ struct Operations {
     /// The device of the last content, and the block behind it, where the next one is expected.
     device: u64,
     expected: u64,
+    /// References to devices so far.
+    references: u64,
 }
 
 impl Operations {
@@ -259,6 +264,7 @@ impl Operations {
 
     fn content(&mut self, device: u64, at: u64, count: u64) -> Result<(), Error> {
         self.flush()?;
+        self.references += 1;
         if device != self.device {
             self.expected = 0;
         }

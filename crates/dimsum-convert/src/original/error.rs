@@ -124,3 +124,8 @@ impl RecipeError {
         matches!(self, Self::Compression { .. })
     }
 }
+
+/// Refuses a value above its limit.
+pub(super) const fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), RecipeError> {
+    if value > limit { Err(RecipeError::Limit { part, value, limit }) } else { Ok(()) }
+}

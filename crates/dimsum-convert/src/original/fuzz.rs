@@ -5,6 +5,7 @@ use std::path::Path;
 use dimsum_format::{DeviceId, Digest};
 
 use super::deflate::{Describer, Maker, STYLE_COUNT};
+use super::effort::Effort;
 use super::error::RecipeError;
 use super::recipe::{Form, Head, Lengths, Recipe};
 use super::serve::{Devices, serve};
@@ -63,7 +64,8 @@ pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
         },
         tar_bytes: u32::from_le_bytes([a, b, c, d]).into(),
         diff_id: Digest::new([1; 32]),
-        blob_bytes: MAX_MADE,
+        // A plain tar is its own blob.
+        blob_bytes: if form % 3 == 1 { u32::from_le_bytes([a, b, c, d]).into() } else { MAX_MADE },
         blob: Digest::new([2; 32]),
         devices,
         operations: part(first),
@@ -83,15 +85,18 @@ pub fn deflate(style: u8, stream: &[u8]) {
     let style = style % STYLE_COUNT;
     let (Some(mut describer), Some(mut maker)) = (Describer::new(style), Maker::new(style)) else { return };
     let limit = usize::try_from(MAX_MADE).unwrap_or(usize::MAX);
-    let (mut used, mut text, mut made) = (0, 0, Vec::new());
+    let (mut efforts, mut used, mut text, mut made) = ([Effort::default(); 2], 0, 0, Vec::new());
+    let [describing, making] = &mut efforts;
     while text < limit
         && let Some(rest) = stream.get(used..)
-        && let Ok(described) = describer.describe(rest, limit)
+        && let Ok(described) = describer.describe(rest, limit, describing)
     {
-        let again = maker.make(&described.text, &described.corrections).expect("our own corrections make sense");
+        let again =
+            maker.make(&described.text, &described.corrections, making).expect("our own corrections make sense");
         made.extend_from_slice(&again);
         used += described.used;
         text += described.text.len();
+        assert_eq!(describing, making, "who describes counts the work of who makes");
         if described.ended {
             break;
         }

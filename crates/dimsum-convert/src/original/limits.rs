@@ -27,3 +27,23 @@ pub(crate) const MAX_NOTES_PART: u64 = 4;
 pub(crate) const MAX_GZIP_HEADER: usize = 128 << 10;
 /// Uncompressed bytes of one gzip member: positions have 32 bits.
 pub(crate) const MAX_MEMBER: u64 = u32::MAX as u64 - (64 << 20);
+/// The most that DEFLATE makes of a byte: a match of 258 bytes in two bits.
+pub(crate) const MAX_RATIO: u64 = 1032;
+/// References to devices that a recipe has for nothing.
+const FREE_REFERENCES: u64 = 1 << 16;
+/// Bytes of the tar for each other: each costs a look-up and the proof of 16 KiB. A file in a tar has a header of 512 bytes at least;
+/// only the pieces of sparse files may be smaller, of which no usual tool makes any.
+const TAR_PER_REFERENCE: u64 = 512;
+/// Bytes of a pack that may be decoded for each byte that a recipe takes of it, and for each of the header before: more than the
+/// largest bundle for the smallest file.
+const DECODED_PER_BYTE: u64 = 4096;
+
+/// Says how many references to devices there may be before this byte of the tar.
+pub(crate) const fn max_references(tar: u64) -> u64 {
+    FREE_REFERENCES + tar / TAR_PER_REFERENCE
+}
+
+/// Says how many bytes may be decoded to take so many of them.
+pub(crate) const fn max_decoded(taken: u64) -> u64 {
+    taken.saturating_add(TAR_PER_REFERENCE).saturating_mul(DECODED_PER_BYTE)
+}

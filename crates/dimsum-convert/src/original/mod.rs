@@ -16,6 +16,7 @@
 mod artifact;
 mod cook;
 mod deflate;
+mod effort;
 mod error;
 pub(crate) mod fuzz;
 mod keep;
@@ -33,7 +34,7 @@ pub use self::keep::{Gives, KeptLayer, KeptOriginal};
 
 pub(crate) use self::artifact::{Artifact, Piece};
 pub(crate) use self::keep::{Keeping, Kept};
-pub(crate) use self::limits::MAX_RECIPE_BYTES;
+pub(crate) use self::limits::{MAX_RECIPE_BYTES, max_decoded};
 pub(crate) use self::recipe::{Form, Recipe};
 pub(crate) use self::record::{Recorded, Recording};
 pub(crate) use self::section::Part;

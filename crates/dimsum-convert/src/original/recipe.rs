@@ -7,8 +7,8 @@ use dimsum_tree::limits::MAX_LAYER_SIZE;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::error::RecipeError;
-use super::limits::{MAX_DEVICES, MAX_RECIPE_BYTES};
+use super::error::{RecipeError, limit};
+use super::limits::{MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES};
 use super::rewrap::Rewrap;
 use super::section::SectionIn;
 use crate::error::Error;
@@ -185,8 +185,15 @@ impl Recipe {
             let said = said.unwrap_or(u64::MAX);
             return Err(RecipeError::Mismatch { part: "bytes of the recipe", said, is: length });
         }
-        if head.tar_bytes > MAX_LAYER_SIZE {
-            return Err(RecipeError::Limit { part: "tar", value: head.tar_bytes, limit: MAX_LAYER_SIZE });
+        limit("tar", head.tar_bytes, MAX_LAYER_SIZE)?;
+        match head.form {
+            // The length of the blob is proven, that of the tar is not.
+            Form::Gzip => limit("tar", head.tar_bytes, head.blob_bytes.saturating_mul(MAX_RATIO))?,
+            Form::Plain if head.tar_bytes != head.blob_bytes => {
+                let (said, is) = (head.tar_bytes, head.blob_bytes);
+                return Err(RecipeError::Mismatch { part: "bytes of the tar", said, is });
+            }
+            Form::Plain | Form::Unknown => {}
         }
         Ok(Self { head, file })
     }
@@ -269,7 +276,9 @@ mod tests {
         }
         bytes.push(0);
         assert!(open(&bytes).is_err(), "a byte too many");
-        for (at, value) in [(0, 0), (8, 2), (12, 3), (16 + 7, 1), (96 + 2, 1), (100, 1), (104 + 7, 0xff)] {
+        // The last two: a tar of 20,738 bytes is more than 20 bytes can be, and is not its own blob.
+        let bad = [(0, 0), (8, 2), (12, 3), (16 + 7, 1), (96 + 2, 1), (100, 1), (104 + 7, 0xff), (17, 81), (12, 1)];
+        for (at, value) in bad {
             let mut bytes = head().to_bytes();
             bytes.extend_from_slice(&[0; 9]);
             bytes[at] = value;

@@ -1,7 +1,8 @@
 //! From a tar and what was noted of its compression to the blob (see [`wrap`](super::wrap)).
 
-use super::deflate::Maker;
-use super::error::RecipeError;
+use super::deflate::{Maker, Unmade};
+use super::effort::Effort;
+use super::error::{RecipeError, limit};
 use super::limits::{COPY, MAX_CHUNK_TAR, MAX_CORRECTIONS};
 use super::section::SectionIn;
 use super::varint;
@@ -22,12 +23,14 @@ pub(crate) struct Rewrap<'r> {
     corrections: Vec<u8>,
     /// Bytes that the blob may still have.
     left: u64,
+    /// What has been done for it.
+    effort: Effort,
     wrong: &'r dyn Fn(RecipeError) -> Error,
 }
 
 impl<'r> Rewrap<'r> {
     /// Starts a blob of `bytes` bytes.
-    pub(super) const fn new(notes: SectionIn<'r>, bytes: u64, wrong: &'r dyn Fn(RecipeError) -> Error) -> Self {
+    pub(super) fn new(notes: SectionIn<'r>, bytes: u64, wrong: &'r dyn Fn(RecipeError) -> Error) -> Self {
         Self {
             notes,
             processor: None,
@@ -36,6 +39,7 @@ impl<'r> Rewrap<'r> {
             chunk: Vec::new(),
             corrections: Vec::new(),
             left: bytes,
+            effort: Effort::default(),
             wrong,
         }
     }
@@ -85,8 +89,9 @@ impl<'r> Rewrap<'r> {
             // A piece that gives nothing would let few bytes make much work.
             LITERAL if count > 0 => self.literal(count, out)?,
             BEGIN if !self.fresh => {
-                let maker = u8::try_from(count).ok().and_then(Maker::new);
                 let value = RecipeError::Value { part: "style of a compressor", value: count };
+                self.effort.begin().map_err(|error| wrong(error.into()))?;
+                let maker = u8::try_from(count).ok().and_then(Maker::new);
                 self.processor = Some(maker.ok_or_else(|| wrong(value))?);
                 self.fresh = true;
             }
@@ -112,6 +117,7 @@ impl<'r> Rewrap<'r> {
             let bytes = buffer.get_mut(..now).unwrap_or_default();
             self.notes.fill(bytes).map_err(|error| fail(self.wrong, error))?;
             self.count(now)?;
+            self.effort.give(now);
             out(bytes)?;
             count -= now as u64;
         }
@@ -126,8 +132,11 @@ impl<'r> Rewrap<'r> {
         let outer = self.wrong;
         let wrong = |error| fail(outer, error);
         let processor = self.processor.as_mut().ok_or_else(|| wrong(RecipeError::Short { part: PART }))?;
-        let made = processor.make(&self.chunk, &self.corrections);
-        let made = made.map_err(|_nonsense| wrong(RecipeError::Corrections))?;
+        let made = processor.make(&self.chunk, &self.corrections, &mut self.effort);
+        let made = made.map_err(|error| match error {
+            Unmade::Nonsense => wrong(RecipeError::Corrections),
+            Unmade::Work(error) => wrong(error.into()),
+        })?;
         self.count(made.len())?;
         self.missing = None;
         self.chunk.clear();
@@ -152,6 +161,63 @@ fn fail(wrong: &dyn Fn(RecipeError) -> Error, error: RecipeError) -> Error {
     wrong(RecipeError::Compression { source: Box::new(error) })
 }
 
-const fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), RecipeError> {
-    if value > limit { Err(RecipeError::Limit { part, value, limit }) } else { Ok(()) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::original::section::SectionOut;
+    use crate::temporary::Temporaries;
+
+    /// Gives a blob that is made of these notes to `judge`.
+    fn with(notes: &[u8], judge: impl FnOnce(Rewrap<'_>)) {
+        let mut out = SectionOut::new(&Temporaries::new(std::env::temp_dir())).unwrap();
+        out.put(notes).unwrap();
+        let section = out.finish().unwrap();
+        let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
+        judge(Rewrap::new(SectionIn::of(&section, PART).unwrap(), 1 << 30, &wrong));
+    }
+
+    /// Returns the work that was done and that there may be.
+    fn refused(error: Error) -> (u64, u64) {
+        let Error::Original { source, .. } = error else { panic!("{error}") };
+        let RecipeError::Compression { source } = *source else { panic!("{source}") };
+        let RecipeError::Limit { part: "work of the compression", value, limit } = *source else { panic!("{source}") };
+        (value, limit)
+    }
+
+    #[test]
+    fn streams_that_only_begin_are_soon_refused() {
+        let begin_and_chunk_of_nothing = [1 << KIND_BITS as u8 | BEGIN as u8, CHUNK_OF_TAR as u8, 1, 0];
+        with(&begin_and_chunk_of_nothing.repeat(1_000_000), |mut rewrap| {
+            let error = (0..20_000).find_map(|_| rewrap.piece(&mut |_| Ok(())).err());
+            refused(error.expect("less than 10,000 begins of 1,000,000"));
+        });
+    }
+
+    #[test]
+    fn text_that_is_searched_for_ever_is_refused_when_its_work_is_done() {
+        // Two letters, so that a chain of equal hashes has thousands of places, and a match is short.
+        let mut state = 1u64;
+        let mut letter = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b'a' + (state >> 63) as u8
+        };
+        let text: Vec<u8> = (0..1_000_000).map(|_| letter()).collect();
+        // The style that looks farthest; one block of fixed codes, in which nothing is corrected.
+        let mut corrections = vec![1];
+        varint::put(&mut corrections, (text.len() as u64) << 3 | 1 << 1 | 1);
+        corrections.push(0);
+        let mut notes = vec![2 << KIND_BITS as u8 | BEGIN as u8];
+        varint::put(&mut notes, (text.len() as u64) << KIND_BITS | CHUNK_OF_TAR);
+        varint::put(&mut notes, corrections.len() as u64);
+        notes.extend_from_slice(&corrections);
+        with(&notes, |mut rewrap| {
+            let (done, most) = refused(rewrap.put(&text, &mut |_| Ok(())).unwrap_err());
+            assert!(done - most <= 2 * 4096, "{done} of {most}");
+        });
+        with(&notes, |mut rewrap| {
+            // As much of it as needs no more is made.
+            let error = rewrap.put(&text[..1000], &mut |_| Ok(())).err();
+            assert!(error.is_none());
+        });
+    }
 }

@@ -3,8 +3,8 @@
 use dimsum_format::DeviceId;
 
 use super::cook::{CONTENT, KIND_BITS, LITERAL, ZEROS, expected};
-use super::error::RecipeError;
-use super::limits::COPY;
+use super::error::{RecipeError, limit};
+use super::limits::{COPY, max_references};
 use super::recipe::Recipe;
 use super::varint;
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(crate) fn serve(
     let mut operations = recipe.operations().map_err(wrong)?;
     let mut literals = recipe.literals().map_err(wrong)?;
     let mut buffer = vec![0; COPY];
-    let (mut left, mut device, mut next) = (head.tar_bytes, 0, 0);
+    let (mut left, mut device, mut next, mut references) = (head.tar_bytes, 0, 0, 0);
     while left > 0 {
         let number = varint::need(&mut operations, PART).map_err(wrong)?;
         let (count, kind) = (number >> KIND_BITS, number & ((1 << KIND_BITS) - 1));
@@ -35,6 +35,7 @@ pub(crate) fn serve(
         if count == 0 || count > left {
             return Err(wrong(RecipeError::Mismatch { part: "bytes of the tar", said: count, is: left }));
         }
+        let at = head.tar_bytes - left;
         left -= count;
         match kind {
             LITERAL => pieces(&mut buffer, count, |_, bytes| literals.fill(bytes).map_err(wrong), out)?,
@@ -48,6 +49,8 @@ pub(crate) fn serve(
                 out,
             )?,
             CONTENT => {
+                references += 1;
+                limit("references to devices", references, max_references(at)).map_err(wrong)?;
                 let number = varint::need(&mut operations, PART).map_err(wrong)?;
                 let step = varint::unzigzag(varint::need(&mut operations, PART).map_err(wrong)?);
                 let value = RecipeError::Value { part: "number of a device", value: number };
@@ -55,12 +58,12 @@ pub(crate) fn serve(
                 if number != device {
                     next = 0;
                 }
-                let at = u64::checked_add_signed(next, step).unwrap_or(u64::MAX);
-                if at.checked_add(count).is_none_or(|end| end > bytes) {
-                    return Err(wrong(RecipeError::Outside { device: id, offset: at, length: count }));
+                let offset = u64::checked_add_signed(next, step).unwrap_or(u64::MAX);
+                if offset.checked_add(count).is_none_or(|end| end > bytes) {
+                    return Err(wrong(RecipeError::Outside { device: id, offset, length: count }));
                 }
-                (device, next) = (number, expected(at, count));
-                pieces(&mut buffer, count, |done, bytes| devices.read(id, at + done, bytes), out)?;
+                (device, next) = (number, expected(offset, count));
+                pieces(&mut buffer, count, |done, bytes| devices.read(id, offset + done, bytes), out)?;
             }
             value => return Err(wrong(RecipeError::Value { part: "operation", value })),
         }
@@ -84,4 +87,57 @@ fn pieces(
         done += now as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dimsum_format::Digest;
+
+    use super::super::recipe::{Form, Head, Lengths};
+    use super::*;
+    use crate::temporary::Temporaries;
+
+    /// Devices of zeros that count how often they are asked.
+    struct Counting(u64);
+
+    impl Devices for Counting {
+        fn read(&mut self, _: DeviceId, _: u64, buffer: &mut [u8]) -> Result<(), Error> {
+            self.0 += 1;
+            buffer.fill(0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn references_for_single_bytes_are_soon_refused() {
+        const COUNT: u64 = 1_000_000;
+        let mut operations = Vec::new();
+        for index in 0..COUNT {
+            // Always the first byte: back from the block behind it.
+            let step = if index == 0 { 0 } else { -4096 };
+            for number in [1 << KIND_BITS | CONTENT, 0, varint::zigzag(step)] {
+                varint::put(&mut operations, number);
+            }
+        }
+        let compressed = zstd::bulk::compress(&operations, 1).unwrap();
+        let head = Head {
+            form: Form::Unknown,
+            tar_bytes: COUNT,
+            diff_id: Digest::of(b"tar"),
+            blob_bytes: COUNT,
+            blob: Digest::of(b"blob"),
+            devices: vec![(DeviceId::new([7; 32]), 1)],
+            operations: Lengths { compressed: compressed.len() as u64, length: operations.len() as u64 },
+            literals: Lengths::default(),
+            wrap: Lengths::default(),
+        };
+        let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        file.append(&[head.to_bytes(), compressed].concat()).unwrap();
+        let recipe = Recipe::open(file).unwrap();
+        let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
+        let mut devices = Counting(0);
+        let error = serve(&recipe, &mut devices, &wrong, &mut |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("references to devices"), "{error}");
+        assert!((65_536..66_000).contains(&devices.0), "{} reads", devices.0);
+    }
 }

@@ -16,6 +16,7 @@ use dimsum_format::Digest;
 use dimsum_tree::Compression;
 
 use super::deflate::{Describer, STYLE_COUNT, Stop as End};
+use super::effort::{Effort, TooMuch};
 use super::limits::{
     CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, MAX_NOTES_PART, PROBE,
 };
@@ -44,11 +45,19 @@ const MAGIC: usize = 4;
 /// Why the compression of a layer was not kept.
 pub(crate) type Reason = &'static str;
 
+const WORK: Reason = "to repeat its compression would be too much work";
+
 /// What stops the noting of a blob.
 enum Stop {
     /// It cannot be kept so.
     Reason(Reason),
     Error(Error),
+}
+
+impl From<TooMuch> for Stop {
+    fn from(_: TooMuch) -> Self {
+        Self::Reason(WORK)
+    }
 }
 
 impl From<Error> for Stop {
@@ -67,7 +76,17 @@ pub(crate) fn note<'s>(
     let quiet = Quiet(progress);
     let input = Hashing::new(open()?.take(expected.size.saturating_add(1)), &quiet);
     let (out, most) = (SectionOut::new(temporaries)?, expected.size / MAX_NOTES_PART);
-    let mut notes = Notes { input, buffer: Vec::new(), used: 0, ended: false, out, noted: 0, most, style: None };
+    let mut notes = Notes {
+        input,
+        buffer: Vec::new(),
+        used: 0,
+        ended: false,
+        out,
+        noted: 0,
+        most,
+        style: None,
+        effort: Effort::default(),
+    };
     match notes.blob() {
         Ok(()) => {}
         Err(Stop::Reason(reason)) => return Ok(Err(reason)),
@@ -102,6 +121,8 @@ struct Notes<'p, R> {
     most: u64,
     /// The style of the member before: the next has the same, as a rule.
     style: Option<u8>,
+    /// What it will cost to make the blob.
+    effort: Effort,
 }
 
 impl<R: Read> Notes<'_, R> {
@@ -145,6 +166,7 @@ impl<R: Read> Notes<'_, R> {
             let bytes = self.buffer.get(self.used..).and_then(|rest| rest.get(..count)).unwrap_or_default();
             self.out.put(bytes)?;
             self.noted += count as u64;
+            self.effort.give(count);
             self.used += count;
         }
         Ok(())
@@ -170,19 +192,22 @@ impl<R: Read> Notes<'_, R> {
         let style = self.style()?;
         self.style = Some(style);
         self.number(style.into(), BEGIN)?;
+        self.effort.begin()?;
         let odd = Stop::Reason("its compression cannot be written again");
         let Some(mut describer) = Describer::new(style) else { return Err(odd) };
         let (mut size, mut member) = (CHUNK, 0u64);
         loop {
-            let ahead = self.ahead(size)?;
+            self.ahead(size)?;
+            let ahead = self.buffer.get(self.used..).unwrap_or_default();
             let bytes = ahead.get(..size.min(ahead.len())).unwrap_or_default();
             let whole = bytes.len() < size;
-            let described = match describer.describe(bytes, MAX_CHUNK_TAR) {
+            let described = match describer.describe(bytes, MAX_CHUNK_TAR, &mut self.effort) {
                 Ok(described) => described,
                 Err(End::More) if !whole && size < MAX_CHUNK => {
                     size *= 2;
                     continue;
                 }
+                Err(End::Work) => return Err(Stop::Reason(WORK)),
                 Err(End::Long) => return Err(Stop::Reason("it has blocks that are too large")),
                 Err(_) => return Err(odd),
             };
@@ -216,12 +241,17 @@ impl<R: Read> Notes<'_, R> {
             let mut size = PROBE;
             let described = loop {
                 let bytes = ahead.get(..size.min(ahead.len())).unwrap_or_default();
-                match describer.describe(bytes, MAX_CHUNK_TAR) {
+                match describer.describe(bytes, MAX_CHUNK_TAR, &mut Effort::default()) {
                     Err(End::More) if size < ahead.len() => size *= 2,
                     described => break described,
                 }
             };
-            let Ok(described) = described else { return Ok(0) };
+            let described = match described {
+                Ok(described) => described,
+                // Another may be less.
+                Err(End::Work) => continue,
+                Err(_) => return Ok(0),
+            };
             if described.wrong < least {
                 (best, least) = (style, described.wrong);
             }

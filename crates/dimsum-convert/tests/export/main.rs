@@ -20,6 +20,8 @@ mod share;
 mod stock_tools;
 #[cfg(test)]
 mod trees;
+#[cfg(test)]
+mod work;
 
 #[cfg(test)]
 #[path = "../scenario/sources.rs"]

@@ -16,7 +16,7 @@ use crate::round_trip::{directory, gnu_tar, plain, upper_layers};
 use crate::sources::{Case, Layer, noise, small_options};
 use crate::tar::{Entry, Packing, archive, dir, file, hard_link, whiteout};
 
-fn keeping() -> dimsum_convert::Options {
+pub(crate) fn keeping() -> dimsum_convert::Options {
     dimsum_convert::Options { keep_original: true, ..small_options() }
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn export_with(case: &Case, converted: &Converted, to: &Path, options
 }
 
 /// Converts, exports, and compares with the source: all that can be is the same, byte for byte.
-fn comes_back(layers: Vec<Layer>, what: &str) -> (Case, Converted, Exported) {
+pub(crate) fn comes_back(layers: Vec<Layer>, what: &str) -> (Case, Converted, Exported) {
     let case = Case::of(layers);
     let converted = case.convert(&keeping());
     let to = case.dir.path().join("exported");
@@ -59,7 +59,7 @@ fn comes_back(layers: Vec<Layer>, what: &str) -> (Case, Converted, Exported) {
     (case, converted, exported)
 }
 
-fn pipe(tar: &[u8], program: &str, arguments: &[&str]) -> Layer {
+pub(crate) fn pipe(tar: &[u8], program: &str, arguments: &[&str]) -> Layer {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -207,7 +207,7 @@ fn assert_nothing(target: &Path) {
 }
 
 /// Replaces the recipe of the only layer by `recipe`, under its own digest, in a referrer that says so.
-fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Exported, Error> {
+pub(crate) fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Exported, Error> {
     let target = case.target();
     let kept = converted.original.as_ref().unwrap();
     let mut manifest = Manifest::parse(&blob(&target, kept.manifest)).unwrap();

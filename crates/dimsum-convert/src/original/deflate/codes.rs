@@ -1,5 +1,7 @@
 //! Huffman codes and the tables of RFC 1951.
 
+use std::sync::OnceLock;
+
 use super::bits::{BitReader, BitWriter};
 
 /// Longest code.
@@ -102,7 +104,12 @@ pub(super) struct Pair {
 
 impl Pair {
     /// The codes of blocks that say none.
-    pub(super) fn fixed() -> Option<Self> {
+    pub(super) fn fixed() -> Option<&'static Self> {
+        static FIXED: OnceLock<Option<Pair>> = OnceLock::new();
+        FIXED.get_or_init(Self::make_fixed).as_ref()
+    }
+
+    fn make_fixed() -> Option<Self> {
         let mut lengths = [8; 288];
         lengths.get_mut(144..256)?.fill(9);
         lengths.get_mut(256..280)?.fill(7);

@@ -13,6 +13,7 @@ mod model;
 use self::bits::{BitReader, BitWriter};
 use self::codes::{END, Pair};
 use self::model::{Model, STYLES, Token};
+use super::effort::{Effort, TooMuch};
 use super::varint::put;
 
 /// Numbers of the styles.
@@ -27,10 +28,14 @@ pub(super) enum Stop {
     Odd,
     /// The text of its blocks is too long.
     Long,
+    /// To write it again would be too much work.
+    Work,
 }
 
 /// A block of a stream.
 struct Block {
+    /// Whole bytes of the stream before it, of those that were given.
+    at: usize,
     last: bool,
     kind: Kind,
     /// Bytes of the text.
@@ -77,7 +82,7 @@ impl Describer {
     }
 
     /// Describes the whole blocks at the start of `bytes`, of which at most `limit` bytes of text.
-    pub(super) fn describe(&mut self, bytes: &[u8], limit: usize) -> Result<Described, Stop> {
+    pub(super) fn describe(&mut self, bytes: &[u8], limit: usize, effort: &mut Effort) -> Result<Described, Stop> {
         let mut input = BitReader::new(bytes, self.bit);
         let mut text = std::mem::take(&mut self.window);
         let before = text.len();
@@ -116,8 +121,9 @@ impl Describer {
             Described { used: input.at() / 8, ended, text: own, tokens: 0, wrong: 0, corrections: Vec::new() };
         put(&mut described.corrections, blocks.len() as u64);
         for block in &blocks {
-            self.compare(block, &mut described);
+            self.compare(block, &mut described, effort).map_err(|_| Stop::Work)?;
         }
+        effort.give(described.used);
         self.bit = input.at() % 8;
         let keep = text.len().saturating_sub(1 << 15);
         text.drain(..keep);
@@ -125,7 +131,8 @@ impl Describer {
         Ok(described)
     }
 
-    fn compare(&mut self, block: &Block, out: &mut Described) {
+    fn compare(&mut self, block: &Block, out: &mut Described, effort: &mut Effort) -> Result<(), TooMuch> {
+        let most = effort.most(block.at);
         let kind = match &block.kind {
             Kind::Stored => 0,
             Kind::Coded { header_bits: 0, .. } => 1,
@@ -135,15 +142,19 @@ impl Describer {
         put(bytes, (block.length as u64) << 3 | kind << 1 | u64::from(block.last));
         let Kind::Coded { header, header_bits, tokens } = &block.kind else {
             self.model.pass_stored(block.length);
-            return;
+            return effort.check(most);
         };
         if *header_bits > 0 {
+            effort.codes();
             put(bytes, *header_bits as u64);
             bytes.extend_from_slice(header);
         }
         let (mut wrong, mut notes, mut right) = (0, Vec::new(), 0);
         for &token in tokens {
-            if self.model.predict() == token {
+            let foreseen = self.model.predict();
+            effort.search(self.model.looked());
+            effort.check(most)?;
+            if foreseen == token {
                 right += 1;
             } else {
                 wrong += 1;
@@ -163,12 +174,13 @@ impl Describer {
         out.wrong += wrong;
         put(bytes, wrong as u64);
         bytes.extend_from_slice(&notes);
+        effort.check(most)
     }
 }
 
 /// Reads one block; its text goes behind `text`.
 fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<Block, Stop> {
-    let start = text.len();
+    let (start, at) = (text.len(), input.at() / 8);
     let last = input.take(1).ok_or(Stop::More)? == 1;
     let kind = input.take(2).ok_or(Stop::More)?;
     if kind == 0 {
@@ -183,13 +195,13 @@ fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<
         if text.len() > limit {
             return Err(Stop::Long);
         }
-        return Ok(Block { last, kind: Kind::Stored, length: length as usize });
+        return Ok(Block { at, last, kind: Kind::Stored, length: length as usize });
     }
     let header_at = input.at();
+    let own = if kind == 2 { Pair::read(input).ok_or(Stop::More)? } else { None };
     let pair = match kind {
         1 => Pair::fixed(),
-        2 => Pair::read(input).ok_or(Stop::More)?,
-        _ => None,
+        _ => own.as_ref(),
     };
     let pair = pair.ok_or(Stop::Odd)?;
     let header_bits = input.at() - header_at;
@@ -219,7 +231,7 @@ fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<
             return Err(Stop::Long);
         }
     }
-    Ok(Block { last, kind: Kind::Coded { header, header_bits, tokens }, length: text.len() - start })
+    Ok(Block { at, last, kind: Kind::Coded { header, header_bits, tokens }, length: text.len() - start })
 }
 
 /// Puts a stream together.
@@ -228,9 +240,20 @@ pub(super) struct Maker {
     out: BitWriter,
 }
 
-/// Corrections that make no sense.
+/// Why no stream is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Nonsense;
+pub(super) enum Unmade {
+    /// The corrections make no sense.
+    Nonsense,
+    /// It is too much work.
+    Work(TooMuch),
+}
+
+impl From<TooMuch> for Unmade {
+    fn from(error: TooMuch) -> Self {
+        Self::Work(error)
+    }
+}
 
 impl Maker {
     pub(super) fn new(style: u8) -> Option<Self> {
@@ -239,69 +262,80 @@ impl Maker {
     }
 
     /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their corrections.
-    pub(super) fn make(&mut self, text: &[u8], mut corrections: &[u8]) -> Result<Vec<u8>, Nonsense> {
+    pub(super) fn make(&mut self, text: &[u8], mut corrections: &[u8], effort: &mut Effort) -> Result<Vec<u8>, Unmade> {
         self.model.add(text);
         let input = &mut corrections;
         let blocks = get(input)?;
         for _ in 0..blocks {
-            self.block(input)?;
+            self.block(input, effort)?;
         }
         if self.model.left() > 0 || !input.is_empty() {
-            return Err(Nonsense);
+            return Err(Unmade::Nonsense);
         }
+        effort.give(self.out.bytes.len());
         Ok(std::mem::take(&mut self.out.bytes))
     }
 
-    fn block(&mut self, input: &mut &[u8]) -> Result<(), Nonsense> {
+    fn block(&mut self, input: &mut &[u8], effort: &mut Effort) -> Result<(), Unmade> {
+        let most = effort.most(self.out.bytes.len());
         let number = get(input)?;
         let length = usize::try_from(number >> 3).ok().filter(|&length| length <= self.model.left());
-        let length = length.ok_or(Nonsense)?;
+        let length = length.ok_or(Unmade::Nonsense)?;
         let (kind, last) = (number >> 1 & 3, number & 1 == 1);
         self.out.put(last.into(), 1);
-        self.out.put(u32::try_from(kind).map_err(|_| Nonsense)?, 2);
+        self.out.put(u32::try_from(kind).map_err(|_| Unmade::Nonsense)?, 2);
         match kind {
             0 => self.stored(length)?,
-            1 => self.coded(&Pair::fixed().ok_or(Nonsense)?, length, input)?,
+            1 => self.coded(Pair::fixed().ok_or(Unmade::Nonsense)?, length, input, (effort, most))?,
             2 => {
-                let bits = usize::try_from(get(input)?).map_err(|_| Nonsense)?;
-                let (header, rest) = input.split_at_checked(bits.div_ceil(8)).ok_or(Nonsense)?;
+                effort.codes();
+                let bits = usize::try_from(get(input)?).map_err(|_| Unmade::Nonsense)?;
+                let (header, rest) = input.split_at_checked(bits.div_ceil(8)).ok_or(Unmade::Nonsense)?;
                 *input = rest;
                 let mut reader = BitReader::new(header, 0);
-                let pair = Pair::read(&mut reader).flatten().ok_or(Nonsense)?;
+                let pair = Pair::read(&mut reader).flatten().ok_or(Unmade::Nonsense)?;
                 if reader.at() != bits {
-                    return Err(Nonsense);
+                    return Err(Unmade::Nonsense);
                 }
                 let mut reader = BitReader::new(header, 0);
                 for _ in 0..bits {
-                    self.out.put(reader.take(1).ok_or(Nonsense)?, 1);
+                    self.out.put(reader.take(1).ok_or(Unmade::Nonsense)?, 1);
                 }
-                self.coded(&pair, length, input)?;
+                self.coded(&pair, length, input, (effort, most))?;
             }
-            _ => return Err(Nonsense),
+            _ => return Err(Unmade::Nonsense),
         }
         if last {
             self.out.align();
         }
-        Ok(())
+        Ok(effort.check(most)?)
     }
 
-    fn stored(&mut self, length: usize) -> Result<(), Nonsense> {
-        let count = u16::try_from(length).map_err(|_| Nonsense)?;
+    fn stored(&mut self, length: usize) -> Result<(), Unmade> {
+        let count = u16::try_from(length).map_err(|_| Unmade::Nonsense)?;
         self.out.align();
         self.out.put(count.into(), 16);
         self.out.put((!count).into(), 16);
-        let bytes = self.model.rest().get(..length).ok_or(Nonsense)?;
+        let bytes = self.model.rest().get(..length).ok_or(Unmade::Nonsense)?;
         self.out.bytes.extend_from_slice(bytes);
         self.model.pass_stored(length);
         Ok(())
     }
 
-    fn coded(&mut self, pair: &Pair, length: usize, input: &mut &[u8]) -> Result<(), Nonsense> {
+    fn coded(
+        &mut self,
+        pair: &Pair,
+        length: usize,
+        input: &mut &[u8],
+        (effort, most): (&mut Effort, u64),
+    ) -> Result<(), Unmade> {
         let end = self.model.left() - length;
         let mut wrong = get(input)?;
         let mut right = if wrong > 0 { get(input)? } else { u64::MAX };
         while self.model.left() > end {
             let foreseen = self.model.predict();
+            effort.search(self.model.looked());
+            effort.check(most)?;
             let token = if right > 0 {
                 right -= 1;
                 foreseen
@@ -309,8 +343,8 @@ impl Maker {
                 let token = match get(input)? {
                     0 => Token::Literal,
                     length => {
-                        let length = u16::try_from(length.saturating_add(2)).map_err(|_| Nonsense)?;
-                        let distance = u16::try_from(get(input)?).map_err(|_| Nonsense)?;
+                        let length = u16::try_from(length.saturating_add(2)).map_err(|_| Unmade::Nonsense)?;
+                        let distance = u16::try_from(get(input)?).map_err(|_| Unmade::Nonsense)?;
                         Token::Match { length, distance }
                     }
                 };
@@ -320,8 +354,8 @@ impl Maker {
             };
             match token {
                 Token::Literal => {
-                    let byte = self.model.rest().first().copied().ok_or(Nonsense)?;
-                    pair.write_literal(byte, &mut self.out).ok_or(Nonsense)?;
+                    let byte = self.model.rest().first().copied().ok_or(Unmade::Nonsense)?;
+                    pair.write_literal(byte, &mut self.out).ok_or(Unmade::Nonsense)?;
                 }
                 Token::Match { length, distance } => {
                     let fits = (3..=258).contains(&length)
@@ -329,22 +363,22 @@ impl Maker {
                         && usize::from(distance) <= self.model.reach()
                         && usize::from(length) <= self.model.left() - end;
                     if !fits {
-                        return Err(Nonsense);
+                        return Err(Unmade::Nonsense);
                     }
-                    pair.write_match(length, distance, &mut self.out).ok_or(Nonsense)?;
+                    pair.write_match(length, distance, &mut self.out).ok_or(Unmade::Nonsense)?;
                 }
             }
             self.model.pass(token);
         }
         if wrong > 0 {
-            return Err(Nonsense);
+            return Err(Unmade::Nonsense);
         }
-        pair.write_end(&mut self.out).ok_or(Nonsense)
+        pair.write_end(&mut self.out).ok_or(Unmade::Nonsense)
     }
 }
 
-fn get(input: &mut &[u8]) -> Result<u64, Nonsense> {
-    super::varint::need(input, "corrections").map_err(|_| Nonsense)
+fn get(input: &mut &[u8]) -> Result<u64, Unmade> {
+    super::varint::need(input, "corrections").map_err(|_| Unmade::Nonsense)
 }
 
 #[cfg(test)]
@@ -384,10 +418,10 @@ mod tests {
 
     /// Describes a stream of which `step` bytes more are known at each try.
     fn described(stream: &[u8], style: u8, step: usize) -> Vec<Described> {
-        let mut describer = Describer::new(style).unwrap();
+        let (mut describer, mut effort) = (Describer::new(style).unwrap(), Effort::default());
         let (mut at, mut size, mut all) = (0, step, Vec::new());
         loop {
-            match describer.describe(&stream[at..stream.len().min(at + size)], 1 << 20) {
+            match describer.describe(&stream[at..stream.len().min(at + size)], 1 << 20, &mut effort) {
                 Ok(described) => {
                     at += described.used;
                     size = step;
@@ -410,10 +444,10 @@ mod tests {
             let stream = deflated(&text, level);
             for style in 0..STYLE_COUNT {
                 for step in [stream.len(), 5_000] {
-                    let mut maker = Maker::new(style).unwrap();
+                    let (mut maker, mut effort) = (Maker::new(style).unwrap(), Effort::default());
                     let (mut made, mut read) = (Vec::new(), Vec::new());
                     for chunk in described(&stream, style, step) {
-                        made.extend(maker.make(&chunk.text, &chunk.corrections).unwrap());
+                        made.extend(maker.make(&chunk.text, &chunk.corrections, &mut effort).unwrap());
                         read.extend(chunk.text);
                     }
                     assert!(made == stream && read == text, "level {level}, style {style}, step {step}");
@@ -427,25 +461,27 @@ mod tests {
         let text = text(20_000);
         let stream = deflated(&text, 6);
         let chunk = described(&stream, 0, stream.len()).pop().unwrap();
+        let make = |bad: &[u8]| Maker::new(0).unwrap().make(&chunk.text, bad, &mut Effort::default());
         for at in (0..chunk.corrections.len()).step_by(7) {
             let mut bad = chunk.corrections.clone();
             bad[at] ^= 1 << (at % 8);
-            if let Ok(made) = Maker::new(0).unwrap().make(&chunk.text, &bad) {
+            if let Ok(made) = make(&bad) {
                 // A token has at most 48 bits, and there is one for each byte at the most.
                 assert!(made.len() < 6 * text.len() + bad.len());
             }
-            assert!(Maker::new(0).unwrap().make(&chunk.text, &chunk.corrections[..at]).is_err());
+            assert!(make(&chunk.corrections[..at]).is_err());
         }
         assert!(Maker::new(STYLE_COUNT).is_none());
     }
 
     #[test]
     fn what_is_no_stream_is_refused() {
+        let describe = |bytes: &[u8]| Describer::new(0).unwrap().describe(bytes, 1 << 20, &mut Effort::default());
         for bytes in [&[0x07][..], &[0x01, 1, 0, 0, 0], &[0xff; 100], &[0x05, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
         {
-            assert!(Describer::new(0).unwrap().describe(bytes, 1 << 20).is_err());
+            assert!(describe(bytes).is_err());
         }
         let bomb = deflated(&vec![0; 3_000_000], 9);
-        assert!(matches!(Describer::new(0).unwrap().describe(&bomb, 1 << 20), Err(Stop::Long) | Ok(_)));
+        assert!(matches!(describe(&bomb), Err(Stop::Long) | Ok(_)));
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct Model {
     ahead: Option<Found>,
     /// What will be that, if the token is a literal.
     next: Option<Found>,
+    /// Places that were looked at.
+    looked: u64,
 }
 
 impl Model {
@@ -107,6 +109,7 @@ impl Model {
             prev: vec![NONE; WINDOW],
             ahead: None,
             next: None,
+            looked: 0,
         }
     }
 
@@ -159,6 +162,11 @@ impl Model {
         }
         let [length, distance] = [found.length, found.distance].map(|value| u16::try_from(value).unwrap_or(0));
         Token::Match { length, distance }
+    }
+
+    /// Returns how many places were looked at since it was asked.
+    pub(super) const fn looked(&mut self) -> u64 {
+        std::mem::replace(&mut self.looked, 0)
     }
 
     /// Goes on behind a token, whether it was foreseen or not.
@@ -236,6 +244,7 @@ impl Model {
         let mut steps = if length >= good { chain >> 2 } else { chain };
         let (mut best, mut candidate) = (none, self.head.get(hash).copied().unwrap_or(NONE));
         while steps > 0 && candidate != NONE {
+            self.looked += 1;
             let there = candidate as usize;
             // The chain may lead to what was overwritten since.
             let Some(distance) = at.checked_sub(there).filter(|&distance| distance > 0 && distance <= farthest) else {
