@@ -34,7 +34,7 @@ pub(crate) const STATE_HEADER: u64 = 64;
 /// First bytes of a state file.
 const STATE_MAGIC: [u8; 8] = *b"DIMSUMS1";
 /// Bytes of a chaining value.
-const VALUE: u64 = 32;
+pub(crate) const VALUE: u64 = 32;
 
 /// A device of the store, shared by all images of this process that name it by its id.
 #[derive(Debug)]
@@ -310,8 +310,12 @@ fn verify(covered: &Covered, cut: impl Fn(Range<u64>) -> Bytes, counters: &Count
 /// A chunk of b blocks has ceil(b/4) groups, so slot `start/4 + index` leaves room for all chunks before it: each adds at least
 /// floor(b/4) + 1. No table is needed, and the few slots between are holes of nothing.
 pub(crate) fn state_slot(map: &DeviceMap, chunk: u32) -> Option<u64> {
-    let start = u64::from(map.chunk_blocks(chunk)?.start);
-    Some(STATE_HEADER + VALUE * (start * BLOCK_U64 / GROUP_U64 + u64::from(chunk)))
+    Some(slot(map.chunk_blocks(chunk)?.start, chunk))
+}
+
+/// The same of a chunk that starts at a block.
+pub(crate) fn slot(first_block: u32, chunk: u32) -> u64 {
+    STATE_HEADER + VALUE * (u64::from(first_block) * BLOCK_U64 / GROUP_U64 + u64::from(chunk))
 }
 
 /// Header of a state file: says to people and to `check` what the file is. It proves nothing and nothing depends on it.

@@ -7,7 +7,7 @@ use dimsum_format::manifest::Blob;
 use dimsum_format::map::FrameMap;
 use dimsum_format::meta::MetaMaps;
 
-use crate::device::{ChunkProof, Device, WriteFailure};
+use crate::device::{ChunkProof, Device, Known, WriteFailure};
 use crate::error::{FailureReason, ReadObject};
 use crate::frames::LocalFrames;
 use crate::limits::TAIL_PART;
@@ -85,7 +85,8 @@ impl Feed {
         self.frames().checked_sub(1).map_or(0, |last| self.frame(last).end)
     }
 
-    fn frames(&self) -> u32 {
+    /// Number of frames.
+    pub(crate) fn frames(&self) -> u32 {
         let frames = match self {
             Self::Meta(meta) => u64::from(meta.frame_count()),
             Self::Device(feed) => feed.frames().map_or(0, FrameMap::frames),
@@ -113,6 +114,11 @@ impl Feed {
             Self::Device(feed) => feed.device.map().chunk_bytes(unit).unwrap_or(0..0),
         };
         usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)
+    }
+
+    /// Says whether a chunk lies decoded in its device file.
+    pub(crate) fn is_decoded(&self, unit: u32) -> bool {
+        matches!(self, Self::Device(feed) if matches!(feed.device.known(unit), Known::Proven(_)))
     }
 
     /// Its name for messages.

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! join ─→ the frame on this disk? ─→ decode pool ─────────────────────────────────────────────→ proven ─→ written
-//!   │            │ absent or wrong                                                                 ▲
+//!   │            │ absent                                                                          ▲
+//!   │            ├─→ the chunk in another device of this store (share.rs)? ─→ decode pool ─────────┤
+//!   │            │ absent or wrong                                                                 │
 //!   │            └─→ queue ─→ request with its neighbours, by cost ─→ origins, one after the other ┘
 //!   └─→ in an answer that is coming in already (a fill, a bridged gap): waits for its frame ───────┘
 //! ```
@@ -22,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::error::{ReadError, SourceFailure};
-use crate::feed::Feed;
+use crate::feed::{Feed, META};
 use crate::land;
 use crate::origin::Origin;
 use crate::queue::{Batch, FeedQueue, Flight, Queue, Stage, Waiter};
@@ -149,10 +151,10 @@ impl Fetcher {
         again
     }
 
-    /// Starts flights: those whose frame is on this disk are decoded, the others are queued. A look at the disk is a few bytes of a
+    /// Starts flights: those whose frame is on this disk are decoded, others are looked for in other devices, or queued. A look at the disk is a few bytes of a
     /// file for each, which the reader's thread does itself.
     fn start(self: &Arc<Self>, new: &[(usize, u32)]) {
-        let mut remote = Vec::new();
+        let (mut absent, mut remote) = (Vec::new(), Vec::new());
         for run in new.chunk_by(|(a, _), (b, _)| a == b) {
             let Some((feed_index, feed)) = run.first().and_then(|(index, _)| Some((*index, self.feeds.get(*index)?)))
             else {
@@ -164,16 +166,23 @@ impl Fetcher {
                 let may = self.origins.is_empty() || self.with(feed_index, |queue| queue.trusts(*unit)) == Some(true);
                 if may && here.has(&feed.frame(*unit)) {
                     land::local(self, feed_index, *unit);
+                } else if may && feed_index != META {
+                    absent.push((feed_index, *unit));
                 } else {
+                    // A wrong frame is fetched again whoever else has the chunk, so that the pack heals.
                     remote.push((feed_index, *unit));
                 }
             }
         }
         self.enqueue(&remote);
+        self.share(absent);
     }
 
     /// Lets flights wait for a request, and starts as many requests as may run.
     pub(crate) fn enqueue(self: &Arc<Self>, units: &[(usize, u32)]) {
+        if units.is_empty() {
+            return;
+        }
         {
             let mut queue = self.queue.lock();
             for (feed, unit) in units {

@@ -1,6 +1,8 @@
 //! Filling: the rest of an image's packs, streamed in large ranges behind the readers, and kept as it comes.
 //!
 //! ```text
+//! a pack ─→ what other devices of this node have of it is copied (share.rs)
+//!
 //! next absent range ─→ its turn? ─→ announced ─→ one long answer ─┬─→ a frame that a reader waits for: decoded, answered
 //!        ▲                                                        └─→ the rest: written to the sparse pack file, not decoded
 //!        └───────────── done, or: pause, next origin ◀────────────────┘
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::answer::{Answer, Meter};
@@ -25,6 +28,8 @@ use crate::limits::{
     FILL_PASSES, FILL_PATIENCE, FILL_QUIET, FILL_RUSH, FILL_TRIES, FILL_WRITE, FIRST_PAUSE, MAX_PAUSE,
 };
 use crate::origin::{self, Origin};
+use crate::share;
+use crate::siblings::Patience;
 
 /// How far a fill is, in bytes of the image's packs. What was here before counts as done when the fill comes past it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -137,9 +142,11 @@ impl Filler {
         }
         let sizes = self.packs().map(|(_, feed)| feed.blob().size);
         self.shared.total.store(sizes.fold(0, u64::saturating_add), Ordering::Relaxed);
+        self.until_siblings_known().await;
         for _ in 0..FILL_PASSES {
             let (mut before, mut brought_some) = (0u64, false);
             for (index, feed) in self.packs() {
+                self.copy(index).await?;
                 brought_some |= self.pack(index, feed, before).await?;
                 before = before.saturating_add(feed.blob().size);
                 self.tell(before);
@@ -153,6 +160,36 @@ impl Filler {
 
     fn packs(&self) -> impl Iterator<Item = (usize, &Feed)> {
         self.fetcher.feeds.iter().enumerate().filter(|(index, _)| *index != META)
+    }
+
+    /// Waits until it is known what other devices there are.
+    async fn until_siblings_known(&self) {
+        let (give, take) = oneshot::channel();
+        let store = &self.fetcher.store;
+        store.siblings.when_known(store, Patience::Whole, Box::new(move || give.send(()).unwrap_or(())));
+        // Dropped only with the runtime itself.
+        drop(take.await);
+    }
+
+    /// Copies what other devices have of a pack.
+    async fn copy(&self, index: usize) -> Result<(), FillError> {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (fetcher, chore) = (Arc::clone(&self.fetcher), self.fetcher.chore());
+            let copy = move || {
+                let _chore = chore;
+                share::copy_some(&fetcher, index, from)
+            };
+            let copied = tokio::task::spawn_blocking(copy).await;
+            next = copied.unwrap_or(Ok(None)).map_err(|failure| self.cannot_write(failure))?;
+        }
+        Ok(())
+    }
+
+    fn cannot_write(&self, (path, error): WriteFailure) -> FillError {
+        let kind = error.kind();
+        self.fetcher.write_failed((path.clone(), error));
+        FillError::Write { path, kind }
     }
 
     /// Brings what is absent of one pack; `before` are the bytes of the packs before it. Says whether anything was.
@@ -169,11 +206,7 @@ impl Filler {
                     (next, tries, brought_some) = (last.saturating_add(1), 0, true);
                     origin.keeps_its_word();
                 }
-                Err(Stop::Disk((path, error))) => {
-                    let kind = error.kind();
-                    self.fetcher.write_failed((path.clone(), error));
-                    return Err(FillError::Write { path, kind });
-                }
+                Err(Stop::Disk(failure)) => return Err(self.cannot_write(failure)),
                 Err(Stop::Origin { reason, brought_some }) => {
                     origin.demote();
                     crate::stats::add(&self.fetcher.counters.source_failures, 1);
@@ -303,7 +336,8 @@ fn absent(feed: &Feed, from: u32, bytes: u64, gap: u64) -> Option<(u32, u32)> {
         return None;
     }
     let parts = feed.parts();
-    let first = (from..parts).find(|part| !here.has_part(&feed.part(*part)))?;
+    let is_here = |part: u32| here.has_part(&feed.part(part)) || feed.is_decoded(part);
+    let first = (from..parts).find(|part| !is_here(*part))?;
     let start = feed.part(first).start;
     let (mut last, mut end) = (first, feed.part(first).end);
     for part in first.saturating_add(1)..parts {
@@ -311,7 +345,7 @@ fn absent(feed: &Feed, from: u32, bytes: u64, gap: u64) -> Option<(u32, u32)> {
         if range.end.saturating_sub(start) > bytes || range.start.saturating_sub(end) > gap {
             break;
         }
-        if !here.has_part(&range) {
+        if !is_here(part) {
             (last, end) = (part, range.end);
         }
     }

@@ -63,7 +63,12 @@ pub(crate) struct Opened {
 impl LocalFrames {
     /// Of a pack as one image maps it.
     pub(crate) fn of_pack(layout: &Layout, blob: Blob, device: DeviceId, frames: &FrameMap) -> Self {
-        let part = layout.part(blob.digest, &map_name(device, frames));
+        Self::named(layout, blob, &map_name(device, frames))
+    }
+
+    /// Of a pack, by the name of a map.
+    pub(crate) fn named(layout: &Layout, blob: Blob, map: &str) -> Self {
+        let part = layout.part(blob.digest, map);
         Self { whole: layout.pack(blob.digest), part: Some(part), size: blob.size, writing: Mutex::new(()) }
     }
 

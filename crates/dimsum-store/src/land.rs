@@ -8,16 +8,24 @@ use dimsum_registry::Source as _;
 use tokio::sync::oneshot;
 
 use crate::error::{FailureReason, ReadError, SourceFailure};
-use crate::fetch::Fetcher;
+use crate::feed::Proof;
+use crate::fetch::{Facts, Fetcher};
 use crate::frames::Keep;
 use crate::mend;
 use crate::origin::Origin;
+use crate::share::{self, Taken, Want};
 use crate::stats::{Event, add};
 
 /// Decodes the frame of a flight that is on this disk; if it is not or is wrong, the flight is queued.
 pub(crate) fn local(fetcher: &Arc<Fetcher>, feed: usize, unit: u32) {
     let flight = Loose::new(fetcher, feed, unit);
     fetcher.store.pool.submit(Box::new(move |decompressor| flight.land_local(decompressor)));
+}
+
+/// Takes the chunk of a flight from another device of this node; if none has it any more, or wrong, the flight is queued.
+pub(crate) fn sibling(fetcher: &Arc<Fetcher>, feed: usize, unit: u32) {
+    let flight = Loose::new(fetcher, feed, unit);
+    fetcher.store.pool.submit(Box::new(move |decompressor| flight.land_sibling(decompressor)));
 }
 
 /// Decodes a frame that came unasked for a flight that waits for it; if it is wrong, the flight is queued.
@@ -65,17 +73,7 @@ fn land(
     let bytes = decompressor.decompress(frame, feed.length(unit));
     let bytes = Bytes::from(bytes.map_err(|error| FailureReason::Frame(Arc::new(error)))?);
     let proof = feed.prove(unit, &bytes)?;
-    add(&fetcher.counters.chunks_verified, 1);
-    fetcher.proven(feed_index, unit, &bytes);
-    let facts = fetcher.facts(feed_index, unit);
-    match feed.keep(unit, &bytes, &proof) {
-        Ok(()) if facts.damaged => {
-            add(&fetcher.counters.repairs, 1);
-            fetcher.event(|| Event::Repaired { image: fetcher.image, object: feed.object(unit) });
-        }
-        Ok(()) => {}
-        Err(failure) => fetcher.write_failed(failure),
-    }
+    let facts = deliver(fetcher, feed_index, unit, &bytes, &proof);
     if is_remote || facts.frame_is_wrong {
         let how = if facts.frame_is_wrong { Keep::Mends } else { Keep::Proven };
         match feed.local().keep(&[(feed.frame(unit).start, frame.clone())], how) {
@@ -89,6 +87,23 @@ fn land(
     }
     fetcher.land(feed_index, unit);
     Ok(())
+}
+
+/// Gives proven bytes to their readers, then writes them.
+fn deliver(fetcher: &Arc<Fetcher>, feed_index: usize, unit: u32, bytes: &Bytes, proof: &Proof) -> Facts {
+    add(&fetcher.counters.chunks_verified, 1);
+    fetcher.proven(feed_index, unit, bytes);
+    let facts = fetcher.facts(feed_index, unit);
+    let Some(feed) = fetcher.feeds.get(feed_index) else { return facts };
+    match feed.keep(unit, bytes, proof) {
+        Ok(()) if facts.damaged => {
+            add(&fetcher.counters.repairs, 1);
+            fetcher.event(|| Event::Repaired { image: fetcher.image, object: feed.object(unit) });
+        }
+        Ok(()) => {}
+        Err(failure) => fetcher.write_failed(failure),
+    }
+    facts
 }
 
 /// A flight that no request holds: whatever happens to the job that has it, it ends.
@@ -117,11 +132,32 @@ impl Loose {
                 Err(reason) => self.refuse(self.fetcher.store.packs.name(), reason, true),
             }
         }
-        self.queue();
+        if self.fetcher.origins.is_empty() {
+            // With an origin the frame is fetched again, and heals.
+            self.share();
+        } else {
+            self.queue();
+        }
+    }
+
+    fn land_sibling(self, decompressor: &mut Decompressor) {
+        match share::take(&self.fetcher, self.feed, self.unit, Want::Bytes, decompressor) {
+            Some(Taken { bytes, proof, .. }) => {
+                deliver(&self.fetcher, self.feed, self.unit, &bytes, &proof);
+                self.fetcher.land(self.feed, self.unit);
+                self.landed();
+            }
+            None => self.queue(),
+        }
     }
 
     fn landed(mut self) {
         self.is_held = false;
+    }
+
+    fn share(mut self) {
+        self.is_held = false;
+        self.fetcher.share(vec![(self.feed, self.unit)]);
     }
 
     fn queue(mut self) {

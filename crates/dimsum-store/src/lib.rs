@@ -4,8 +4,9 @@
 //! Image::read ── present ──> pread of the covering 16 KiB groups ── hash = proven value ──> done, on the calling thread
 //!      │ absent or wrong
 //!      └─> flight of the chunk ─> frame in the store's pack files? ─────────────┬─> decode pool: bounded zstd, BLAKE3 = the map's digest
-//!                 ▲                    │ no, or wrong                           │        ├─> readers, from memory
-//!                 └── other readers    └─> queue ─> request joined by cost ─────┤        ├─> device files (data, then chaining values)
+//!                 ▲                    │ no                                     │        ├─> readers, from memory
+//!                 │             the chunk in another device of this store? ─────┤        │
+//!                 └── other readers    └─ no, or wrong ─> queue ─> request joined by cost ─────┤        ├─> device files (data, then chaining values)
 //!                     join                            │ next origin             │        └─> pack file, if a network gave it
 //! Image::fill ─> large ranges, behind the readers ────┴─> what nobody waits for goes into the pack file as it came
 //! ```
@@ -44,6 +45,8 @@ mod pool;
 mod queue;
 mod records;
 mod request;
+mod share;
+mod siblings;
 mod stats;
 mod store;
 mod target;

@@ -74,6 +74,20 @@ pub const META_WINDOW: usize = 128;
 pub const MAX_PROVEN_GROUPS: usize = 1 << 18;
 /// Frames on this disk that are remembered as wrong, so that they are not looked at again first.
 pub const MAX_DISTRUSTED: usize = 4096;
+/// Chunks of other devices that are known by their digests, present or not: a TiB of chunks of 256 KiB, in about 64 bytes of memory
+/// each.
+pub const MAX_SIBLING_ROWS: usize = 1 << 20;
+/// Packs that these lie in: some thousand images, in about 300 bytes of memory each.
+pub const MAX_SIBLING_PLACES: usize = 1 << 14;
+/// Images of the store whose maps are looked at for these: more than the packs of any of them leave room for.
+pub const MAX_SIBLING_IMAGES: usize = 1 << 14;
+/// Places that are looked at for one missing chunk, each at the cost of opening some files.
+pub const MAX_SIBLINGS: usize = 4;
+/// How long the first misses after an image was opened wait for maps that are being read: some round trips to a registry, in which
+/// some hundred maps are read.
+pub const SIBLING_HOLD: Duration = Duration::from_millis(50);
+/// Decoded bytes that a fill takes from other devices in one go, between looks whether it was ended.
+pub(crate) const FILL_SHARE: u64 = 16 << 20;
 /// Decoding threads: beyond that the link is the bottleneck.
 pub const MAX_DECODE_THREADS: usize = 16;
 /// Bytes of a file of small records that is read whole.

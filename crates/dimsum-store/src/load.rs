@@ -72,6 +72,8 @@ pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Sourc
         let local = LocalFrames::of_pack(&inner.layout, *blob, device.id, &device.frames);
         feeds.push(Feed::Device(DeviceFeed { device: shared, blob: *blob, maps: Arc::clone(&maps), index, local }));
     }
+    // Its meta may be new to it, and others may have come meanwhile.
+    inner.siblings.expect_more();
     let fetcher = loader.fetcher(feeds);
     let meta = Meta::new(core, Arc::clone(&fetcher));
     Ok(Arc::new(Image::new(manifest, config, maps, meta, fetcher)))

@@ -16,6 +16,9 @@ pub struct Stats {
     pub bytes_bridged: u64,
     /// Compressed bytes that sources gave to fills.
     pub bytes_filled: u64,
+    /// Compressed bytes that were not fetched, for readers or for fills, because another device of this node had the chunks: the
+    /// length of their frames in this image's packs.
+    pub bytes_shared: u64,
     /// Compressed bytes from the store's own packs.
     pub local_bytes: u64,
     /// Requests that were sent to sources to open the image and for readers.
@@ -24,7 +27,9 @@ pub struct Stats {
     pub fill_requests: u64,
     /// Frames that the store's own packs gave.
     pub local_requests: u64,
-    /// Fetched chunks and meta frames whose digest was right.
+    /// Chunks that were taken from other devices of this node.
+    pub chunks_shared: u64,
+    /// Chunks and meta frames that were fetched, or taken from another device, and whose digest was right.
     pub chunks_verified: u64,
     /// 16 KiB groups that were read from disk and whose hash was right.
     pub groups_verified: u64,
@@ -46,10 +51,12 @@ pub(crate) struct Counters {
     pub(crate) bytes_fetched: AtomicU64,
     pub(crate) bytes_bridged: AtomicU64,
     pub(crate) bytes_filled: AtomicU64,
+    pub(crate) bytes_shared: AtomicU64,
     pub(crate) local_bytes: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) fill_requests: AtomicU64,
     pub(crate) local_requests: AtomicU64,
+    pub(crate) chunks_shared: AtomicU64,
     pub(crate) chunks_verified: AtomicU64,
     pub(crate) groups_verified: AtomicU64,
     pub(crate) repairs: AtomicU64,
@@ -66,10 +73,12 @@ impl Counters {
             bytes_fetched: get(&self.bytes_fetched),
             bytes_bridged: get(&self.bytes_bridged),
             bytes_filled: get(&self.bytes_filled),
+            bytes_shared: get(&self.bytes_shared),
             local_bytes: get(&self.local_bytes),
             requests: get(&self.requests),
             fill_requests: get(&self.fill_requests),
             local_requests: get(&self.local_requests),
+            chunks_shared: get(&self.chunks_shared),
             chunks_verified: get(&self.chunks_verified),
             groups_verified: get(&self.groups_verified),
             repairs: get(&self.repairs),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use dimsum_format::meta::MetaMaps;
-use dimsum_format::{DeviceId, Digest};
+use dimsum_format::{Blake3, DeviceId, Digest};
 use dimsum_registry::{Runtime, Source};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
@@ -21,6 +21,7 @@ use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE, WHOLE_META};
 use crate::load;
 use crate::local::LocalPacks;
 use crate::pool::Pool;
+use crate::siblings::{Patience, Siblings};
 use crate::stats::EventSink;
 use crate::target::StoreTarget;
 
@@ -96,8 +97,10 @@ impl Store {
         let pool = Arc::new(Pool::new(threads).map_err(failed)?);
         let runtime = options.runtime.map_or_else(Runtime::start, Ok).map_err(failed)?;
         let packs = Arc::new(LocalPacks::new(&layout, &pool));
+        let siblings = Arc::new(Siblings::new(&layout));
         let inner = Inner {
             packs,
+            siblings,
             layout,
             pool,
             runtime,
@@ -129,6 +132,22 @@ impl Store {
         StoreTarget::new(&self.inner)
     }
 
+    /// Says of each digest of a chunk whether the chunk lies on this node: in a device or a pack of an image that was opened in this
+    /// store, by whatever process. Blocking; not for threads of the store.
+    ///
+    /// What lies there was not proven for this, and may be gone a moment later.
+    #[must_use]
+    pub fn has_chunks(&self, digests: &[Blake3]) -> Vec<bool> {
+        let siblings = &self.inner.siblings;
+        siblings.expect_more();
+        let (give, take) = mpsc::channel();
+        siblings.when_known(&self.inner, Patience::Whole, Box::new(move || give.send(()).unwrap_or(())));
+        // Silence is a runtime that has ended: then only what was read before is known.
+        let _ = take.recv();
+        let is_here = |digest: &Blake3| siblings.of(*digest, None).iter().any(|each| each.is_here(siblings.layout()));
+        digests.iter().map(is_here).collect()
+    }
+
     /// Returns the store's own packs as a source, for copying from the store.
     #[must_use]
     pub fn source(&self) -> Arc<dyn Source> {
@@ -142,6 +161,7 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) pool: Arc<Pool>,
     pub(crate) packs: Arc<LocalPacks>,
+    pub(crate) siblings: Arc<Siblings>,
     pub(crate) deadline: Duration,
     pub(crate) joining: Joining,
     pub(crate) whole_meta: u64,
@@ -160,6 +180,11 @@ impl Inner {
     /// Starts a future in the background that can be ended.
     pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.runtime.handle().spawn(future).abort_handle()
+    }
+
+    /// Runs work that may block in the background.
+    pub(crate) fn block(&self, work: impl FnOnce() + Send + 'static) {
+        drop(self.runtime.handle().spawn_blocking(work));
     }
 
     /// Runs a future in the background and waits for it, from any thread that may block. `None` if it was cancelled.

@@ -79,14 +79,27 @@ impl TestImage {
 
     fn with_bits(mask: u64, seed: u64, erofs_blocks: u32, devices: &[&[u32]]) -> Self {
         let mut random = Random(seed);
+        let mut chunk = |blocks: &u32| random.bytes(*blocks as usize * BLOCK, mask);
+        let devices = devices.iter().map(|chunks| chunks.iter().map(&mut chunk).collect()).collect();
+        Self::of_bytes(random, erofs_blocks, FAST, devices)
+    }
+
+    /// An image whose devices have these chunks: the number of a content, and a number of blocks. What has equal numbers is equal in
+    /// all images; packs are compressed at `level`.
+    pub(crate) fn of_chunks(seed: u64, level: i32, devices: &[&[(u64, u32)]]) -> Self {
+        let chunk = |(content, blocks): &(u64, u32)| Random(*content).bytes(*blocks as usize * BLOCK, COMPRESSIBLE);
+        let devices = devices.iter().map(|chunks| chunks.iter().map(chunk).collect()).collect();
+        Self::of_bytes(Random(seed), 3, level, devices)
+    }
+
+    fn of_bytes(mut random: Random, erofs_blocks: u32, level: i32, devices: Vec<Vec<Vec<u8>>>) -> Self {
         let mut blobs = HashMap::new();
         let (mut maps, mut packs, mut data) = (Vec::new(), Vec::new(), Vec::new());
         for chunks in devices {
             let (mut map, mut frames, mut pack) = (DeviceMap::default(), FrameMap::default(), Vec::new());
-            for blocks in *chunks {
-                let bytes = random.bytes(*blocks as usize * BLOCK, mask);
-                map.push(*blocks, Blake3::of(&bytes)).unwrap();
-                frames.push(compress(&bytes, &mut pack)).unwrap();
+            for bytes in chunks {
+                map.push((bytes.len() / BLOCK) as u32, Blake3::of(&bytes)).unwrap();
+                frames.push(compress(level, &bytes, &mut pack)).unwrap();
                 data.extend_from_slice(&bytes);
             }
             // What stands behind the frames does not matter to a reader.
@@ -112,7 +125,7 @@ impl TestImage {
         let mut blob = Vec::new();
         let mut frames = FrameMap::default();
         for part in meta.chunks(META_FRAME) {
-            frames.push(compress(part, &mut blob)).unwrap();
+            frames.push(compress(FAST, part, &mut blob)).unwrap();
         }
         let values = group::chaining_values(&meta);
         blob.extend_from_slice(&MetaIndex::to_bytes(&frames, &values, meta.len() as u64).unwrap());
@@ -208,8 +221,11 @@ impl TestImage {
     }
 }
 
-fn compress(bytes: &[u8], blob: &mut Vec<u8>) -> u32 {
-    Compressor::new(1).unwrap().compress(bytes, blob).unwrap() as u32
+/// The level of most packs here.
+const FAST: i32 = 1;
+
+fn compress(level: i32, bytes: &[u8], blob: &mut Vec<u8>) -> u32 {
+    Compressor::new(level).unwrap().compress(bytes, blob).unwrap() as u32
 }
 
 pub(crate) fn put(blobs: &mut HashMap<Digest, Bytes>, blob: Vec<u8>) -> Digest {

@@ -14,4 +14,5 @@ mod meta;
 mod open;
 mod packs;
 mod records;
+mod siblings;
 mod sources;
