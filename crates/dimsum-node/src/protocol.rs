@@ -120,6 +120,10 @@ pub struct MountStats {
     pub bytes_bridged: u64,
     /// Compressed bytes that sources gave to fill the store.
     pub bytes_filled: u64,
+    /// Compressed bytes that were not fetched, for readers or to fill the store, because another image of this node had the chunks.
+    pub bytes_shared: u64,
+    /// Chunks of these.
+    pub chunks_shared: u64,
     /// Requests to sources other than the store's own packs, for readers.
     pub source_requests: u64,
     /// Requests to sources to fill the store.

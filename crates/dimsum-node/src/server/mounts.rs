@@ -73,6 +73,8 @@ impl Mount {
             stats.bytes_fetched = store.bytes_fetched;
             stats.bytes_bridged = store.bytes_bridged;
             stats.bytes_filled = store.bytes_filled;
+            stats.bytes_shared = store.bytes_shared;
+            stats.chunks_shared = store.chunks_shared;
             stats.fill_requests = store.fill_requests;
             stats.source_requests = store.requests;
             stats.local_requests = store.local_requests;

@@ -275,16 +275,15 @@ impl Report for Told {
         ] {
             writeln!(out, "{name:<10} {} chunks, {}, stored {}", sum.chunks, Size(sum.bytes), Size(sum.stored))?;
         }
-        let fetch = chunks.only_b.stored.saturating_add(b.meta_stored_bytes);
+        let fetch = Size(chunks.only_b.stored.saturating_add(b.meta_stored_bytes));
         let again = Size(chunks.other_pack.stored);
         writeln!(
             out,
-            "A to B     a node that has all of A has to fetch at most {} for all of B, of this meta {}",
-            Size(fetch.saturating_add(chunks.other_pack.stored)),
+            "A to B     a node that has all of A has to fetch at most {fetch} for all of B, of this meta {}",
             Size(b.meta_stored_bytes)
         )?;
         if chunks.other_pack.chunks > 0 {
-            writeln!(out, "           of these {again} are in A too, in other packs")?;
+            writeln!(out, "           {again} more are in other packs of A, and are copied from there")?;
         }
         Ok(())
     }

@@ -25,8 +25,8 @@ use crate::run::RunError;
 ///
 /// The image is converted into a scratch directory below $TMPDIR (/var/tmp), which is removed afterwards; nothing is written to a target or
 /// to this node's store. It is told how many bytes it takes, with --target how many of them that repository has already, and which
-/// packs this node's store has whole (which chunks of others it has is not looked at). With --dedup-with or --reuse it is converted as
-/// `convert` would into that repository, which is only read: the same bytes come out.
+/// packs this node's store has whole and which chunks it has at all, in images that were opened there. With --dedup-with or --reuse it is
+/// converted as `convert` would into that repository, which is only read: the same bytes come out.
 ///
 /// With a command, that is run as `dimsum run` runs it (as root), once, from an empty store and without a fill; its output goes to standard
 /// error. It should end when it is ready, as the command of a health check does: what it touches until it has ended is what is

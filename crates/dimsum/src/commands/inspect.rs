@@ -22,8 +22,8 @@ use crate::views::sharing::MAX_IMAGES;
 ///
 /// With --chunks: for each pack its chunks (what is fetched and verified at once), how much of them the image's tree uses, what was deleted
 /// or replaced by a layer above and is stored all the same, and which directories cost most; with --with also what is shared with
-/// which other image. Only metas are read, never file data. Of this node it is said which packs lie in its store whole; which chunks of
-/// the others were fetched is not looked at.
+/// which other image. Only metas are read, never file data. Of this node it is said which packs lie in its store whole, and how much
+/// of the others it has, in images that were opened there.
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]

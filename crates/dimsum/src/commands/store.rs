@@ -29,7 +29,7 @@ pub struct Store {
 enum StoreCommand {
     /// Fetch all of an image, so that it needs its registry no more
     ///
-    /// What comes is kept as it is and proven when it is read. A fill that was ended goes on where it stopped.
+    /// What comes is kept as it is and proven when it is read; what other images of this node have is copied. A fill that was ended goes on where it stopped.
     Fill(ImageArg),
 }
 
@@ -69,6 +69,7 @@ fn fill(context: &Context, text: &str) -> Result<(), Error> {
         bytes: done,
         total_bytes: total,
         fetched_bytes: stats.bytes_fetched.saturating_add(stats.bytes_filled),
+        shared_bytes: stats.bytes_shared,
         requests: stats.requests.saturating_add(stats.fill_requests),
         seconds: started.elapsed().as_secs_f64(),
     })
@@ -83,6 +84,8 @@ struct Filled<'a> {
     total_bytes: u64,
     /// Bytes that came now.
     fetched_bytes: u64,
+    /// Bytes that did not have to come: other images of this node had the chunks.
+    shared_bytes: u64,
     requests: u64,
     seconds: f64,
 }
@@ -90,7 +93,12 @@ struct Filled<'a> {
 impl Report for Filled<'_> {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let (bytes, total, fetched) = (Size(self.bytes), Size(self.total_bytes), Size(self.fetched_bytes));
-        writeln!(out, "{} {}: {bytes} of {total} here, {fetched} fetched", self.image, self.digest)?;
+        let shared = Size(self.shared_bytes);
+        writeln!(
+            out,
+            "{} {}: {bytes} of {total} here, {fetched} fetched, {shared} from other images",
+            self.image, self.digest
+        )?;
         writeln!(out, "{} requests, {:.2} s", self.requests, self.seconds)
     }
 }

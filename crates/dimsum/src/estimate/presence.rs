@@ -9,7 +9,7 @@ use super::scratch::Scratch;
 use crate::context::Context;
 use crate::error::{Error, Kind};
 use crate::image::{self, Opened};
-use crate::views::sharing::{Common, common};
+use crate::views::sharing::{self, Common, Sum, common};
 
 /// What a repository has.
 #[derive(Debug, Serialize)]
@@ -41,6 +41,10 @@ pub struct OnNode {
     pub packs: u64,
     /// Bytes of them.
     pub present_bytes: u64,
+    /// Chunks that need not be fetched: in these packs, fetched before of others, or in any other image of the store.
+    pub chunks: Sum,
+    /// Stored bytes of all chunks.
+    pub all_bytes: u64,
 }
 
 /// Asks the repository for each blob, and compares with what its tag names. Nothing is written there.
@@ -95,7 +99,7 @@ fn present(place: &dyn Place, blobs: &[Blob]) -> Result<u64, SourceError> {
     Ok(bytes)
 }
 
-/// Asks this node's store, if there is one, which packs it has whole.
+/// Asks this node's store, if there is one, which packs it has whole, and which chunks in any form.
 ///
 /// # Errors
 /// If this user may not look into it.
@@ -104,14 +108,18 @@ pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, Err
     if !context.store.join("version").exists() {
         return Ok(None);
     }
-    let store = image::open_store(context)?.source();
-    let mut node = OnNode { packs: 0, present_bytes: 0 };
-    for pack in &opened.image.manifest().packs {
-        if is_whole(&*store, *pack) {
-            node.packs = node.packs.saturating_add(1);
-            node.present_bytes = node.present_bytes.saturating_add(pack.size);
-        }
+    let store = image::open_store(context)?;
+    let packs = store.source();
+    let (manifest, maps) = (opened.image.manifest(), opened.image.maps());
+    let whole: Vec<bool> = manifest.packs.iter().map(|pack| is_whole(&*packs, *pack)).collect();
+    let all_bytes = maps.devices.iter().map(|device| device.frames.length()).sum();
+    let mut node = OnNode { packs: 0, present_bytes: 0, chunks: Sum::default(), all_bytes };
+    for (pack, _) in manifest.packs.iter().zip(&whole).filter(|(_, whole)| **whole) {
+        node.packs = node.packs.saturating_add(1);
+        node.present_bytes = node.present_bytes.saturating_add(pack.size);
     }
+    let here = sharing::on_node(&store, maps, |device| whole.get(device) == Some(&true));
+    here.into_iter().for_each(|sum| node.chunks.add_all(sum));
     Ok(Some(node))
 }
 

@@ -112,9 +112,11 @@ impl Report for Estimate {
         }
         match &self.node {
             None => writeln!(out, "node       no store here")?,
-            Some(OnNode { packs, present_bytes }) => {
+            Some(OnNode { packs, present_bytes, chunks, all_bytes }) => {
                 let (present, of) = (Size(*present_bytes), self.dimsum.packs);
                 writeln!(out, "node       {packs} of {of} packs, {present}, are in this node's store, whole")?;
+                let (count, here, all) = (Count(chunks.chunks, "chunk"), Size(chunks.stored), Size(*all_bytes));
+                writeln!(out, "           {count}, {here} of {all}, need not be fetched: some image here has them")?;
             }
         }
         if let Some(run) = &self.run {

@@ -10,6 +10,7 @@ use dimsum_node::MountStats;
 use serde::Serialize;
 
 use crate::output::{Report, Size};
+use crate::views::count::Count;
 
 /// File of a run's directory where the runtime logs.
 pub const RUNTIME_LOG: &str = "runc.log";
@@ -80,13 +81,17 @@ pub struct RunReport {
     pub bridged_bytes: u64,
     /// Compressed bytes that sources gave to fill the store.
     pub filled_bytes: u64,
+    /// Compressed bytes that were not fetched because another image of this node had the chunks.
+    pub shared_bytes: u64,
+    /// Chunks of these.
+    pub shared_chunks: u64,
     /// Requests to sources outside of the store, for readers.
     pub source_requests: u64,
     /// Requests to sources to fill the store.
     pub fill_requests: u64,
     /// Requests to packs in the store.
     pub local_requests: u64,
-    /// Chunks that were fetched, decoded and proven.
+    /// Chunks that were fetched, or taken from another image, decoded and proven.
     pub chunks_verified: u64,
     /// Groups of 16 KiB that were read from disk and proven.
     pub groups_verified: u64,
@@ -116,6 +121,8 @@ impl RunReport {
         self.fetched_bytes = stats.bytes_fetched;
         self.bridged_bytes = stats.bytes_bridged;
         self.filled_bytes = stats.bytes_filled;
+        self.shared_bytes = stats.bytes_shared;
+        self.shared_chunks = stats.chunks_shared;
         self.fill_requests = stats.fill_requests;
         self.source_requests = stats.source_requests;
         self.local_requests = stats.local_requests;
@@ -152,6 +159,10 @@ impl Report for RunReport {
         writeln!(out, "fetched    {fetched} ({share:.1} %) in {source} requests, {local} to packs in the store")?;
         if self.fill_requests > 0 {
             writeln!(out, "filled     {} in {} requests", Size(self.filled_bytes), self.fill_requests)?;
+        }
+        if self.shared_chunks > 0 {
+            let (shared, count) = (Size(self.shared_bytes), Count(self.shared_chunks, "chunk"));
+            writeln!(out, "shared     {shared} in {count} from other images of this node, not fetched")?;
         }
         let (chunks, groups) = (self.chunks_verified, self.groups_verified);
         writeln!(out, "verified   {chunks} chunks, {groups} groups; readers got {}", Size(self.read_bytes))?;

@@ -133,6 +133,8 @@ impl Session<'_> {
             fetched_bytes: 0,
             bridged_bytes: 0,
             filled_bytes: 0,
+            shared_bytes: 0,
+            shared_chunks: 0,
             source_requests: 0,
             fill_requests: 0,
             local_requests: 0,

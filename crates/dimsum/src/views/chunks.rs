@@ -8,7 +8,7 @@ use dimsum_registry::Source;
 use serde::Serialize;
 
 use super::count::Count;
-use super::sharing::{Chunk, Owners, Sum, chunks};
+use super::sharing::{Chunk, Owners, Sum, chunks, on_node};
 use super::usage::{Bill, ChunkUse, Usage, Watch, usage};
 use crate::context::Context;
 use crate::error::Error;
@@ -119,6 +119,8 @@ pub struct PackMap {
     pub source_diff_id: Option<String>,
     /// Whether the whole pack lies in this node's store.
     pub on_node: bool,
+    /// Its chunks that lie on this node, in this pack or in any image that was opened there.
+    pub node: Sum,
     /// What its stored bytes are.
     pub parts: Parts,
     /// Chunks with a slice.
@@ -180,8 +182,11 @@ impl ChunkMap {
         for each in std::iter::once(opened).chain(with) {
             owners.add(each.image.maps());
         }
-        let here = open_store(context)?.source();
-        let mut packs = packs(opened, with.len(), &*here);
+        let store = open_store(context)?;
+        let mut packs = packs(opened, with.len(), &*store.source());
+        let whole: Vec<bool> = packs.iter().map(|pack| pack.on_node).collect();
+        let here = on_node(&store, opened.image.maps(), |device| whole.get(device) == Some(&true));
+        packs.iter_mut().zip(here).for_each(|(pack, here)| pack.node = here);
         fill(&mut packs, opened, &usage, &owners, limit.is_some());
         let mut parts = Parts { meta: opened.image.manifest().meta.size, ..Parts::default() };
         packs.iter().for_each(|pack| parts.add(&pack.parts));
@@ -218,6 +223,7 @@ fn packs(opened: &Opened, others: usize, here: &dyn Source) -> Vec<PackMap> {
         used_bytes: 0,
         source_diff_id: diff_id(index),
         on_node: whole(pack),
+        node: Sum::default(),
         parts: Parts { layer_metas: pack.size.saturating_sub(device.frames.length()), ..Parts::default() },
         slices: 0,
         bundles: 0,
@@ -344,6 +350,7 @@ mod tests {
             used_bytes: 0,
             source_diff_id: None,
             on_node: false,
+            node: Sum::default(),
             parts: Parts::default(),
             slices: 0,
             bundles: 0,

@@ -72,6 +72,10 @@ fn write_pack(number: usize, pack: &PackMap, out: &mut dyn Write) -> io::Result<
         writeln!(out, "           layer {}", Name(layer.as_bytes()))?;
     }
     writeln!(out, "           {}", pack.in_words())?;
+    if !pack.on_node && pack.node.chunks > 0 {
+        let (count, stored) = (Count(pack.node.chunks, "chunk"), Size(pack.node.stored));
+        writeln!(out, "           on this node: {count}, stored {stored}")?;
+    }
     for (other, Sum { chunks, bytes, stored }) in pack.shared_with.iter().enumerate() {
         if *chunks > 0 {
             let (bytes, stored) = (Size(*bytes), Size(*stored));

@@ -151,6 +151,8 @@ fn pack_section(number: usize, pack: &PackMap, map: &ChunkMap, cells: &Cells, ou
     write!(out, "<section><h3>pack {number} <b>{stored}</b> <small>{percent:.1} % of the image</small>")?;
     if pack.on_node {
         out.push_str(" <small class=\"here\">whole on this node</small>");
+    } else if pack.node.chunks > 0 {
+        write!(out, " <small class=\"here\">{} on this node</small>", Size(pack.node.stored))?;
     }
     let used = Size(pack.used_bytes);
     write!(out, "</h3><p class=\"facts\">{device} uncompressed, {used} used · {}", pack.in_words())?;

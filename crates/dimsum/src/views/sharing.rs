@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId};
+use dimsum_store::Store;
 use serde::Serialize;
 
 /// A number of chunks and their bytes.
@@ -87,7 +88,7 @@ pub struct Common {
     pub only_b: Sum,
     /// Chunks of both in devices of both: a node that has them for one image has them for the other.
     pub same_pack: Sum,
-    /// Chunks of both that lie in different devices. Stored bytes are those of the second.
+    /// Chunks of both that lie in different devices: a node that has one takes the other from it. Stored bytes are those of the second.
     pub other_pack: Sum,
 }
 
@@ -130,6 +131,20 @@ pub fn common(a: &MetaMaps, b: &MetaMaps) -> Common {
         common.only_a.add(first.bytes, first.stored);
     }
     common
+}
+
+/// Returns what lies on this node of each device of an image: chunks of packs that are whole there, of others what was fetched, and
+/// what any other image has of them.
+#[must_use]
+pub fn on_node(store: &Store, maps: &MetaMaps, is_whole: impl Fn(usize) -> bool) -> Vec<Sum> {
+    let digests: Vec<Blake3> = chunks(maps).map(|chunk| chunk.digest).collect();
+    let mut here = vec![Sum::default(); maps.devices.len()];
+    for (chunk, has) in chunks(maps).zip(store.has_chunks(&digests)) {
+        if let Some(sum) = here.get_mut(chunk.device).filter(|_| has || is_whole(chunk.device)) {
+            sum.add(chunk.bytes(), chunk.stored);
+        }
+    }
+    here
 }
 
 /// Images whose chunks are compared with one image's: a chunk says in 32 bits which of them have it.

@@ -263,6 +263,7 @@ mod tests {
                 used_bytes: 0,
                 source_diff_id: None,
                 on_node: false,
+                node: Sum::default(),
                 parts: Parts::default(),
                 slices: 0,
                 bundles: 0,

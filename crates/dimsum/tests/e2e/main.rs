@@ -15,6 +15,7 @@ mod estimate;
 mod help;
 mod hostile;
 mod images;
+mod node;
 mod registry;
 
 mod run;
