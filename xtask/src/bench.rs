@@ -11,6 +11,7 @@ mod hung;
 mod log;
 mod memory;
 mod network;
+mod node;
 mod nydus;
 mod read;
 mod scale;
@@ -51,12 +52,13 @@ pub fn run(what: &str, corpus: &Path, out: &Path, names: &[&str]) -> Result<()> 
         "memory" => memory::run(task),
         "meta" => memory::meta(task),
         "network" => network::run(task),
+        "node" => node::run(task),
         "read" => read::run(task),
         "scale" => scale::run(task),
         "sharing" => sharing::run(task),
         "update" => update::run(task),
         _ => bail!(
-            "bench amplification|base|convert|defaults|hung|memory|meta|network|read|scale|sharing|update DIR OUT [IMAGE…]"
+            "bench amplification|base|convert|defaults|hung|memory|meta|network|node|read|scale|sharing|update DIR OUT [IMAGE…]"
         ),
     }
 }

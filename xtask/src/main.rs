@@ -18,7 +18,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   demo [oci:DIR:TAG]            convert a real image, run it lazily, damage the store, report (root)
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
-  bench WHAT DIR OUT [NAME…]    amplification, base, convert, defaults, hung, memory, meta, network, read, scale, sharing or update:
+  bench WHAT DIR OUT [NAME…]    amplification, base, convert, defaults, hung, memory, meta, network, node, read, scale, sharing or update:
                                 measurements of BENCHMARKS.md on the corpus in DIR, of these images only (root)
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   away LAYOUT SECONDS OUT       take the registry of a mounted image away for so long (root)
