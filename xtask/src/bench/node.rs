@@ -20,8 +20,14 @@ use crate::peers::{Link, Registry};
 /// A link: Mbit/s and milliseconds of round trip.
 const LINK: (u32, u32) = (100, 5);
 /// What is on the node, and what comes then.
-const PAIRS: [[&str; 2]; 4] =
-    [["debian-v1", "debian-v2"], ["debian-v1", "redis-v1"], ["flask-v2", "flask-v3"], ["express-v1", "express-v3"]];
+const PAIRS: [[&str; 2]; 6] = [
+    ["debian-v1", "debian-v2"],
+    ["debian-v1", "redis-v1"],
+    ["express-v1", "express-v3"],
+    ["flask-v2", "flask-v3"],
+    ["nginx-v1", "nginx-v2"],
+    ["python-v1", "python-v2"],
+];
 /// A program of before.
 const BEFORE: &str = "DIMSUM_BEFORE";
 
@@ -33,7 +39,10 @@ pub fn run(task: Task<'_>) -> Result<()> {
     let link = Link::start(&Link::build()?, &registry.address, LINK.0, LINK.1)?;
     let before = std::env::var_os(BEFORE).map(|binary| Dimsum { binary: binary.into(), store: dimsum.store.clone() });
     let mut log = task.log("node-sharing")?;
-    let mut images: Vec<&str> = PAIRS.concat();
+    // By the image that comes.
+    let wanted = |second: &str| task.names.is_empty() || task.names.contains(&second.replacen('-', ":", 1).as_str());
+    let pairs: Vec<[&str; 2]> = PAIRS.into_iter().filter(|[_, second]| wanted(second)).collect();
+    let mut images: Vec<&str> = pairs.concat();
     images.sort_unstable();
     images.dedup();
     for image in images {
@@ -41,7 +50,7 @@ pub fn run(task: Task<'_>) -> Result<()> {
         let target = format!("{}/{image}:latest", registry.address);
         dimsum.ok(&["convert", "--plain-http", "--reuse", "never", &source, &target])?;
     }
-    for [first, second] in PAIRS {
+    for [first, second] in pairs {
         let bench = Bench { task, scratch, link: &link, first, second };
         bench.rows("alone", &dimsum, false, &mut log)?;
         bench.rows("shared", &dimsum, true, &mut log)?;
