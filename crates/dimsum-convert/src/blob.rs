@@ -75,3 +75,10 @@ pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn Progress) -> E
         error => error.into(),
     }
 }
+
+/// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry took its time, and they stay
+/// there unseen; in a directory it took a moment, and a whole image is better than blobs of none.
+pub(crate) fn last_chance(target: &dyn Target, progress: &dyn Progress) -> Result<(), Error> {
+    let sent = target.place().is_some_and(|place| place.is_remote());
+    if sent && progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+}

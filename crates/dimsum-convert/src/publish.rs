@@ -9,7 +9,7 @@ use dimsum_registry::Source;
 use dimsum_tree::TreeBuilder;
 
 use crate::assemble::{Assembled, Assembly, From};
-use crate::blob::{BlobOut, go_on, unless_cancelled};
+use crate::blob::{BlobOut, go_on, last_chance, unless_cancelled};
 use crate::conversion::{Conversion, Task};
 use crate::convert::{Converted, limit};
 use crate::error::Error;
@@ -82,9 +82,7 @@ impl Conversion<'_> {
         }
         meta.blob.commit()?;
         config_out.commit()?;
-        if progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
+        last_chance(target, progress)?;
         let manifest_bytes = manifest.len() as u64;
         let manifest = target.put_manifest(media::MANIFEST, &manifest, role)?;
         let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });

@@ -41,7 +41,7 @@ pub use self::original::export_original;
 use self::compress::{Layer, write_layer};
 use self::contents::{Contents, failed_writing};
 use self::document::{Documents, Shape};
-use crate::blob::BlobOut;
+use crate::blob::{BlobOut, last_chance};
 use crate::error::Error;
 use crate::progress::{Phase, Progress};
 use crate::temporary::Temporaries;
@@ -306,9 +306,7 @@ impl Export<'_> {
             layer.blob.commit()?;
         }
         config_out.commit()?;
-        if self.progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
+        last_chance(self.target, self.progress)?;
         let manifest = self.target.put_manifest(media::MANIFEST, &manifest, self.options.role)?;
         Ok(Exported { manifest, config, layers, left_out: self.left_out, original: false })
     }

@@ -20,7 +20,7 @@ use super::compress::{check_level, compress};
 use super::devices::{Shelf, fetch};
 use super::open::ExportImage;
 use super::{Exported, ExportedLayer, Options, Reached, check_limits};
-use crate::blob::{BlobOut, WholeBlob};
+use crate::blob::{BlobOut, WholeBlob, last_chance};
 use crate::error::Error;
 use crate::original::{Artifact, Devices, Form, Piece, Recipe, RecipeError, serve};
 use crate::progress::{Phase, Progress};
@@ -144,9 +144,7 @@ impl Original {
             layer.blob.commit()?;
         }
         config_out.commit()?;
-        if progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
+        last_chance(target, progress)?;
         let manifest = target.put_manifest(&media_type, &bytes, options.role)?;
         Ok(Exported { manifest, config, layers: exported, left_out: LeftOut::default(), original })
     }

@@ -22,7 +22,14 @@ pub(crate) const PROBE: usize = 128 << 10;
 /// A style is the right one if it foresees all but one of so many tokens; none of the others is tried then.
 pub(crate) const GOOD: usize = 200;
 /// How much of a layer's blob the notes may take, as its part: above, they are not worth it.
-pub(crate) const MAX_NOTES_PART: u64 = 4;
+const MAX_NOTES_PART: u64 = 4;
+/// Notes of so many bytes are worth it for the smallest layers: those of an empty tar are longer than its blob.
+const MIN_NOTES: u64 = 4 << 10;
+/// Bytes that the notes of a blob may have.
+pub(crate) const fn max_notes(blob: u64) -> u64 {
+    let part = blob / MAX_NOTES_PART;
+    if part < MIN_NOTES { MIN_NOTES } else { part }
+}
 /// Bytes of a gzip header with its optional fields; the extra field has up to 64 KiB, names are shorter.
 pub(crate) const MAX_GZIP_HEADER: usize = 128 << 10;
 /// Uncompressed bytes of one gzip member: positions have 32 bits.

@@ -8,7 +8,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::error::{RecipeError, limit};
-use super::limits::{MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES};
+use super::limits::{MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES, max_notes};
 use super::rewrap::Rewrap;
 use super::section::SectionIn;
 use crate::error::Error;
@@ -216,11 +216,10 @@ impl Recipe {
     /// Starts to make the blob.
     pub(crate) fn rewrap<'r>(&'r self, wrong: &'r dyn Fn(RecipeError) -> Error) -> Result<Rewrap<'r>, Error> {
         let Head { wrap, blob_bytes, .. } = self.head;
-        if wrap.length > blob_bytes {
-            let part = "notes of the compression";
-            return Err(wrong(RecipeError::Limit { part, value: wrap.length, limit: blob_bytes }));
-        }
-        Ok(Rewrap::new(self.wrap().map_err(wrong)?, blob_bytes, wrong))
+        // Whatever is wrong with the notes, the tar may be right.
+        let wrong_notes = |error| wrong(RecipeError::Compression { source: Box::new(error) });
+        limit("notes of the compression", wrap.length, max_notes(blob_bytes)).map_err(wrong_notes)?;
+        Ok(Rewrap::new(self.wrap().map_err(wrong_notes)?, blob_bytes, wrong))
     }
 
     pub(super) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {

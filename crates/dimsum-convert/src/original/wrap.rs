@@ -18,7 +18,7 @@ use dimsum_tree::Compression;
 use super::deflate::{Describer, STYLE_COUNT, Stop as End};
 use super::effort::{Effort, TooMuch};
 use super::limits::{
-    CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, MAX_NOTES_PART, PROBE,
+    CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, PROBE, max_notes,
 };
 use super::section::{Section, SectionOut};
 use super::varint;
@@ -37,8 +37,6 @@ pub(super) const KIND_BITS: u32 = 2;
 /// Bytes of the fixed part of a gzip header, and of what stands behind the compressed bytes.
 const GZIP_HEADER: usize = 10;
 const GZIP_TRAILER: usize = 8;
-/// Notes of so many bytes are worth it for the smallest layers.
-const MIN_NOTES: u64 = 4 << 10;
 /// Bytes that tell one compression from another.
 const MAGIC: usize = 4;
 
@@ -75,7 +73,7 @@ pub(crate) fn note<'s>(
 ) -> Result<Result<Section, Reason>, Error> {
     let quiet = Quiet(progress);
     let input = Hashing::new(open()?.take(expected.size.saturating_add(1)), &quiet);
-    let (out, most) = (SectionOut::new(temporaries)?, expected.size / MAX_NOTES_PART);
+    let (out, most) = (SectionOut::new(temporaries)?, max_notes(expected.size));
     let mut notes = Notes {
         input,
         buffer: Vec::new(),
@@ -137,7 +135,7 @@ impl<R: Read> Notes<'_, R> {
             let trailer = self.ahead(GZIP_TRAILER)?.len().min(GZIP_TRAILER);
             self.literal(trailer)?;
         }
-        Ok(())
+        self.fits()
     }
 
     /// Reads until there are `count` bytes, or all there are.
@@ -172,6 +170,11 @@ impl<R: Read> Notes<'_, R> {
         Ok(())
     }
 
+    fn fits(&self) -> Result<(), Stop> {
+        let much = Stop::Reason("what cannot be foretold of its compression is more than a quarter of it");
+        if self.noted > self.most { Err(much) } else { Ok(()) }
+    }
+
     fn number(&mut self, count: u64, kind: u64) -> Result<(), Stop> {
         let mut bytes = Vec::new();
         varint::put(&mut bytes, count << KIND_BITS | kind);
@@ -181,10 +184,7 @@ impl<R: Read> Notes<'_, R> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.out.put(bytes)?;
         self.noted += bytes.len() as u64;
-        if self.noted > self.most.max(MIN_NOTES) {
-            return Err(Stop::Reason("what cannot be foretold of its compression is more than a quarter of it"));
-        }
-        Ok(())
+        self.fits()
     }
 
     /// Notes one DEFLATE stream.

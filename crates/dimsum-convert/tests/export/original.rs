@@ -167,6 +167,16 @@ fn gzip_by_usual_tools_comes_back_bit_by_bit() {
 }
 
 #[test]
+fn the_smallest_tars_come_back_bit_by_bit() {
+    for blocks in [1, 2, 3, 10, 20, 40] {
+        for level in ["-1", "-6", "-9"] {
+            let layers = vec![pipe(&usual_tar(), "gzip", &["-6"]), pipe(&vec![0; blocks * 512], "gzip", &[level])];
+            comes_back(layers, &format!("{blocks} blocks of zeros, gzip {level}"));
+        }
+    }
+}
+
+#[test]
 fn several_members_and_names_in_headers_come_back() {
     let tar = usual_tar();
     let (one, two) = tar.split_at(333_333);
