@@ -1,7 +1,8 @@
 //! The cost curve: one plain layer of so many small files, or of so many bytes, beside `zstd -3 -T2` of the same tar.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,8 +49,10 @@ const SMALL: usize = 2000;
 const SIZES: [usize; 6] = [3000, 20_000, 100_000, 300_000, 1_500_000, 12_000_000];
 /// Files of a directory.
 const PER_DIRECTORY: u64 = 500;
-/// Disk space for a layer of one byte: itself, its new slices as temporary files, and the image; the last two compressed.
-const SPACE: f64 = 1.9;
+/// Disk space for a layer of one byte: itself and the compressed image.
+const SPACE: f64 = 1.45;
+/// And its new slices, compressed, as temporary files, if `TMPDIR` does not lead them elsewhere.
+const TEMPORARY_SPACE: f64 = 0.45;
 
 pub fn run(task: Task<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-scale-").tempdir_in("/var/tmp")?;
@@ -116,8 +119,14 @@ fn layer(directory: &Path, amount: Amount) -> Result<Layout> {
         Amount::Files(count) => count * 2048,
         Amount::Bytes(bytes) => bytes,
     };
-    let file_system = rustix::fs::statvfs(directory.parent().context("a directory")?)?;
-    let (needed, free) = (bytes as f64 * SPACE, (file_system.f_bavail * file_system.f_frsize) as f64);
+    let parent = directory.parent().context("a directory")?;
+    let file_system = rustix::fs::statvfs(parent)?;
+    let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
+    let elsewhere = temporary.is_some_and(|temporary| {
+        temporary.metadata().is_ok_and(|other| parent.metadata().is_ok_and(|here| here.dev() != other.dev()))
+    });
+    let space = if elsewhere { SPACE } else { SPACE + TEMPORARY_SPACE };
+    let (needed, free) = (bytes as f64 * space, (file_system.f_bavail * file_system.f_frsize) as f64);
     ensure!(needed < free, "{amount:?} needs {:.1} GB of disk, there are {:.1}", needed / 1e9, free / 1e9);
     let mut draft = Draft::empty(directory)?;
     draft.stream(|out| {
