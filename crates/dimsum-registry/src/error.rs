@@ -99,6 +99,16 @@ pub enum SourceError {
         /// Why.
         source: FormatError,
     },
+    /// A tag that should list what refers to a manifest, and has something else.
+    #[error("{source_name}: the tag {tag} has no list of referrers, for which the name is reserved: {source}")]
+    Referrers {
+        /// The source.
+        source_name: String,
+        /// The tag.
+        tag: String,
+        /// What is wrong with what it has.
+        source: Box<FormatError>,
+    },
     /// The operating system's word.
     #[error("{path}: {source}")]
     Io {
@@ -232,7 +242,7 @@ pub enum SourceError {
 }
 
 /// What a registry says of an error: code and message of the distribution specification, of bounded length and without
-/// control characters. Nothing if the body had another form: a page for browsers helps nobody.
+/// control characters; or the first line of a plain text. Nothing if the body had another form: a page for browsers helps nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Detail {
     /// For example `DENIED`, `TOOMANYREQUESTS`, `MANIFEST_UNKNOWN`; may be empty.

@@ -23,6 +23,15 @@ pub fn fallback_tag(subject: Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
+/// Parses what lies under the fallback tag of a manifest.
+pub(crate) fn parse_list(source_name: &str, subject: Digest, bytes: &[u8]) -> Result<Index, SourceError> {
+    Index::parse(bytes).map_err(|source| SourceError::Referrers {
+        source_name: source_name.to_owned(),
+        tag: fallback_tag(subject),
+        source: Box::new(source),
+    })
+}
+
 /// Says whether a tag is one of [`fallback_tag`]: a list of referrers, no image.
 pub(crate) fn is_fallback_tag(tag: &str) -> bool {
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -69,7 +78,7 @@ pub(crate) fn list_in_tag(target: &dyn Target, subject: Digest, entry: &Descript
     let format_error = |source| SourceError::Format { source_name: target.name().to_owned(), source };
     for _ in 0..WRITES {
         let mut index = match target.read_tag(&tag)? {
-            Some(document) => Index::parse(&document.bytes).map_err(format_error)?,
+            Some(document) => parse_list(target.name(), subject, &document.bytes)?,
             None => Index {
                 schema_version: 2,
                 media_type: Some(media::INDEX.to_owned()),

@@ -61,6 +61,14 @@ pub trait Target: Debug + Send + Sync {
         None
     }
 
+    /// Asks whether anything can be written here, as far as that costs nothing: before hours of work, not after them.
+    ///
+    /// # Errors
+    /// What writing would fail with.
+    fn check_writable(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Says whether a blob is there already. A registry answers for its length; a layout has nobody to answer for it, so its
     /// bytes are hashed.
     ///

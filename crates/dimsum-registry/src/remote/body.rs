@@ -118,9 +118,14 @@ struct Refusal {
 }
 
 fn parse_detail(bytes: &[u8]) -> Detail {
-    let parsed = serde_json::from_slice::<Errors>(bytes).ok();
-    let first = parsed.and_then(|parsed| parsed.errors.into_iter().next()).unwrap_or_default();
-    Detail { code: tame(&first.code), message: tame(&first.message) }
+    if let Ok(parsed) = serde_json::from_slice::<Errors>(bytes) {
+        let first = parsed.errors.into_iter().next().unwrap_or_default();
+        return Detail { code: tame(&first.code), message: tame(&first.message) };
+    }
+    // A line of plain text, as proxies give it.
+    let text = str::from_utf8(bytes).unwrap_or_default().trim();
+    let line = text.lines().next().filter(|_| !text.starts_with(['<', '{', '[']));
+    Detail { code: String::new(), message: tame(line.unwrap_or_default()) }
 }
 
 /// Text from outside, fit for a terminal.

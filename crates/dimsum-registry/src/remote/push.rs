@@ -30,6 +30,15 @@ impl Target for RemoteRepository {
         &self.repo.text
     }
 
+    /// Begins an upload and gives it up.
+    fn check_writable(&self) -> Result<(), SourceError> {
+        self.wait(|repo| async move {
+            let begun = repo.retried(|| Box::pin(repo.begin())).await?;
+            repo.give_up(begun.url).await;
+            Ok(())
+        })
+    }
+
     fn has(&self, blob: Digest, size: u64) -> Result<bool, SourceError> {
         let has = self.wait(|repo| async move { repo.head(blob, true).await })?;
         // A registry that does not say the length gets the blob again.

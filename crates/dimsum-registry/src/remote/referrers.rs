@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::origin::Origin;
 use super::{Repo, link};
 use crate::error::SourceError;
-use crate::referrers::{fallback_tag, select};
+use crate::referrers::{fallback_tag, parse_list, select};
 
 /// What a registry with the API answers when a manifest with a subject is stored.
 pub(super) const OCI_SUBJECT: &str = "oci-subject";
@@ -48,7 +48,7 @@ impl Repo {
         }
         let Some(mut page) = self.page(&url, &what).await? else {
             let Some(document) = self.tagged(&fallback_tag(subject)).await? else { return Ok(Vec::new()) };
-            return Ok(select(Index::parse(&document.bytes).map_err(format_error)?, artifact_type));
+            return Ok(select(parse_list(&self.text, subject, &document.bytes)?, artifact_type));
         };
         let mut seen = HashSet::from([url]);
         let mut found = Vec::new();

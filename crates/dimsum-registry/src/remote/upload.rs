@@ -277,7 +277,7 @@ impl Repo {
         self.begin().await
     }
 
-    async fn begin(&self) -> Result<Session, Failure> {
+    pub(super) async fn begin(&self) -> Result<Session, Failure> {
         let what = "beginning an upload";
         let url = self.url("blobs/uploads/").await?;
         let response = self.upload_call(Method::POST, url, Some(Bytes::new()), what).await?;
