@@ -51,6 +51,14 @@ pub enum Error {
         /// Its manifest.
         digest: Digest,
     },
+    /// An image to share with could not be looked at.
+    #[error("cannot share with {name}: {source}")]
+    Sharing {
+        /// As it was named.
+        name: String,
+        /// Why.
+        source: Box<Self>,
+    },
     /// A pack that was to be taken is not what its source layer gives, is damaged, or is gone. All is done again without it.
     #[error("{what} is not taken: {reason}")]
     Reuse {
@@ -95,7 +103,12 @@ pub enum Error {
     },
     /// A layer's blob does not have the digest or the length that the manifest gives it.
     #[error(
-        "layer {must}: the blob is {is_size} bytes with the digest {is}, must be {must_size} bytes; the source is damaged or lies"
+        "layer {must}: {}; the source is damaged or lies",
+        if is_size == must_size {
+            format!("the blob has the digest {is}")
+        } else {
+            format!("the blob is {is_size} bytes, must be {must_size}")
+        }
     )]
     LayerDigest {
         /// The layer's digest in the manifest.
@@ -231,7 +244,7 @@ impl Error {
         match self {
             Self::LayerDigest { .. } | Self::DiffId { .. } | Self::Damaged { .. } => true,
             Self::Registry(source) => matches!(source, SourceError::Digest { .. }),
-            Self::Content { source, .. } => source.is_damage(),
+            Self::Content { source, .. } | Self::Sharing { source, .. } => source.is_damage(),
             _ => false,
         }
     }

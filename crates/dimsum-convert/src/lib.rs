@@ -57,4 +57,4 @@ pub use options::Options;
 pub use original::{Gives, KeptLayer, KeptOriginal, RecipeError};
 pub use platforms::{Choice, ConvertedImage, ConvertedRoot, LeftOut, Reason, convert_all};
 pub use progress::{Phase, Progress};
-pub use sharing::{ForeignPack, KnownImage, Refused, Reuse, Shared, Sharing, SharingFrom};
+pub use sharing::{ForeignPack, KnownImage, Refused, Reuse, ReusedPack, Shared, Sharing, SharingFrom};

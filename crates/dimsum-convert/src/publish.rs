@@ -17,7 +17,7 @@ use crate::known::without;
 use crate::manifest::{self, ListedPack, MetaLayer, Origin};
 use crate::progress::Phase;
 use crate::reuse::{Made, remember};
-use crate::sharing::{ForeignPack, Reuse, Shared};
+use crate::sharing::{ForeignPack, Reuse, ReusedPack, Shared};
 
 impl Conversion<'_> {
     /// Writes the packs and what belongs to the image as a whole, and makes everything visible.
@@ -60,17 +60,23 @@ impl Conversion<'_> {
             return Err(Error::Cancelled);
         }
         progress.phase(Phase::Publish);
-        let mut shared = Shared { content_bytes: self.foreign.content_bytes, ..Shared::default() };
+        let mut shared = Shared {
+            with: sharing.with.iter().map(|known| known.manifest).collect(),
+            parent: sharing.parent,
+            content_bytes: self.foreign.content_bytes,
+            ..Shared::default()
+        };
         // What others have may be gone by now. It comes first, so that nothing is half done where all is done again without it.
         for pack in packs.iter().chain(&unlisted) {
             if let From::Source { source, what } = &pack.from {
                 self.bring(pack.listed.blob, *source, what, &mut shared)?;
             }
         }
-        for Assembly { listed, .. } in packs.iter().filter(|pack| matches!(pack.from, From::Source { .. })) {
+        for Assembly { listed, from, .. } in &packs {
+            let From::Source { what, .. } = from else { continue };
             match listed.foreign {
                 Some(image) => shared.foreign.push(ForeignPack { blob: listed.blob, image }),
-                None => shared.reused.push(listed.blob),
+                None => shared.reused.push(ReusedPack { blob: listed.blob, what: what.clone() }),
             }
         }
         let made: Vec<Made> = packs.iter().filter_map(|pack| self.to_tag(pack)).collect();

@@ -54,10 +54,14 @@ pub struct Sharing<'a> {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Shared {
+    /// Images that were looked at for packs to refer to, in the order of preference.
+    pub with: Vec<Digest>,
+    /// The image that is followed: the one that the target's name stood for, if it was asked for and is there.
+    pub parent: Option<Digest>,
     /// Packs of other images that the image lists.
     pub foreign: Vec<ForeignPack>,
     /// Packs of its own that it did not have to make.
-    pub reused: Vec<Blob>,
+    pub reused: Vec<ReusedPack>,
     /// Bytes of packs that were mounted into the target from another repository of its registry.
     pub mounted_bytes: u64,
     /// Bytes of packs that were copied into the target.
@@ -76,6 +80,16 @@ pub struct ForeignPack {
     pub blob: Blob,
     /// The manifest it was found in.
     pub image: Digest,
+}
+
+/// A pack that exists for the same layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReusedPack {
+    /// The pack.
+    pub blob: Blob,
+    /// Where it was found: a cache tag, or the pack of an image that was named.
+    pub what: String,
 }
 
 /// Something that was not taken.
@@ -158,7 +172,8 @@ impl<'a> SharingFrom<'a> {
             Err(Error::Registry(error @ SourceError::Name { .. })) if platform.is_some() && place.root().is_ok() => {
                 Ok(Err(Refused { what: place.name().to_owned(), reason: error.to_string() }))
             }
-            found => found.map(Ok),
+            Err(source) => Err(Error::Sharing { name: place.name().to_owned(), source: Box::new(source) }),
+            Ok(found) => Ok(Ok(found)),
         };
         for place in &self.with {
             match find(place)? {

@@ -3,7 +3,8 @@
 //! Each command is one struct in one file below [`crate::commands`]: its fields are its flags, their comments are its
 //! help, its manual page and its completions, and its `run` is what it does.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,6 +34,43 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What `check --store` gives in the place of a directory.
+pub const DEFAULT_STORE: &str = "-";
+
+impl Cli {
+    /// Parses the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// What the grammar says; help and version are errors of this kind too.
+    pub fn from_arguments<I>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = OsString> + Clone,
+    {
+        let mut cli = Self::try_parse_from(arguments.clone())?;
+        // For the parser `check --store` is the option that all commands share, given again. Without a directory it must not hide the
+        // one that was named before the command.
+        if cli.common.store.as_deref() == Some(Path::new(DEFAULT_STORE)) {
+            cli.common.store = Before::try_parse_from(arguments).ok().and_then(|before| before.common.store);
+        }
+        Ok(cli)
+    }
+}
+
+/// The arguments as far as the command's name.
+#[derive(Debug, Parser)]
+struct Before {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    _command: AnyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AnyCommand {
+    #[command(external_subcommand)]
+    Any(#[expect(dead_code, reason = "the parser wants a place for them")] Vec<OsString>),
+}
+
 const REFERENCES: &str = "\
 IMAGE, SOURCE and TARGET are one of
   [docker://][HOST/]REPO[:TAG]  an image in a registry, with docker's defaults (docker.io/library, latest)
@@ -42,8 +80,9 @@ IMAGE, SOURCE and TARGET are one of
   dir:PATH                      a directory tree (as SOURCE of convert and of check --against, as TARGET of export)
 Instead of a tag, @sha256:… names an image by the digest of its manifest: nothing else is taken for it.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 integrity: bytes do not match the image's digest.
-`run` ends with the status of the command that ran (128 + the number of the signal that ended it).";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 integrity: bytes do not match the image's digest;
+128 + the number of the signal that ended it: 130 after Ctrl-C, 143 after SIGTERM.
+`run` ends with the status of the command that ran.";
 
 /// What all commands share.
 #[derive(Debug, Clone, Args)]
@@ -156,4 +195,23 @@ impl Command {
 
 const fn done((): ()) -> ExitCode {
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(words: &str) -> Option<PathBuf> {
+        let words = words.split(' ').map(OsString::from);
+        Cli::from_arguments(words.collect::<Vec<_>>()).unwrap().common.store
+    }
+
+    #[test]
+    fn check_proves_the_store_that_was_named_wherever_it_was_named() {
+        assert_eq!(store("dimsum --store A check IMAGE --store"), Some("A".into()));
+        assert_eq!(store("dimsum --verbose --store=A check --store IMAGE"), Some("A".into()));
+        assert_eq!(store("dimsum --store A check IMAGE --store=B"), Some("B".into()));
+        assert_eq!(store("dimsum check IMAGE --store"), None);
+        assert_eq!(store("dimsum ls --store A IMAGE"), Some("A".into()));
+    }
 }

@@ -13,9 +13,6 @@ use crate::output::Output;
 use crate::progress::{Progress, note};
 use crate::signals::Interrupts;
 
-/// What `check --store` gives in the place of a directory: the store that it would be without.
-pub const DEFAULT_STORE: &str = "-";
-
 /// The surroundings of a command.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -50,8 +47,7 @@ impl Context {
     /// If neither options nor environment say where the store is.
     pub fn new(common: &Common) -> Result<Self, Error> {
         let root = rustix::process::geteuid().is_root();
-        let named = common.store.clone().filter(|store| store.as_os_str() != DEFAULT_STORE);
-        let store = match named.or_else(|| set("DIMSUM_STORE")) {
+        let store = match common.store.clone().or_else(|| set("DIMSUM_STORE")) {
             Some(store) => store,
             None if root => PathBuf::from("/var/lib/dimsum"),
             None => home("XDG_DATA_HOME", ".local/share")?.join("dimsum"),

@@ -15,6 +15,7 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod estimate;
+pub mod file;
 pub mod image;
 pub mod node;
 pub mod output;
@@ -26,8 +27,6 @@ pub mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::cli::{Cli, Format};
 use crate::context::Context;
 use crate::error::Error;
@@ -35,7 +34,7 @@ use crate::error::Error;
 /// Runs the program with its arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_arguments(std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with status 0, usage errors to standard error with status 2.

@@ -1,8 +1,8 @@
 //! What goes to standard output: data and nothing else.
 //!
-//! A result is one value that can be shown in two ways ([`Report`]). Names come from images, so they may hold anything:
-//! on a terminal they are escaped ([`Name`]), into a pipe they go as they are. Whatever else comes from outside is escaped in texts
-//! ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`write_json`]).
+//! A result is one value that can be shown in two ways ([`Report`]). What comes from outside, names in images above all, may hold
+//! anything: in texts it is escaped ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`write_json`]). Only a listing of names, which
+//! other programs take as it is, has them as they are, and not on a terminal ([`write_name`]).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -14,9 +14,10 @@ use crate::check::against::against;
 use crate::check::blobs::{BlobCheck, Checked, blob_name};
 use crate::check::compare::Comparison;
 use crate::check::{Finding, Findings};
-use crate::context::{Context, DEFAULT_STORE};
+use crate::cli::DEFAULT_STORE;
+use crate::context::Context;
 use crate::error::Error;
-use crate::image::{self, Resolved, open_store, parse, resolve};
+use crate::image::{self, Held, Resolved, find_in_store, parse, resolve};
 use crate::output::{Report, Tame, total};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store
@@ -87,9 +88,8 @@ impl Check {
     }
 
     fn check_store(&self, context: &Context) -> Result<CheckReport, Error> {
-        // Only located: opening it would mend what is to be found.
-        let opened = image::locate(context, &self.image.image)?;
-        let store = open_store(context)?;
+        // Not opened, which would mend what is to be found.
+        let Held { reference, digest, store } = find_in_store(context, &self.image.image)?;
         let key = NodeKey::open(&context.node_key).ok();
         let phase = context.progress.phase(&format!("checking the store {}", context.store.display()), None);
         let report = store.check(key.as_ref(), &mut |progress: CheckProgress| phase.set(progress.bytes));
@@ -100,8 +100,8 @@ impl Check {
             findings.add(finding.path.display().to_string(), Some(finding.offset), what);
         }
         findings.count = findings.count.saturating_add(report.more);
-        let image = opened.name();
-        Ok(CheckReport { image, digest: opened.digest, bytes: report.bytes, chunks: 0, findings, comparison: None })
+        let image = reference.to_string();
+        Ok(CheckReport { image, digest, bytes: report.bytes, chunks: 0, findings, comparison: None })
     }
 }
 

@@ -20,7 +20,7 @@ pub struct ConversionArgs {
     /// zstd level, 1 to 19
     #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
     level: i32,
-    /// Threads that hash and compress [default: all processors]
+    /// Threads that hash and compress, at most 256 [default: all processors]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// What to do with entries that overlayfs gives a meaning: trusted.overlay.* and user.overlay.* attributes and

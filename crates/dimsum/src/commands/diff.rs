@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::image::fs::{Found, ImageFs};
 use crate::image::{self, Opened};
-use crate::output::{Output, Report, Size, Stop, hex_unless_utf8, total, write_name};
+use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
 use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
@@ -26,7 +26,8 @@ use crate::views::sharing::{Common, common};
 /// the second.
 ///
 /// An ordinary image is converted into the store first, once. Needs no privileges. The exit status is 0 whether anything differs or not, for
-/// 1 is a command that failed: a script asks the JSON output, one object for each name listed, then one with the summary.
+/// 1 is a command that failed: a script asks the JSON output, one object for each name listed, then one with the summary. In the
+/// text, what is not printable in names is escaped in a pipe too: images write no lines into a log.
 #[derive(Debug, Args)]
 pub struct Diff {
     /// The first image, as in other commands
@@ -71,7 +72,7 @@ fn write(comparer: &Comparer<'_>, list: u64, output: Output, out: &mut dyn Write
     let files = comparer.run(|change| {
         if listed < list {
             listed += 1;
-            output.write_to(&Row::new(&change, output.is_terminal()), out)?;
+            output.write_to(&Row::new(&change), out)?;
         } else {
             not_listed += 1;
         }
@@ -106,8 +107,6 @@ struct Row<'a> {
     bytes_below: u64,
     #[serde(skip)]
     raw: &'a [u8],
-    #[serde(skip)]
-    terminal: bool,
 }
 
 /// What a name is in one image.
@@ -147,7 +146,7 @@ impl Facts {
 }
 
 impl<'a> Row<'a> {
-    fn new(change: &'a Change, terminal: bool) -> Self {
+    fn new(change: &'a Change) -> Self {
         let raw = change.path();
         Self {
             path: String::from_utf8_lossy(raw).into_owned(),
@@ -164,7 +163,6 @@ impl<'a> Row<'a> {
             names_below: change.names_below,
             bytes_below: change.bytes_below,
             raw,
-            terminal,
         }
     }
 }
@@ -182,8 +180,7 @@ impl Report for Row<'_> {
             "unknown" => '?',
             _ => 'M',
         };
-        write!(out, "{sign} /")?;
-        write_name(out, self.raw, self.terminal)?;
+        write!(out, "{sign} /{}", Name(self.raw))?;
         match (&self.a, &self.b) {
             (Some(a), Some(b)) => {
                 let words: Vec<&str> = self.aspects.iter().map(|aspect| aspect.word()).collect();
@@ -275,12 +272,14 @@ impl Report for Told {
         ] {
             writeln!(out, "{name:<10} {} chunks, {}, stored {}", sum.chunks, Size(sum.bytes), Size(sum.stored))?;
         }
-        let fetch = Size(chunks.only_b.stored.saturating_add(b.meta_stored_bytes));
+        // Who has all of an image has its meta.
+        let meta = if a.manifest == b.manifest { 0 } else { b.meta_stored_bytes };
+        let fetch = Size(chunks.only_b.stored.saturating_add(meta));
         let again = Size(chunks.other_pack.stored);
         writeln!(
             out,
             "A to B     a node that has all of A has to fetch at most {fetch} for all of B, of this meta {}",
-            Size(b.meta_stored_bytes)
+            Size(meta)
         )?;
         if chunks.other_pack.chunks > 0 {
             writeln!(out, "           {again} more are in other packs of A, and are copied from there")?;

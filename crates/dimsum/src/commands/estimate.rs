@@ -48,8 +48,9 @@ pub struct Estimate {
     /// The repository and tag that it would be pushed to: what of it is there, and what it shares with the image there now
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
-    /// Bandwidths of links, in 10^6 bits a second
-    #[arg(long, value_name = "MBIT", value_delimiter = ',', value_parser = positive, default_values_t = [1000.0, 100.0])]
+    /// Bandwidths of links, in 10^6 bits a second, with commas between them or the option given again [default: 1000,100]
+    #[arg(long, value_name = "MBIT[,MBIT]", value_delimiter = ',', value_parser = positive, default_values_t = [1000.0, 100.0])]
+    #[arg(hide_default_value = true)]
     bandwidth: Vec<f64>,
     /// The round trip of the link, in milliseconds
     #[arg(long, value_name = "MS", value_parser = not_negative, default_value_t = 5.0)]

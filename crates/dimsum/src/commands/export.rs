@@ -1,8 +1,7 @@
 //! `dimsum export`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,18 +11,20 @@ use dimsum_convert::export::{
     export_directory, export_original, export_tar,
 };
 use dimsum_erofs::MetaRead as _;
+use dimsum_format::manifest::Descriptor;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Place, Prefer, Role, Target};
+use dimsum_registry::{Place, Prefer, Role, SourceError, Target};
 use dimsum_store::Extent;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::file::write_whole;
 use crate::image::convert_in::ConvertProgress;
 use crate::image::fs::BlockingMeta;
-use crate::image::{Opened, create_target, open_resolved, parse, resolve};
-use crate::output::{Name, Report, Size};
+use crate::image::{Opened, create_target, open_resolved, parse, refuse_same, resolve};
+use crate::output::{Report, Size, Tame};
 
 /// Turn a Dimsum image back into an ordinary image, a tar or a directory
 ///
@@ -34,19 +35,20 @@ use crate::output::{Name, Report, Size};
 pub struct Export {
     /// The Dimsum image
     image: String,
-    /// Where to: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE or docker-archive:FILE for an ordinary image; tar:FILE, or -
-    /// for standard output, for a tar of the file tree; dir:PATH for the file tree itself, in an empty directory
+    /// Where to: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE or docker-archive:FILE for an ordinary image; tar:FILE, or - or
+    /// tar:- for standard output, for a tar of the file tree; dir:PATH for the file tree itself, in an empty directory
     target: String,
     /// One layer with the whole tree, instead of one for each layer of the source
     #[arg(long)]
     flatten: bool,
-    /// How layers are compressed
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = How::Gzip)]
-    compression: How,
+    /// How layers are compressed that are made here [default: gzip]. Those of the source are as they were: of an image that has recipes
+    /// for them, together with --no-original
+    #[arg(long, value_enum, value_name = "HOW")]
+    compression: Option<How>,
     /// Rebuild the layers even if the image has recipes for those of the source
     #[arg(long)]
     no_original: bool,
-    /// Level of the compression [default: the usual one]
+    /// Level of the compression, as with --compression [default: the usual one]
     #[arg(long, value_name = "N")]
     level: Option<u32>,
     /// With dir:PATH and without being root: let all files belong to the user who runs this
@@ -79,6 +81,10 @@ impl Export {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
+        self.check_words()?;
+        if matches!(self.goal(), Goal::Image) {
+            refuse_same(&self.image, &self.target, "give the ordinary image another name")?;
+        }
         let resolved = resolve(&context, &parse(&self.image)?, Prefer::Dimsum)?;
         if !resolved.manifest.is_dimsum() {
             return Err(Error::Usage {
@@ -106,10 +112,33 @@ impl Export {
     fn goal(&self) -> Goal {
         match self.target.split_once(':') {
             _ if self.target == "-" => Goal::Tar(None),
+            Some(("tar", "-")) => Goal::Tar(None),
             Some(("tar", file)) => Goal::Tar(Some(file.into())),
             Some(("dir", path)) => Goal::Directory(path.into()),
             _ => Goal::Image,
         }
+    }
+
+    /// Refuses what would be ignored.
+    fn check_words(&self) -> Result<(), Error> {
+        let refuse = |object: &str, reason: &str, hint| {
+            Err(Error::Usage { object: object.to_owned(), reason: reason.to_owned(), hint })
+        };
+        if matches!(&*self.target, "tar:" | "dir:") {
+            return refuse(&self.target, "the path is empty", "write tar:FILE, tar:- or dir:PATH");
+        }
+        match (self.goal(), self.names_compression()) {
+            (Goal::Image, _) | (_, None) => Ok(()),
+            (_, Some(option)) => {
+                refuse(option, "a tar or a directory has no layers that could be compressed", "leave the option out")
+            }
+        }
+    }
+
+    /// Returns the option that asks for layers of a certain kind.
+    fn names_compression(&self) -> Option<&'static str> {
+        let compression = self.compression.map(|_| "--compression");
+        compression.or_else(|| self.level.map(|_| "--level"))
     }
 
     fn export(&self, context: &Context, source: &StoreImage<'_>, shown: &ConvertProgress) -> Result<Done, Error> {
@@ -117,25 +146,29 @@ impl Export {
         let whole = |left_out| Done { image: None, left_out, no_original: None };
         match self.goal() {
             Goal::Image => {
+                let (referrers, unread) = self.referrers(source, &options)?;
                 let target = create_target(context, &self.target)?;
-                let no_original = match self.original(source, &*target, &options, shown)? {
+                let no_original = match self.original(source, &referrers, &*target, &options, shown)? {
                     Ok(exported) => return Ok(Done::of(exported, None)),
-                    Err(reason) => reason,
+                    Err(reason) => reason.or(unread),
                 };
                 let exported = export(source, &*target, &options, shown).map_err(|error| shown.error(error))?;
                 Ok(Done::of(exported, no_original))
             }
             Goal::Tar(file) => {
-                let name = file.as_deref().unwrap_or_else(|| Path::new("standard output"));
-                let io = |source| Error::io("write the tar to", name, source);
-                let output: Box<dyn Write> = match &file {
-                    Some(file) => Box::new(File::create(file).map_err(io)?),
-                    None => Box::new(io::stdout().lock()),
+                let tar = |output: &mut dyn Write| {
+                    let left_out = export_tar(source, output, options.sparse_from, shown);
+                    left_out.map_err(|error| shown.error(error))
                 };
-                let mut output = BufWriter::new(output);
-                let left_out = export_tar(source, &mut output, options.sparse_from, shown);
-                let left_out = left_out.map_err(|error| shown.error(error))?;
-                output.flush().map_err(io)?;
+                let left_out = match &file {
+                    Some(file) => write_whole("write the tar to", file, tar)?,
+                    None => {
+                        let mut output = BufWriter::new(io::stdout().lock());
+                        let left_out = tar(&mut output)?;
+                        output.flush().map_err(|source| Error::Output { source })?;
+                        left_out
+                    }
+                };
                 Ok(whole(left_out))
             }
             Goal::Directory(path) => {
@@ -146,19 +179,42 @@ impl Export {
         }
     }
 
-    /// Gives the source's layers back, if there are recipes for them and they are wanted; else says why not, if there are some.
+    /// Looks for recipes of the source's layers, if they are wanted. What stands in the place of their list and is none, whoever put it
+    /// there, keeps nobody from the image: it is said.
+    fn referrers(
+        &self,
+        source: &StoreImage<'_>,
+        options: &Options,
+    ) -> Result<(Vec<Descriptor>, Option<String>), Error> {
+        if self.no_original || options.mode != Mode::PerLayer {
+            return Ok((Vec::new(), None));
+        }
+        let referrers = match source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)) {
+            Ok(referrers) => referrers,
+            Err(error @ SourceError::Referrers { .. }) => return Ok((Vec::new(), Some(error.to_string()))),
+            Err(error) => return Err(Error::Source { object: self.image.clone(), source: Box::new(error) }),
+        };
+        // Two wishes that exclude each other: the very layers, whoever converted the image, and other ones, whoever exports it.
+        match self.names_compression() {
+            Some(option) if !referrers.is_empty() => Err(Error::Usage {
+                object: option.to_owned(),
+                reason: "the image has recipes for the layers of its source, which are compressed as they were"
+                    .to_owned(),
+                hint: "add --no-original to rebuild the layers and compress them so, or leave the option out",
+            }),
+            _ => Ok((referrers, None)),
+        }
+    }
+
+    /// Gives the source's layers back, if there are recipes for them; else says why not, if there are some.
     fn original(
         &self,
         source: &StoreImage<'_>,
+        referrers: &[Descriptor],
         target: &dyn Target,
         options: &Options,
         shown: &ConvertProgress,
     ) -> Result<Result<Exported, Option<String>>, Error> {
-        if self.no_original || options.mode != Mode::PerLayer {
-            return Ok(Err(None));
-        }
-        let failed = |source| Error::Source { object: self.image.clone(), source: Box::new(source) };
-        let referrers = source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)).map_err(failed)?;
         let mut reason = None;
         for referrer in referrers.iter().take(MAX_REFERRERS) {
             match export_original(source, source.place, referrer.digest, target, options, shown) {
@@ -174,9 +230,9 @@ impl Export {
         Options {
             mode: if self.flatten { Mode::Flatten } else { Mode::PerLayer },
             compression: match self.compression {
-                How::None => Compression::None,
-                How::Gzip => Compression::Gzip,
-                How::Zstd => Compression::Zstd,
+                Some(How::None) => Compression::None,
+                None | Some(How::Gzip) => Compression::Gzip,
+                Some(How::Zstd) => Compression::Zstd,
             },
             level: self.level,
             role: Role::Root,
@@ -349,12 +405,13 @@ impl Report for Summary<'_> {
             writeln!(out, "layer      {digest} {}, {from}", Size(*bytes))?;
         }
         if let Some(reason) = &self.no_original {
-            writeln!(out, "rebuilt    {}", Name(reason.as_bytes()))?;
+            writeln!(out, "rebuilt    {}", Tame(reason))?;
         }
         if self.left_out > 0 {
             writeln!(out, "left out   {} entries", self.left_out)?;
             for each in &self.left_out_first {
-                writeln!(out, "           {}", Name(each.as_bytes()))?;
+                // Paths come escaped.
+                writeln!(out, "           {}", Tame(each))?;
             }
         }
         writeln!(out, "time       {:.2} s", self.seconds)

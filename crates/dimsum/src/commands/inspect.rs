@@ -1,6 +1,5 @@
 //! `dimsum inspect`.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use serde::Serialize;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
+use crate::file::write_whole;
 use crate::image::{self, Opened};
 use crate::output::{Name, Report, Size, total};
 use crate::views::Cells;
@@ -22,8 +22,8 @@ use crate::views::sharing::MAX_IMAGES;
 ///
 /// With --chunks: for each pack its chunks (what is fetched and verified at once), how much of them the image's tree uses, what was deleted
 /// or replaced by a layer above and is stored all the same, and which directories cost most; with --with also what is shared with
-/// which other image. Only metas are read, never file data. Of this node it is said which packs lie in its store whole, and how much
-/// of the others it has, in images that were opened there.
+/// which other image. Of a Dimsum image only metas are read, never file data; an ordinary image is converted into the store first, once.
+/// Of this node it is said which packs lie in its store whole, and how much of the others it has, in images that were opened there.
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
@@ -34,7 +34,8 @@ pub struct Inspect {
     /// Also show what is shared with this image; may be given up to 31 times
     #[arg(long, value_name = "IMAGE", requires = "chunks")]
     with: Vec<String>,
-    /// Also write the picture to FILE: one page of HTML and SVG that needs nothing from outside
+    /// Also write the picture to FILE: one page of HTML and SVG that needs nothing from outside. To standard output if FILE is -, in
+    /// the place of the text
     #[arg(long, value_name = "FILE", requires = "chunks")]
     html: Option<PathBuf>,
 }
@@ -61,8 +62,13 @@ impl Inspect {
         let mut cells = Cells::new(opened.image.maps());
         let map = ChunkMap::new(context, opened, &with, &mut cells)?;
         if let Some(file) = &self.html {
-            let written = fs::write(file, page(&map, &cells));
-            written.map_err(|source| Error::io("write the picture to", file, source))?;
+            let page = page(&map, &cells);
+            if file.as_os_str() == "-" {
+                return context.output.with(|out| out.write_all(page.as_bytes()));
+            }
+            const ACTION: &str = "write the picture to";
+            let failed = |source| Error::io(ACTION, file, source);
+            write_whole(ACTION, file, |out| out.write_all(page.as_bytes()).map_err(failed))?;
         }
         context.output.write(&map)
     }
@@ -98,6 +104,8 @@ struct Pack {
     chunks: u64,
     blocks: u32,
     source_diff_id: Option<String>,
+    /// The image that it was made for, if that is another one.
+    foreign: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +132,9 @@ impl Inspection {
         let (parsed, maps) = (image.manifest(), image.maps());
         let document = located.document.as_ref();
         let annotation = |key: &str| document.and_then(|document| document.annotations.get(key).cloned());
-        let layer = |index: usize| document.and_then(|document| document.layers.get(index));
+        let of_layer = |index: usize, key: &str| {
+            document.and_then(|document| document.layers.get(index)?.annotations.get(key).cloned())
+        };
         let packs = parsed.packs.iter().zip(&maps.devices).enumerate();
         let packs: Vec<Pack> = packs
             .map(|(index, (pack, device))| Pack {
@@ -133,8 +143,8 @@ impl Inspection {
                 device: device.id,
                 chunks: device.map.chunks(),
                 blocks: device.map.blocks(),
-                source_diff_id: layer(index)
-                    .and_then(|layer| layer.annotations.get(media::ANNOTATION_SOURCE_DIFF_ID).cloned()),
+                source_diff_id: of_layer(index, media::ANNOTATION_SOURCE_DIFF_ID),
+                foreign: of_layer(index, media::ANNOTATION_FOREIGN),
             })
             .collect();
         let erofs = image::validate(opened)?;
@@ -192,9 +202,12 @@ impl Report for Inspection {
         let (uncompressed, erofs) = (Size(*uncompressed_bytes), Size(*erofs_bytes));
         writeln!(out, "meta       {digest} {}, uncompressed {uncompressed}, EROFS {erofs}", Size(*bytes))?;
         for (index, pack) in self.packs.iter().enumerate() {
-            let Pack { digest, bytes, device, chunks, blocks, source_diff_id } = pack;
+            let Pack { digest, bytes, device, chunks, blocks, source_diff_id, foreign } = pack;
             writeln!(out, "pack {index:<5} {digest} {}, {chunks} chunks, {blocks} blocks", Size(*bytes))?;
             writeln!(out, "           device {device}, layer {}", or_none(source_diff_id))?;
+            if foreign.is_some() {
+                writeln!(out, "           of another image, {}", or_none(foreign))?;
+            }
         }
         Ok(())
     }

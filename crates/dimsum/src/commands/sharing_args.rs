@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use dimsum_convert::SharingFrom;
-use dimsum_registry::Place;
+use dimsum_registry::{Place, Target};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -20,7 +20,9 @@ pub struct SharingArgs {
     #[arg(long, value_name = "REF|auto")]
     dedup_with: Vec<String>,
     /// What to do with packs that exist for the same layers, by a `dimsum-cache-…` tag in the target's repository or by
-    /// --reuse-from. Changes no bytes of the result [default: verify; for estimate without --dedup-with: never]
+    /// --reuse-from. What is taken has the same files, device and tables as what would be made; another encoder may have compressed
+    /// it, else the result has the same bytes. Not looked for where packs of --dedup-with are [default: verify; for estimate without
+    /// --dedup-with: never]
     #[arg(long, value_enum, value_name = "HOW")]
     reuse: Option<Reuse>,
     /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times. It is needed once: the packs
@@ -32,7 +34,8 @@ pub struct SharingArgs {
 /// As [`dimsum_convert::Reuse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Reuse {
-    /// Take a pack if its layer, which is read but not compressed, gives the same device and layer meta.
+    /// Take a pack if it holds what its layer gives: the layer is read, not compressed; the pack is read and decoded, and must have the
+    /// same device, tree and tables.
     Verify,
     /// Take a pack unseen, without reading the layer: whoever can write the tag or the image decides what the files hold.
     /// No cache tags are left then.
@@ -67,6 +70,13 @@ impl SharingArgs {
     /// If one is not there, or one to re-use packs of is not named by its digest.
     pub fn open(&self, context: &Context) -> Result<Others, Error> {
         let open = |text: &String| open_place(context, &parse(text)?);
+        if self.reuse == Some(Reuse::Never) && !self.reuse_from.is_empty() {
+            return Err(Error::Usage {
+                object: "--reuse-from".to_owned(),
+                reason: "nothing is taken from it with --reuse never".to_owned(),
+                hint: "leave one of the two out",
+            });
+        }
         for text in &self.reuse_from {
             if !parse(text)?.is_pinned() {
                 return Err(Error::Usage {
@@ -100,6 +110,31 @@ pub struct Others {
 }
 
 impl Others {
+    /// Whether the image that the target's name stands for is one of them.
+    #[must_use]
+    pub const fn is_auto(&self) -> bool {
+        self.auto
+    }
+
+    /// Says why packs of the same layers are not looked for, if so; `shares` if there are images to share with.
+    #[must_use]
+    pub fn no_reuse(&self, shares: bool) -> Option<&'static str> {
+        match self.reuse {
+            dimsum_convert::Reuse::Never => Some("--reuse never"),
+            _ if shares => Some("the packs of the images to share with are referred to instead"),
+            _ => None,
+        }
+    }
+
+    /// Returns what a target makes impossible that was asked for.
+    #[must_use]
+    pub fn in_vain(&self, target: &dyn Target) -> Option<&'static str> {
+        let archive = self.auto && target.place().is_none();
+        archive.then_some(
+            "--dedup-with auto shares nothing here: an archive is written anew, without what it had before; name the image instead",
+        )
+    }
+
     /// Returns them as a conversion takes them.
     #[must_use]
     pub fn sharing(&self) -> SharingFrom<'_> {

@@ -18,6 +18,8 @@ pub struct SharingSummary {
     foreign_content_bytes: u64,
     /// Packs of its own that were there already.
     reused_packs: Vec<Digest>,
+    /// Bytes of them.
+    reused_bytes: u64,
     /// Bytes of packs that were mounted into the target from another repository.
     mounted_bytes: u64,
     /// Bytes of packs that were copied into the target.
@@ -53,7 +55,8 @@ impl SharingSummary {
         Self {
             foreign_packs: foreign.collect(),
             foreign_content_bytes: shared.content_bytes,
-            reused_packs: shared.reused.iter().map(|blob| blob.digest).collect(),
+            reused_packs: shared.reused.iter().map(|pack| pack.blob.digest).collect(),
+            reused_bytes: total(shared.reused.iter().map(|pack| pack.blob.size)),
             mounted_bytes: shared.mounted_bytes,
             copied_bytes: shared.copied_bytes,
             refused: refused.collect(),
@@ -63,6 +66,12 @@ impl SharingSummary {
     /// Returns the packs of other images with their bytes. One may stand in the place of a layer's own.
     pub fn foreign_packs(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
         self.foreign_packs.iter().map(|pack| (pack.pack, pack.bytes))
+    }
+
+    /// Returns the bytes of all packs that were not made.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        total(self.foreign_packs().map(|(_, bytes)| bytes)).saturating_add(self.reused_bytes)
     }
 
     /// Returns the bytes of packs that are mounted into the target.
@@ -83,7 +92,8 @@ impl SharingSummary {
             writeln!(out, "others     {packs} of other images ({}), with {contents} of contents", Size(bytes))?;
         }
         if !self.reused_packs.is_empty() {
-            writeln!(out, "re-used    {}", Count(self.reused_packs.len() as u64, "pack"))?;
+            let packs = Count(self.reused_packs.len() as u64, "pack");
+            writeln!(out, "re-used    {packs} of the same layers ({})", Size(self.reused_bytes))?;
         }
         if self.mounted_bytes > 0 || self.copied_bytes > 0 {
             let (mounted, copied) = (Size(self.mounted_bytes), Size(self.copied_bytes));

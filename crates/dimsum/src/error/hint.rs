@@ -1,6 +1,10 @@
 //! What the user can do next.
 
+use std::error::Error as StdError;
+use std::io;
+
 use dimsum_registry::SourceError;
+use dimsum_tree::Fault;
 
 use super::{Error, Kind};
 use crate::run::RunError;
@@ -13,20 +17,17 @@ impl Error {
             Self::Usage { hint, .. } => Some(*hint),
             Self::Grammar { .. } => Some("`dimsum --help` and `dimsum COMMAND --help` tell what there is"),
             Self::Path { .. } => Some("`dimsum ls IMAGE` lists what the image has"),
+            Self::NotInStore { .. } => {
+                Some("`dimsum store fill IMAGE` brings it there; --store=DIR names another store")
+            }
             Self::Findings { .. } => {
                 Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
             }
-            Self::Source { source, .. } | Self::Target { source, .. } | Self::Copy { source, .. } => {
-                source_hint(source.innermost())
-            }
-            Self::Convert { source, .. } => match &**source {
-                dimsum_convert::Error::Registry(source) => source_hint(source.innermost()),
-                dimsum_convert::Error::AlreadyDimsum { .. } => Some("run, mount or copy it as it is"),
-                error if is_overlay_entry(error) => {
-                    Some("leave such entries out with `dimsum convert --overlay-entries drop`")
-                }
-                _ => None,
-            },
+            Self::Name { source, .. }
+            | Self::Source { source, .. }
+            | Self::Target { source, .. }
+            | Self::Copy { source, .. } => source_hint(source.innermost()),
+            Self::Convert { source, .. } => convert_hint(source),
             Self::Node { source, .. } => match &**source {
                 dimsum_node::Error::Busy { .. } => {
                     Some("end those who use it, or take it away at once and for good with --lazy")
@@ -38,19 +39,68 @@ impl Error {
             Self::Run { source, .. } => run_hint(source),
             _ => None,
         };
-        special.or_else(|| match (self, self.kind()) {
+        special.or_else(|| full_hint(self)).or_else(|| match (self, self.kind()) {
+            // An ordinary image, which `check` does not take.
+            (Self::Convert { action: "convert", .. }, Kind::Integrity) => {
+                Some("get the source again from where it is right; `skopeo copy` and `dimsum copy` check it on the way")
+            }
             (_, Kind::Integrity) => Some(
                 "`dimsum check IMAGE --data` names all that is damaged in the source, `--store` in this node's copy",
             ),
             (Self::Store { .. } | Self::Io { .. }, Kind::Permission) => {
                 Some("give a store that this user may write: --store DIR or DIMSUM_STORE")
             }
+            (Self::Convert { .. }, Kind::NotFound) => Some("see that it is there under this name"),
             (Self::Source { .. } | Self::Copy { .. }, Kind::NotFound) => {
                 Some("see that it is there under this name: tags and platforms can be listed with `skopeo inspect`")
             }
             _ => None,
         })
     }
+}
+
+fn convert_hint(error: &dimsum_convert::Error) -> Option<&'static str> {
+    use dimsum_convert::Error as E;
+    match error {
+        E::Registry(source) => source_hint(source.innermost()),
+        E::Sharing { source, .. } => convert_hint(source).or_else(|| match super::kind::convert_kind(source) {
+            Kind::NotFound => Some("see that it is there under this name, or leave it out"),
+            Kind::Integrity => Some("`dimsum check IMAGE --data` names all that is damaged in it; or leave it out"),
+            _ => None,
+        }),
+        E::Content { source, .. } => convert_hint(source),
+        E::AlreadyDimsum { .. } => Some("run, mount or copy it as it is"),
+        E::NotDimsum { .. } => Some("`dimsum convert` makes a Dimsum image of it, with which can be shared"),
+        E::Temporary { source, .. } if !is_full(source) => {
+            Some("name a directory that this user may write, and that is on a disk, with TMPDIR")
+        }
+        E::Tree { source: dimsum_tree::Error::Entry { fault, .. }, .. } => entry_hint(fault),
+        error if is_unpacking(error) => Some(
+            "the layer's blob is damaged, or not what its media type says: get the source again from where it is right",
+        ),
+        _ => None,
+    }
+}
+
+/// What to do when a disk is full, whoever met that.
+fn full_hint(error: &Error) -> Option<&'static str> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let met = cause.downcast_ref::<io::Error>();
+        if met.is_some_and(is_full) {
+            return Some(
+                "make room there, or take another disk: TMPDIR for temporary files, --store for what a node keeps",
+            );
+        }
+        // What an input or output error was made of is left out of its `source`.
+        let made_of = met.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
+        next = made_of.or_else(|| cause.source());
+    }
+    None
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What to do about a source or target: mostly a registry's answer.
@@ -85,6 +135,12 @@ fn source_hint(error: &SourceError) -> Option<&'static str> {
         SourceError::Unreachable { .. } | SourceError::Broken { .. } | SourceError::Deadline { .. } => {
             "try again when the registry answers; what has been fetched is kept"
         }
+        SourceError::Status { status: 403 | 405, .. } => {
+            "see that this registry takes pushes: it may be read-only, a mirror or a cache"
+        }
+        SourceError::Referrers { .. } => {
+            "delete that tag if nobody needs it, or leave referrers out: convert without --keep-original, copy --referrers none"
+        }
         SourceError::Status { status: 429, .. } => "wait, or log in: registries allow more to those whom they know",
         _ => return None,
     })
@@ -103,8 +159,22 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
     }
 }
 
-fn is_overlay_entry(error: &dimsum_convert::Error) -> bool {
-    use dimsum_tree::{Error as TreeError, Fault};
-    let dimsum_convert::Error::Tree { source, .. } = error else { return false };
-    matches!(source, TreeError::Entry { fault: Fault::DeviceZero | Fault::OverlayXattr { .. }, .. })
+/// What to do about an entry of a source that is refused, or a file of an image that cannot be made.
+const fn entry_hint(fault: &Fault) -> Option<&'static str> {
+    match fault {
+        Fault::DeviceZero | Fault::OverlayXattr { .. } => {
+            Some("leave such entries out with `dimsum convert --overlay-entries drop`")
+        }
+        Fault::Owner { .. } => Some("run it as root, or let all files belong to you with --own"),
+        Fault::NotEmpty => Some("name a directory that is empty or not there"),
+        _ => None,
+    }
+}
+
+/// Whether a layer could not be unpacked.
+fn is_unpacking(error: &dimsum_convert::Error) -> bool {
+    let dimsum_convert::Error::Tree { source: dimsum_tree::Error::Read { source, .. }, .. } = error else {
+        return false;
+    };
+    matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }

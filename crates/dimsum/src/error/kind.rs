@@ -54,7 +54,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Usage { .. } | Self::Grammar { .. } => Kind::Usage,
+            Self::Usage { .. } | Self::Grammar { .. } | Self::Name { .. } => Kind::Usage,
             Self::Source { source, .. } | Self::Target { source, .. } | Self::Copy { source, .. } => {
                 source_kind(source)
             }
@@ -72,8 +72,8 @@ impl Error {
                 _ => Kind::Failed,
             },
             Self::Findings { .. } | Self::Unproven { .. } => Kind::Integrity,
-            Self::Fill { .. } => Kind::Failed,
-            Self::Path { .. } => Kind::NotFound,
+            Self::Fill { .. } | Self::Said { .. } => Kind::Failed,
+            Self::Path { .. } | Self::NotInStore { .. } => Kind::NotFound,
             Self::Run { source, .. } => run_kind(source),
             Self::Node { source, .. } => node_kind(source),
             Self::Interrupted { .. } => Kind::Failed,
@@ -85,7 +85,7 @@ impl Error {
 fn io_kind(error: &io::Error) -> Kind {
     match error.kind() {
         io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::PermissionDenied => Kind::Permission,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::Permission,
         _ => Kind::Failed,
     }
 }
@@ -104,7 +104,7 @@ fn source_kind(error: &SourceError) -> Kind {
     }
 }
 
-fn convert_kind(error: &dimsum_convert::Error) -> Kind {
+pub(super) fn convert_kind(error: &dimsum_convert::Error) -> Kind {
     use dimsum_convert::Error as E;
     match error {
         _ if error.is_damage() => Kind::Integrity,
@@ -112,7 +112,9 @@ fn convert_kind(error: &dimsum_convert::Error) -> Kind {
         E::Registry(source) => source_kind(source),
         E::Option { .. } | E::AlreadyDimsum { .. } => Kind::Usage,
         E::Temporary { source, .. } | E::Write { source, .. } => io_kind(source),
-        E::Content { source, .. } => convert_kind(source),
+        E::NotDimsum { .. } => Kind::Usage,
+        E::Tree { source: dimsum_tree::Error::File { source, .. }, .. } => io_kind(source),
+        E::Content { source, .. } | E::Sharing { source, .. } => convert_kind(source),
         _ => Kind::Failed,
     }
 }

@@ -41,6 +41,14 @@ pub enum Error {
         /// What the parser says, over several lines.
         text: String,
     },
+    /// A text that names no image.
+    #[error("this is no name of an image")]
+    Name {
+        /// The text.
+        object: String,
+        /// Why not.
+        source: Box<SourceError>,
+    },
     /// An image or source cannot be read.
     #[error("cannot read the image")]
     Source {
@@ -60,7 +68,7 @@ pub enum Error {
     /// A conversion or an export failed.
     #[error("cannot {action} it")]
     Convert {
-        /// What was to be done: `convert` or `export`.
+        /// What was to be done: `convert`, `export` or `estimate`.
         action: &'static str,
         /// The source.
         object: String,
@@ -76,12 +84,20 @@ pub enum Error {
         source: Box<FormatError>,
     },
     /// The store's word.
-    #[error("the store cannot do it")]
+    #[error("the store failed")]
     Store {
         /// The image, or the store's directory.
         object: String,
         /// Why.
         source: Box<StoreError>,
+    },
+    /// An image that the store was asked about, and does not have.
+    #[error("the image is not in the store {}", store.display())]
+    NotInStore {
+        /// The image.
+        object: String,
+        /// The store's directory.
+        store: PathBuf,
     },
     /// Data that cannot be read.
     #[error("cannot read the data")]
@@ -166,12 +182,18 @@ pub enum Error {
         source: io::Error,
     },
     /// The server of the store could not do it.
-    #[error("the server of this store cannot do it")]
+    #[error("the server of the store failed")]
     Node {
         /// The image or directory.
         object: String,
         /// Why.
         source: Box<dimsum_node::Error>,
+    },
+    /// A run of this program, of which this one is the other half, has failed and said why.
+    #[error("it ended with status {status}")]
+    Said {
+        /// Its status.
+        status: u8,
     },
     /// A signal asked to end.
     #[error("signal {signal} asked to end")]
@@ -200,12 +222,15 @@ impl Error {
     #[must_use]
     pub fn object(&self) -> String {
         match self {
+            Self::Name { object, .. } if object.is_empty() => "an empty word".to_owned(),
             Self::Usage { object, .. }
+            | Self::Name { object, .. }
             | Self::Source { object, .. }
             | Self::Target { object, .. }
             | Self::Convert { object, .. }
             | Self::Format { object, .. }
             | Self::Store { object, .. }
+            | Self::NotInStore { object, .. }
             | Self::Read { object, .. }
             | Self::Erofs { object, .. }
             | Self::Against { object, .. }
@@ -218,6 +243,7 @@ impl Error {
             Self::Path { path, .. } => Name(path).to_string(),
             Self::Grammar { .. } => "the command line".to_owned(),
             Self::Interrupted { .. } => "this command".to_owned(),
+            Self::Said { .. } => "the run".to_owned(),
             Self::Output { .. } => "standard output".to_owned(),
             Self::Io { path, .. } => path.display().to_string(),
         }
@@ -229,12 +255,16 @@ impl Error {
         match self {
             // As a shell shows a command that the signal ended.
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::Said { status } => *status,
             _ => self.kind().status(),
         }
     }
 
     /// Writes the error to standard error and returns the exit status.
     pub fn render(&self, format: Format) -> ExitCode {
+        if let Self::Said { status } = self {
+            return ExitCode::from(*status);
+        }
         let text = match format {
             Format::Text => self.text(),
             Format::Json => self.json_text(),

@@ -30,7 +30,12 @@ impl Scratch {
     /// If it cannot be made.
     pub fn create(context: &Context) -> Result<Self, Error> {
         let dir = tempfile::Builder::new().prefix("dimsum-estimate-").tempdir_in(&context.temp_dir);
-        let dir = dir.map_err(|source| Error::io("make a scratch directory in", &context.temp_dir, source))?;
+        let failed = |source| dimsum_convert::Error::Temporary { dir: context.temp_dir.clone(), source };
+        let dir = dir.map_err(|source| Error::Convert {
+            action: "estimate",
+            object: context.temp_dir.display().to_string(),
+            source: Box::new(failed(source)),
+        })?;
         Ok(Self { dir })
     }
 

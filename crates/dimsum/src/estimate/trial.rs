@@ -69,6 +69,7 @@ impl Trial<'_> {
             .arg("--node-key")
             .arg(&scratch_context.node_key)
             .arg(format!("--report={}", report.display()))
+            .args(context.output.is_json().then_some("--format=json"))
             .args(&self.options)
             .arg(&self.image)
             .args(self.command)
@@ -82,11 +83,14 @@ impl Trial<'_> {
         if let Some(signal) = signal {
             return Err(Error::Interrupted { signal: signal.as_raw() });
         }
-        let text = std::fs::read(&report).map_err(|_| {
-            // It has said why.
-            let source = std::io::Error::other(format!("`dimsum run` ended without a report ({status})"));
-            Error::io("run the command in", &PathBuf::from(&self.image), source)
-        })?;
+        let text =
+            std::fs::read(&report).map_err(|_| match status.code().and_then(|code| u8::try_from(code).ok()) {
+                Some(status) if status != 0 => Error::Said { status },
+                _ => {
+                    let source = std::io::Error::other(format!("`dimsum run` ended without a report ({status})"));
+                    Error::io("run the command in", &PathBuf::from(&self.image), source)
+                }
+            })?;
         let report: Value = serde_json::from_slice(&text)
             .map_err(|error| Error::io("read the report of", &PathBuf::from("the run"), error.into()))?;
         Ok(Seen::new(&report))

@@ -136,7 +136,14 @@ impl ConvertProgress {
         // What a signal ends it may end anywhere: in the middle of a layer that comes in, too.
         match dimsum_convert::Progress::cancelled(self).then(|| self.signal.load(Ordering::Relaxed)) {
             Some(signal) => Error::Interrupted { signal },
-            None => Error::Convert { action: self.action, object: self.name.clone(), source: Box::new(source) },
+            None => {
+                // Not the source is what could not be looked at.
+                let object = match &source {
+                    dimsum_convert::Error::Sharing { name, .. } => name,
+                    _ => &self.name,
+                };
+                Error::Convert { action: self.action, object: object.clone(), source: Box::new(source) }
+            }
         }
     }
 }

@@ -33,15 +33,8 @@ pub(super) fn from_record(
     gone: Error,
 ) -> Result<Located, Error> {
     let failed = |source| Error::Store { object: reference.to_string(), source: Box::new(source) };
-    let key = node_key(context)?;
-    let source = match pinned(&reference) {
-        // Pinned by the user: nothing to look up.
-        Some(digest) => Some(digest),
-        None => store.find_record(&key, name_digest(&reference), NAME).map_err(failed)?,
-    };
-    let Some(source) = source else { return Err(gone) };
-    let text = record_options(&options(context));
-    if let Some(result) = store.find_record(&key, source, &text).map_err(failed)? {
+    let Some(source) = find_name(context, store, &reference)? else { return Err(gone) };
+    if let Some(result) = find_conversion(context, store, &reference, source)? {
         let image = store.image(result, Vec::new()).map_err(failed)?;
         note(&format!("{reference}: its source is gone; taken from the store as {result}"));
         return Located::from_store(reference, Some(source), Vec::new(), &image);
@@ -51,6 +44,16 @@ pub(super) fn from_record(
     note(&format!("{reference}: its source does not answer; what the store has of {source} is there, the rest is not"));
     let origins = vec![origin(context, &reference, source)?];
     Located::from_store(reference, None, origins, &image)
+}
+
+/// Returns the manifest that a reference stood for when its source was last there.
+pub(super) fn find_name(context: &Context, store: &Store, reference: &Reference) -> Result<Option<Digest>, Error> {
+    if let Some(digest) = pinned(reference) {
+        // Pinned by the user: nothing to look up.
+        return Ok(Some(digest));
+    }
+    let found = store.find_record(&node_key(context)?, name_digest(reference), NAME);
+    found.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
 /// Remembers what a name stands for. That this fails is no reason not to start the image.
@@ -113,8 +116,7 @@ fn name_digest(reference: &Reference) -> Digest {
 
 fn node_key(context: &Context) -> Result<NodeKey, Error> {
     if let Some(directory) = context.node_key.parent() {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| Error::io("make the directory of the node key", directory, source))?;
+        std::fs::create_dir_all(directory).map_err(|source| Error::io("make", directory, source))?;
     }
     NodeKey::open(&context.node_key)
         .map_err(|source| Error::Store { object: context.node_key.display().to_string(), source: Box::new(source) })

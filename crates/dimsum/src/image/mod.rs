@@ -106,7 +106,7 @@ impl Located {
 pub fn parse(text: &str) -> Result<Reference, Error> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|source| Error::io("find", path, source));
     let parsed = Reference::parse(text);
-    let parsed = parsed.map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })?;
+    let parsed = parsed.map_err(|source| Error::Name { object: text.to_owned(), source: Box::new(source) })?;
     Ok(match parsed {
         Reference::OciLayout { dir, name } => Reference::OciLayout { dir: absolute(&dir)?, name },
         Reference::OciArchive { file, name } => Reference::OciArchive { file: absolute(&file)?, name },
@@ -138,13 +138,28 @@ pub fn open_place(context: &Context, reference: &Reference) -> Result<Arc<dyn Pl
     place.map_err(|source| Error::Source { object: reference.to_string(), source: Box::new(source) })
 }
 
-/// Opens a target; what can be made is made.
+/// Opens a target; what can be made is made. That nothing can be written there is found before anything is read.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn create_target(context: &Context, text: &str) -> Result<Box<dyn Target>, Error> {
     let target = context.network()?.create(&parse(text)?);
+    let target = target.and_then(|target| target.check_writable().map(|()| target));
     target.map_err(|source| Error::Target { object: text.to_owned(), source: Box::new(source) })
+}
+
+/// Refuses to put another form of an image where the image lies: in a layout or an archive the name would be all that was left of it.
+///
+/// # Errors
+/// If both texts name the same.
+pub fn refuse_same(source: &str, target: &str, hint: &'static str) -> Result<(), Error> {
+    let (from, to) = (parse(source)?, parse(target)?);
+    let local = !matches!(to, Reference::Registry { .. });
+    if local && from == to {
+        let reason = "the source and the target are the same, which would replace the image".to_owned();
+        return Err(Error::Usage { object: target.to_owned(), reason, hint });
+    }
+    Ok(())
 }
 
 /// Finds an image: of an index the one for the wanted platform, and of twins the one that `prefer` says.
@@ -177,6 +192,40 @@ pub fn locate(context: &Context, text: &str) -> Result<Located, Error> {
         return convert_in::convert(context, &open_store(context)?, resolved);
     }
     located(context, resolved)
+}
+
+/// An image that this node's store has.
+#[derive(Debug)]
+pub struct Held {
+    /// As the user wrote it, with absolute paths.
+    pub reference: Reference,
+    /// Digest of the Dimsum manifest.
+    pub digest: Digest,
+    /// The store.
+    pub store: Store,
+}
+
+/// Finds what the store has of an image. Nothing is put there, and nothing is opened, which would mend it.
+///
+/// # Errors
+/// If the image is not there, or the store does not have it.
+pub fn find_in_store(context: &Context, text: &str) -> Result<Held, Error> {
+    let reference = parse(text)?;
+    let missing = || Error::NotInStore { object: reference.to_string(), store: context.store.clone() };
+    // Asking must not make a store where there is none.
+    if !context.store.join("version").exists() {
+        return Err(missing());
+    }
+    let store = open_store(context)?;
+    let source = match resolve(context, &reference, Prefer::Dimsum) {
+        Ok(resolved) => resolved.digest,
+        Err(error) if is_gone(&reference, &error) => known::find_name(context, &store, &reference)?.ok_or(error)?,
+        Err(error) => return Err(error),
+    };
+    let converted = known::find_conversion(context, &store, &reference, source)?;
+    let mut names = converted.into_iter().chain([source]);
+    let digest = names.find(|digest| context.store.join("images").join(digest.hex()).exists()).ok_or_else(missing)?;
+    Ok(Held { reference, digest, store })
 }
 
 /// Opens a Dimsum image that was found where it lies, for reading in this process.
@@ -253,7 +302,7 @@ pub fn open_store(context: &Context) -> Result<Store, Error> {
 /// If this user may not.
 pub fn make_store_directory(context: &Context) -> Result<(), Error> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&context.store);
-    made.map_err(|source| Error::io("make the store's directory", &context.store, source))
+    made.map_err(|source| Error::io("make", &context.store, source))
 }
 
 /// Whether an image's source is not there (any more), as opposed to there and wrong: a layout that was moved away, a registry

@@ -66,11 +66,12 @@ pub struct Parts {
     pub own: u64,
     /// Used by the tree, in chunks that another image has too.
     pub shared: u64,
-    /// Not used, in chunks that are: deleted or replaced in a layer above, and fetched along.
+    /// Not used, in chunks that are, and fetched along: deleted or replaced in a layer above, or what only the image uses that the
+    /// pack was made for.
     pub beside: u64,
-    /// Chunks of which the tree uses nothing: stored, never fetched.
+    /// Chunks of which the tree uses nothing: no read fetches them, only a fill does.
     pub dead: u64,
-    /// What packs say of themselves, for converters; never fetched by a node.
+    /// What packs say of themselves, for converters: no read fetches it, only a fill does.
     pub layer_metas: u64,
     /// The tree and the maps.
     pub meta: u64,
@@ -117,6 +118,8 @@ pub struct PackMap {
     pub used_bytes: u64,
     /// The layer it was made from, as the manifest says.
     pub source_diff_id: Option<String>,
+    /// The image that it was made for, if that is another one.
+    pub foreign: Option<String>,
     /// Whether the whole pack lies in this node's store.
     pub on_node: bool,
     /// Its chunks that lie on this node, in this pack or in any image that was opened there.
@@ -209,9 +212,8 @@ impl ChunkMap {
 /// Returns the packs without their chunks.
 fn packs(opened: &Opened, others: usize, here: &dyn Source) -> Vec<PackMap> {
     let document = opened.located.document.as_ref();
-    let diff_id = |index: usize| {
-        let layer = document.and_then(|document| document.layers.get(index))?;
-        layer.annotations.get(media::ANNOTATION_SOURCE_DIFF_ID).cloned()
+    let of_layer = |index: usize, key: &str| {
+        document.and_then(|document| document.layers.get(index)?.annotations.get(key).cloned())
     };
     let whole = |pack: &Blob| matches!(here.size(pack.digest), Ok(Some(size)) if size == pack.size);
     let all = opened.image.manifest().packs.iter().zip(&opened.image.maps().devices).enumerate();
@@ -221,7 +223,8 @@ fn packs(opened: &Opened, others: usize, here: &dyn Source) -> Vec<PackMap> {
         device: device.id,
         device_bytes: u64::from(device.map.blocks()) * BLOCK_U64,
         used_bytes: 0,
-        source_diff_id: diff_id(index),
+        source_diff_id: of_layer(index, media::ANNOTATION_SOURCE_DIFF_ID),
+        foreign: of_layer(index, media::ANNOTATION_FOREIGN),
         on_node: whole(pack),
         node: Sum::default(),
         parts: Parts { layer_metas: pack.size.saturating_sub(device.frames.length()), ..Parts::default() },
@@ -349,6 +352,7 @@ mod tests {
             device_bytes: 0,
             used_bytes: 0,
             source_diff_id: None,
+            foreign: None,
             on_node: false,
             node: Sum::default(),
             parts: Parts::default(),

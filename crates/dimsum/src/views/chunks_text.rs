@@ -23,9 +23,9 @@ impl Report for ChunkMap {
         for (part, what) in [
             (own, "used by the tree, in no other image named here"),
             (shared, "used by the tree, and in another image too"),
-            (beside, "deleted or replaced by a layer above, in chunks that are used: fetched along"),
-            (dead, "chunks of which nothing is used: stored, never fetched"),
-            (layer_metas, "what packs say of themselves, for converters: never fetched"),
+            (beside, "not used, in chunks that are: fetched along"),
+            (dead, "chunks of which nothing is used: fetched by a fill only"),
+            (layer_metas, "what packs say of themselves, for converters: fetched by a fill only"),
             (meta, "the meta: tree and maps"),
         ] {
             if part > 0 {
@@ -70,6 +70,9 @@ fn write_pack(number: usize, pack: &PackMap, out: &mut dyn Write) -> io::Result<
     writeln!(out, "           {}", pack.digest)?;
     if let Some(layer) = &pack.source_diff_id {
         writeln!(out, "           layer {}", Name(layer.as_bytes()))?;
+    }
+    if let Some(image) = &pack.foreign {
+        writeln!(out, "           of another image, {}, which may use the rest", Name(image.as_bytes()))?;
     }
     writeln!(out, "           {}", pack.in_words())?;
     if !pack.on_node && pack.node.chunks > 0 {

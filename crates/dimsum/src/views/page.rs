@@ -99,9 +99,9 @@ fn parts(map: &ChunkMap) -> [(&'static str, &'static str, u64, &'static str); 6]
     [
         ("own", "own", own, in_none),
         ("shared", "s0", shared, "used by the tree, and in another image too"),
-        ("beside", "bes", beside, "deleted or replaced in a layer above, in chunks that are used: fetched along"),
-        ("dead", "dead", dead, "chunks of which nothing is used: stored, never fetched"),
-        ("layer metas", "lm", layer_metas, "what packs say of themselves, for converters: never fetched by a node"),
+        ("beside", "bes", beside, "not used, in chunks that are: fetched along"),
+        ("dead", "dead", dead, "chunks of which nothing is used: fetched by a fill only"),
+        ("layer metas", "lm", layer_metas, "what packs say of themselves, for converters: fetched by a fill only"),
         ("meta", "meta", meta, "tree and maps: fetched first"),
     ]
 }
@@ -162,6 +162,9 @@ fn pack_section(number: usize, pack: &PackMap, map: &ChunkMap, cells: &Cells, ou
     write!(out, "<br><code>{}</code>", pack.digest)?;
     if let Some(layer) = &pack.source_diff_id {
         write!(out, " of layer <code>{}</code>", Html(layer.as_bytes()))?;
+    }
+    if let Some(image) = &pack.foreign {
+        write!(out, " of another image, <code>{}</code>", Html(image.as_bytes()))?;
     }
     out.push_str("</p>");
     strip(number, pack, &map.with, cells, out)?;

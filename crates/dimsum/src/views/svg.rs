@@ -262,6 +262,7 @@ mod tests {
                 device_bytes: 0,
                 used_bytes: 0,
                 source_diff_id: None,
+                foreign: None,
                 on_node: false,
                 node: Sum::default(),
                 parts: Parts::default(),

@@ -127,3 +127,19 @@ fn sizes_that_no_disk_holds_are_shown_or_refused_and_nothing_panics() {
     let shown: Value = serde_json::from_str(&scratch.ok(&["inspect", &image, "--format", "json"])).unwrap();
     assert_eq!(shown["stored_bytes"], u64::MAX);
 }
+
+#[test]
+fn a_layer_that_does_not_unpack_is_said_with_what_to_do() {
+    let scratch = Scratch::new();
+    write_layout(&scratch.path("source"), vec![Layer::default().file("a", 0o644, b"a")], json!({}));
+    let blob = [&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], &[0xff; 100]].concat();
+    let digest = Digest::of(&blob);
+    fs::write(scratch.path("source/blobs/sha256").join(digest.hex()), &blob).unwrap();
+    edit(&scratch.path("source"), |manifest| {
+        let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+        manifest["layers"][0] = json!({ "mediaType": gzip, "digest": digest, "size": blob.len() });
+    });
+    let output = scratch.output(&["convert", &scratch.image("source"), &scratch.image("image")]);
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    assert!(both(&output).contains("next: the layer's blob is damaged, or not what"), "{}", both(&output));
+}

@@ -146,6 +146,8 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
         (vec!["ls".to_owned(), scratch.image("missing")], 1, "not found"),
         (vec!["ls".to_owned(), "./nonsense".to_owned()], 2, "next: name an image as [HOST/]REPO"),
         (vec!["convert".to_owned(), scratch.image("out"), scratch.image("again")], 2, "Dimsum image already"),
+        (vec!["ls".to_owned(), String::new()], 2, "an empty word: this is no name of an image"),
+        (vec!["convert".to_owned(), scratch.image("source"), "oci:".to_owned()], 2, "next: name an image as"),
         (vec!["ls".to_owned()], 2, "Usage"),
         (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"usage""#),
     ] {
@@ -154,4 +156,27 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
         assert!(text.contains(part) && output.stdout.is_empty(), "{arguments:?}: {text}");
     }
+}
+
+#[test]
+fn a_source_or_a_directory_that_is_wrong_is_said_with_what_to_do() {
+    let scratch = Scratch::new();
+    write_layout(&scratch.path("source"), two_layers(), json!({}));
+    let convert = ["convert", &scratch.image("source"), &scratch.image("out")];
+    let output = scratch.dimsum(&convert).env("TMPDIR", scratch.path("missing")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    assert!(both(&output).contains("with TMPDIR"), "{}", both(&output));
+
+    // A flipped byte: the length is right, and not in question.
+    let mut blobs = fs::read_dir(scratch.path("source/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let layer = blobs.find(|path| fs::metadata(path).unwrap().len() > 100_000).unwrap();
+    let mut bytes = fs::read(&layer).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&layer, bytes).unwrap();
+    let output = scratch.output(&convert);
+    let text = both(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("the blob has the digest ") && !text.contains("must be"), "{text}");
+    assert!(text.contains("next: get the source again"), "{text}");
 }

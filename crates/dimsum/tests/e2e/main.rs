@@ -11,14 +11,18 @@
 )]
 
 mod copy;
+mod decisions;
 mod estimate;
 mod help;
 mod hostile;
 mod images;
 mod node;
+mod recipes;
 mod registry;
 
+mod results;
 mod run;
 mod sharing;
+mod stores;
 mod support;
 mod views;

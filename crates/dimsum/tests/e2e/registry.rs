@@ -68,6 +68,15 @@ impl Registry {
         self.process = Self::spawn(&self.config, &self.address);
     }
 
+    /// Lets it take nothing any more.
+    fn refuse_pushes(&mut self) {
+        self.stop();
+        let text = fs::read_to_string(&self.config).unwrap();
+        let text = text.replace("storage: {", "storage: {maintenance: {readonly: {enabled: true}}, ");
+        fs::write(&self.config, text).unwrap();
+        self.start_again();
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -317,5 +326,23 @@ fn an_export_is_an_ordinary_image_with_the_same_tree() {
         let raw = skopeo(&["inspect", "--config", &to]);
         let config: Value = serde_json::from_slice(&raw).unwrap();
         assert_eq!(config["config"]["Cmd"], json!(["cat", "/etc/motd"]));
+    }
+}
+
+#[test]
+fn privileged_a_registry_that_takes_no_pushes_is_found_before_the_work() {
+    let scratch = Scratch::new();
+    let Some(mut registry) = Registry::start(&scratch) else { return };
+    write_layout(&scratch.path("source"), vec![Layer::default().file("a", 0o644, b"content")], json!({}));
+    let (source, image) = (scratch.image("source"), scratch.image("image"));
+    scratch.ok(&["convert", &source, &image]);
+    registry.refuse_pushes();
+    let target = registry.image("app:v1");
+    for words in [["convert", &source, &target], ["export", &image, &target], ["copy", &image, &target]] {
+        let output = scratch.output(&words);
+        let text = both(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("beginning an upload: status 405"), "{text}");
+        assert!(text.contains("next: see that this registry takes pushes") && !text.contains("ing: layer"), "{text}");
     }
 }

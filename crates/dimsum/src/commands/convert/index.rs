@@ -75,8 +75,8 @@ impl Report for IndexSummary<'_> {
         writeln!(out, "index      {}", self.index)?;
         for Image { platform, original, summary } in &self.images {
             let platform = shown(platform.as_deref());
-            let (manifest, stored) = (summary.manifest, Size(summary.stored_bytes));
-            writeln!(out, "{platform:<10} {manifest} of {original}, stored {stored}")?;
+            let (manifest, stored, new) = (summary.manifest, Size(summary.stored_bytes), Size(summary.new_bytes));
+            writeln!(out, "{platform:<10} {manifest} of {original}, stored {stored}, of this new {new}")?;
             summary.notes(out)?;
         }
         for Left { digest, platform, reason } in &self.left_out {

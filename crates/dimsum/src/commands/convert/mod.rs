@@ -5,6 +5,7 @@
 //!                                                                     └─ an index ──→ index: a line for each image
 //! ```
 
+mod decisions;
 mod index;
 mod original;
 mod summary;
@@ -12,17 +13,19 @@ mod summary;
 use std::time::Instant;
 
 use clap::Args;
-use dimsum_convert::{Choice, Input, Options, convert_all, convert_as};
-use dimsum_registry::{Reference, Role};
+use dimsum_convert::{Choice, Converted, Input, Options, convert_all, convert_as};
+use dimsum_registry::{Reference, Role, Target};
 
+use self::decisions::decisions;
 use self::index::IndexSummary;
 use self::summary::Summary;
 use super::conversion_args::ConversionArgs;
-use super::sharing_args::SharingArgs;
+use super::sharing_args::{Others, SharingArgs};
 use crate::context::Context;
 use crate::error::Error;
 use crate::image::convert_in::ConvertProgress;
-use crate::image::{create_target, open_place, parse};
+use crate::image::{create_target, open_place, parse, refuse_same};
+use crate::progress::note;
 
 /// Make a Dimsum image of an ordinary image or a directory tree
 ///
@@ -56,11 +59,10 @@ impl Convert {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
         let source = Reference::parse(&self.source);
-        let source =
-            source.map_err(|source| Error::Source { object: self.source.clone(), source: Box::new(source) })?;
+        let source = source.map_err(|source| Error::Name { object: self.source.clone(), source: Box::new(source) })?;
         let options = Options { keep_original: self.keep_original, ..self.conversion.options(&context) };
-        let shown = ConvertProgress::new(&context, &self.source);
         let others = self.sharing.open(&context)?;
+        let shown = ConvertProgress::new(&context, &self.source);
         if let Reference::Directory { path } = source {
             if self.with_original {
                 return Err(Error::Usage {
@@ -71,7 +73,7 @@ impl Convert {
                     hint: "leave the option out",
                 });
             }
-            let target = create_target(&context, &self.target)?;
+            let target = self.target(&context, &others)?;
             let input = Input::Directory { path: &path };
             let sharing = others.sharing().resolve(&*target, None, None, &options);
             let sharing = sharing.map_err(|error| shown.error(error))?;
@@ -79,21 +81,44 @@ impl Convert {
             let converted = converted.map_err(|error| shown.error(error))?;
             let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
             drop(shown);
+            self.explain(&context, &others, &converted);
             return context.output.write(&Summary::new(&self, &converted, written, seconds));
         }
         let place = open_place(&context, &parse(&self.source)?)?;
-        let target = create_target(&context, &self.target)?;
+        if !self.with_original {
+            refuse_same(
+                &self.source,
+                &self.target,
+                "--with-original puts both under one name; else give the image another",
+            )?;
+        }
+        let target = self.target(&context, &others)?;
         let sharing = others.sharing();
         let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original, sharing };
         let converted = convert_all(&*place, &*target, &choice, &options, &shown);
         let converted = converted.map_err(|error| shown.error(error))?;
         let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
         drop(shown);
+        converted.images.iter().for_each(|image| self.explain(&context, &others, &image.converted));
         match &*converted.images {
             [only] if only.converted.manifest == converted.root.digest => {
                 context.output.write(&Summary::new(&self, &only.converted, written, seconds))
             }
             _ => context.output.write(&IndexSummary::new(&self, &converted, written, seconds)),
+        }
+    }
+
+    fn target(&self, context: &Context, others: &Others) -> Result<Box<dyn Target>, Error> {
+        let target = create_target(context, &self.target)?;
+        if let Some(line) = others.in_vain(&*target) {
+            note(line);
+        }
+        Ok(target)
+    }
+
+    fn explain(&self, context: &Context, others: &Others, converted: &Converted) {
+        for line in decisions(others, converted) {
+            context.explain(&format!("{}: {line}", self.source));
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Convert;
 use super::original::Original;
 use crate::commands::sharing_summary::SharingSummary;
-use crate::output::{Name, Report, Size, total};
+use crate::output::{Report, Size, Tame, total};
 
 /// What came out.
 #[derive(Serialize)]
@@ -30,13 +30,15 @@ pub(super) struct Summary<'a> {
     null_bytes: u64,
     /// Bytes of all blobs of the image.
     pub(super) stored_bytes: u64,
-    /// Of these, the compressed meta.
+    /// Of these, made by this conversion: the rest is in packs that were there already.
+    pub(super) new_bytes: u64,
+    /// Of the bytes of all blobs, the compressed meta.
     meta_stored_bytes: u64,
     /// Bytes of the uncompressed meta.
     meta_bytes: u64,
     /// Bytes of the flat image.
     flat_bytes: u64,
-    /// Bytes that had to be written: blobs that the target had are not.
+    /// Bytes that were made or copied; a registry is sent only what it does not have.
     written_bytes: u64,
     /// Peak of temporary files.
     temp_bytes: u64,
@@ -76,6 +78,7 @@ impl<'a> Summary<'a> {
         let is_layers = |pack: Digest| layers.iter().any(|layer| layer.pack == Some(pack));
         let foreign = sharing.foreign_packs().filter(|(pack, _)| !is_layers(*pack));
         let foreign_bytes = total(foreign.map(|(_, bytes)| bytes));
+        let stored_bytes = total([packs, foreign_bytes, converted.meta.size, converted.config.size]);
         let reports = || converted.layers.iter().map(|layer| &layer.report);
         let dropped = reports().flat_map(|report| &report.dropped).map(|dropped| match &dropped.what {
             dimsum_tree::What::Xattr { name } => format!("{}: {name}", dropped.path),
@@ -91,7 +94,8 @@ impl<'a> Summary<'a> {
             content_bytes: sum(|layer| layer.content_bytes),
             shared_bytes: sum(|layer| layer.shared_bytes),
             null_bytes: sum(|layer| layer.null_bytes),
-            stored_bytes: total([packs, foreign_bytes, converted.meta.size, converted.config.size]),
+            stored_bytes,
+            new_bytes: stored_bytes.saturating_sub(sharing.taken_bytes()),
             meta_stored_bytes: converted.meta.size,
             meta_bytes: converted.meta_bytes,
             flat_bytes: u64::from(converted.flat_blocks) * BLOCK_U64,
@@ -137,6 +141,8 @@ impl Report for Summary<'_> {
         writeln!(out, "shared     {}, zeros {}", Size(self.shared_bytes), Size(self.null_bytes))?;
         let (meta, uncompressed) = (Size(self.meta_stored_bytes), Size(self.meta_bytes));
         writeln!(out, "stored     {}, of this meta {meta} ({uncompressed} uncompressed)", Size(self.stored_bytes))?;
+        let there = Size(self.stored_bytes.saturating_sub(self.new_bytes));
+        writeln!(out, "new        {}; in packs that were there already {there}", Size(self.new_bytes))?;
         self.notes(out)?;
         writeln!(out, "temporary  {}", Size(self.temp_bytes))?;
         writeln!(out, "time       {:.2} s", self.seconds)
@@ -155,7 +161,8 @@ impl Summary<'_> {
             let (xattrs, overlay) = (self.dropped_xattrs, self.dropped_overlay);
             writeln!(out, "left out   {xattrs} extended attributes, {overlay} entries of overlayfs")?;
             for dropped in &self.dropped {
-                writeln!(out, "           {}", Name(dropped.as_bytes()))?;
+                // Paths come escaped.
+                writeln!(out, "           {}", Tame(dropped))?;
             }
         }
         Ok(())
