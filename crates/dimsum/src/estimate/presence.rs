@@ -9,6 +9,7 @@ use super::scratch::Scratch;
 use crate::context::Context;
 use crate::error::{Error, Kind};
 use crate::image::{self, Opened};
+use crate::output::total;
 use crate::views::sharing::{self, Common, Sum, common};
 
 /// What a repository has.
@@ -65,7 +66,7 @@ pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: 
         Some(place) => present(&**place, &blobs).map_err(failed)?,
         None => 0,
     };
-    let all: u64 = blobs.iter().map(|blob| blob.size).sum();
+    let all = total(blobs.iter().map(|blob| blob.size));
     let before = match image::resolve(&context, &reference, Prefer::Dimsum) {
         Ok(resolved) if resolved.manifest.is_dimsum() => {
             let before = image::open_resolved(&context, resolved)?;
@@ -112,7 +113,7 @@ pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, Err
     let packs = store.source();
     let (manifest, maps) = (opened.image.manifest(), opened.image.maps());
     let whole: Vec<bool> = manifest.packs.iter().map(|pack| is_whole(&*packs, *pack)).collect();
-    let all_bytes = maps.devices.iter().map(|device| device.frames.length()).sum();
+    let all_bytes = total(maps.devices.iter().map(|device| device.frames.length()));
     let mut node = OnNode { packs: 0, present_bytes: 0, chunks: Sum::default(), all_bytes };
     for (pack, _) in manifest.packs.iter().zip(&whole).filter(|(_, whole)| **whole) {
         node.packs = node.packs.saturating_add(1);

@@ -17,6 +17,7 @@ use crate::commands::info::may_mount;
 use crate::commands::mount::mount;
 use crate::error::Error;
 use crate::image::Located;
+use crate::output::total;
 use crate::signals::Interrupts;
 
 /// Files of the host that a container with the host's network gets a copy of.
@@ -129,7 +130,7 @@ impl Session<'_> {
             driver: "fuse",
             exit_status: 0,
             image_bytes: 0,
-            stored_bytes: manifest.packs.iter().map(|pack| pack.size).sum::<u64>().saturating_add(manifest.meta.size),
+            stored_bytes: total(manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size)),
             fetched_bytes: 0,
             bridged_bytes: 0,
             filled_bytes: 0,
