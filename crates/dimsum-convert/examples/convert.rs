@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use dimsum_convert::{Input, Options, convert};
-use dimsum_registry::{OciLayout, Prefer, Reference, host_platform, resolve};
+use dimsum_layout::OciLayout;
+use dimsum_source::{Prefer, Reference, host_platform, resolve};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

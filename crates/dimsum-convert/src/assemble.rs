@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_tree::Tree;
 
 use crate::blob::BlobOut;

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{BlobWriter, SourceError, Target};
+use dimsum_source::{BlobWriter, SourceError, Target};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;

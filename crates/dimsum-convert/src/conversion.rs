@@ -7,7 +7,7 @@ use std::thread;
 
 use dimsum_format::Digest;
 use dimsum_format::codec::Decompressor;
-use dimsum_registry::{Role, Source, Target};
+use dimsum_source::{Role, Source, Target};
 use dimsum_tree::{Tree, merge};
 
 use crate::content::{self, Contents, SliceId, SmallRows};

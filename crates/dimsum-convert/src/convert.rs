@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot};
-use dimsum_registry::{Role, Source, Target};
+use dimsum_source::{Role, Source, Target};
 use dimsum_tree::Report;
 
 use crate::conversion::{Task, run};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use dimsum_erofs::PlanError;
 use dimsum_format::{Digest, FormatError};
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use dimsum_tree::PathName;
 
 use crate::original::RecipeError;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use dimsum_format::manifest::Blob;
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_tree::OverlayEntries;
 
 use crate::content::Contents;

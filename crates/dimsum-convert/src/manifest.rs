@@ -2,7 +2,7 @@
 
 use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, MetaRoot, codec, media};
-use dimsum_registry::host_platform;
+use dimsum_source::host_platform;
 use serde_json::{Map, Value, json};
 
 use crate::options::Options;

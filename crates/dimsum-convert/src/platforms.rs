@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Index, Manifest, Platform};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_registry::{
+use dimsum_source::{
     Copied, CopyProgress, Document, Place, Role, Shape, SourceError, Target, copy_manifest, fits, is_twin,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor};
 use dimsum_format::{Digest, media};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_tree::TreeBuilder;
 
 use crate::assemble::{Assembled, Assembly, From};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Manifest};
 use dimsum_format::map::FrameMap;
 use dimsum_format::{Blake3, DeviceId, Digest, codec, media};
-use dimsum_registry::{Source, Target};
+use dimsum_source::{Source, Target};
 
 use crate::blob::BlobOut;
 use crate::error::Error;

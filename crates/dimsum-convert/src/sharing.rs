@@ -5,7 +5,7 @@ use std::io;
 
 use dimsum_format::manifest::{Blob, Manifest, Platform};
 use dimsum_format::{Digest, codec, media};
-use dimsum_registry::{Place, Prefer, Source, SourceError, Target, host_platform, resolve};
+use dimsum_source::{Place, Prefer, Source, SourceError, Target, host_platform, resolve};
 
 use crate::error::Error;
 use crate::options::Options;

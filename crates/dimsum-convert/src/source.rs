@@ -3,7 +3,7 @@
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 
 use crate::error::Error;
 use crate::layer::Expected;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use dimsum_convert::{Input, Options, convert};
-use dimsum_registry::{OciLayout, Prefer, Reference, host_platform, resolve};
+use dimsum_layout::OciLayout;
+use dimsum_source::{Prefer, Reference, host_platform, resolve};
 
 #[test]
 fn golden_sources_give_the_golden_bytes() {

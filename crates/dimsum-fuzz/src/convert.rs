@@ -13,7 +13,7 @@ use dimsum_format::pack::{
     FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, SKIPPABLE_LAYER_META, skippable_header,
 };
 use dimsum_format::{Blake3, Digest};
-use dimsum_registry::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError};
 use zerocopy::FromBytes as _;
 
 /// Bytes of a layer meta that are looked at.

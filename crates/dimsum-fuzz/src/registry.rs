@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 
+use dimsum_layout::Members;
 use dimsum_registry::fuzz::{self, Asked};
-use dimsum_registry::{Members, Reference};
+use dimsum_source::Reference;
 use serde_json::Value;
 
 /// Whose credentials are looked for in auth files.

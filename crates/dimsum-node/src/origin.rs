@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dimsum_registry::{Access, Network, Reference, Runtime, Source, SourceError};
+use dimsum_registry::{Access, Network};
+use dimsum_source::{Reference, Runtime, Source, SourceError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
+use dimsum_layout::{Archive, ArchiveTarget, OciLayout};
+use dimsum_source::{Place, Reference, Runtime, SourceError, Target};
+
 use crate::access::Access;
-use crate::archive::{Archive, ArchiveTarget};
-use crate::error::SourceError;
-use crate::layout::OciLayout;
-use crate::place::Place;
-use crate::reference::Reference;
 use crate::remote::{Hub, RemoteRepository, Timing};
-use crate::runtime::Runtime;
-use crate::target::Target;
 
 /// All transports behind one door, with what they share: the runtime, connections, tokens.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 #[expect(dead_code, reason = "images of other tests; a part of them is used here")]
+#[path = "../../dimsum-layout/tests/images/mod.rs"]
 mod images;
 #[path = "remote/real.rs"]
 #[expect(dead_code, reason = "the registries of the client's tests; a part of them is used here")]
@@ -12,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::manifest::{Annotations, Descriptor, Index, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{
-    Access, ArchiveTarget, OciLayout, Place, Referrers, Role, Selection, Source as _, Target, copy_image,
-    copy_with_referrers, fallback_tag,
+use dimsum_layout::{ArchiveTarget, OciLayout};
+use dimsum_registry::Access;
+use dimsum_source::{
+    Place, Referrers, Role, Selection, Source as _, Target, copy_image, copy_with_referrers, fallback_tag,
 };
 use tempfile::TempDir;
 

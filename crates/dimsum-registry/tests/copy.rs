@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 #![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
+#[path = "../../dimsum-layout/tests/images/mod.rs"]
 mod images;
 #[path = "remote/real.rs"]
 #[expect(dead_code, reason = "the registries of the client's tests; a part of them is used here")]
@@ -17,9 +18,11 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use dimsum_format::manifest::{Blob, Descriptor, Index, Platform};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_registry::{
-    Access, ArchiveTarget, BoxFuture, CopyProgress, Document, OciLayout, Outcome, Place, Prefer, Reference, Role,
-    Selection, Source, SourceError, Target as _, copy_image, is_twin,
+use dimsum_layout::{ArchiveTarget, OciLayout};
+use dimsum_registry::Access;
+use dimsum_source::{
+    BoxFuture, CopyProgress, Document, Outcome, Place, Prefer, Reference, Role, Selection, Source, SourceError,
+    Target as _, copy_image, is_twin,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -402,7 +405,7 @@ fn an_interrupted_archive_goes_on_too() {
     source.take();
     copy_image(&source, &target(), &Selection::All, &()).unwrap();
     assert!(source.take().0 < blob.size - (1 << 20) + 1000);
-    let archive = dimsum_registry::Archive::open_oci(&file, tag("v1")).unwrap();
+    let archive = dimsum_layout::Archive::open_oci(&file, tag("v1")).unwrap();
     let mut bytes = Vec::new();
     archive.open(blob.digest).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(Digest::of(&bytes), blob.digest);

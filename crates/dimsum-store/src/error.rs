@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dimsum_format::{Blake3, DeviceId, Digest, FormatError, MetaRoot};
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 
 /// A store, image or record that cannot be used.
 #[derive(Debug, thiserror::Error)]

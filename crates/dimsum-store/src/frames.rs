@@ -18,7 +18,7 @@ use bytes::Bytes;
 use dimsum_format::manifest::Blob;
 use dimsum_format::map::FrameMap;
 use dimsum_format::{Blake3, DeviceId};
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use parking_lot::Mutex;
 
 use crate::device::WriteFailure;

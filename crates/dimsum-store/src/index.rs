@@ -8,7 +8,7 @@ use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
 use dimsum_format::limits::MAX_META_INDEX_BYTES;
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, MetaRoot};
-use dimsum_registry::{Source, SourceError};
+use dimsum_source::{Source, SourceError};
 use tokio::sync::oneshot;
 
 use crate::error::{FailureReason, SourceFailure};

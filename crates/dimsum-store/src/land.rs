@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::codec::Decompressor;
-use dimsum_registry::Source as _;
+use dimsum_source::Source as _;
 use tokio::sync::oneshot;
 
 use crate::error::{FailureReason, ReadError, SourceFailure};

@@ -11,7 +11,7 @@ use dimsum_format::manifest::{Blob, Config, DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
-use dimsum_registry::{Source, SourceError};
+use dimsum_source::{Source, SourceError};
 
 use crate::error::{FailureReason, ReadError, ReadObject, SourceFailure, StoreError};
 use crate::feed::{DeviceFeed, Feed};

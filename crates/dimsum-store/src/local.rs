@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_registry::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError};
 use rustix::fs::SeekFrom;
 use tokio::sync::oneshot;
 

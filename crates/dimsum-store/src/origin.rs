@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dimsum_registry::{Source, SourceError};
+use dimsum_source::{Source, SourceError};
 use parking_lot::Mutex;
 
 use crate::limits::{DEMOTION, MAX_BRIDGE, MAX_DEMOTION};

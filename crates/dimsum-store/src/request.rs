@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use tokio::sync::oneshot;
 
 use crate::answer::{Answer, Meter};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Blake3, DeviceId, Digest};
-use dimsum_registry::{Runtime, Source};
+use dimsum_source::{Runtime, Source};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 

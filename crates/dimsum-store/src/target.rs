@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dimsum_format::Digest;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::Manifest;
-use dimsum_registry::{BlobWriter, Role, Source as _, SourceError, Target};
+use dimsum_source::{BlobWriter, Role, Source as _, SourceError, Target};
 
 use crate::layout::{self, PACKS, Temporary};
 use crate::load::{CONFIG_FILE, MANIFEST_FILE};

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dimsum_format::manifest::Platform;
-use dimsum_registry::parse_platform;
+use dimsum_source::parse_platform;
 
 use crate::commands::{
     cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, diff::Diff, estimate::Estimate,

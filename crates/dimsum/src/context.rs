@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use dimsum_format::manifest::Platform;
-use dimsum_registry::{Access, Network, Runtime, host_platform};
+use dimsum_registry::{Access, Network};
+use dimsum_source::{Runtime, host_platform};
 
 use crate::cli::Common;
 use crate::error::Error;

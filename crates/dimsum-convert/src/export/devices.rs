@@ -11,7 +11,7 @@ use dimsum_format::limits::MAX_CHUNK_BLOCKS;
 use dimsum_format::manifest::Blob;
 use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 
 use super::contents::from_failure;
 use super::open::ExportImage;

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_registry::{Role, Target};
+use dimsum_source::{Role, Target};
 pub use dimsum_tree::{LeftOut, Omission, Owners};
 use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
 

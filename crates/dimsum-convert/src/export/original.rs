@@ -12,7 +12,7 @@
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Source, Target};
+use dimsum_source::{Source, Target};
 use dimsum_tree::LeftOut;
 use sha2::{Digest as _, Sha256};
 

@@ -14,7 +14,7 @@ use dimsum_format::pack::{
     SKIPPABLE_LAYER_META, parse_file_table, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_tree::{Compression, LayerDecoder};
 
 use crate::error::Error;

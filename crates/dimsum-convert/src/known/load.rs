@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Config, Descriptor, DimsumManifest, Manifest};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_registry::{Source, SourceError};
+use dimsum_source::{Source, SourceError};
 
 use super::describe::describe;
 use super::packs::KnownPack;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use dimsum_format::codec::Decompressor;
 use dimsum_format::limits::{MAX_PACKS, MAX_SOURCE_LAYERS};
 use dimsum_format::{BLOCK_U64, Blake3, FormatError};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_tree::Tree;
 
 use self::choose::{MAX_FOREIGN, Wanted, choose};

@@ -7,7 +7,7 @@
 use dimsum_format::codec::Decompressor;
 use dimsum_format::pack::FileRow;
 use dimsum_format::{BLOCK, Blake3};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 
 use super::packs::KnownPack;
 use crate::error::Error;

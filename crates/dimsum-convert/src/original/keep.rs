@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Descriptor, Manifest};
 use dimsum_format::{DeviceId, Digest, media};
-use dimsum_registry::{Source, SourceError, Target};
+use dimsum_source::{Source, SourceError, Target};
 
 use super::artifact::{Artifact, EMPTY, Piece};
 use super::cook::{Cooked, Kitchen, cook};

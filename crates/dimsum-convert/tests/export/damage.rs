@@ -8,7 +8,8 @@ use dimsum_convert::{Error, Progress};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::pack::{FOOTER_BYTES, PackFooter};
-use dimsum_registry::{OciLayout, Role, Target};
+use dimsum_layout::OciLayout;
+use dimsum_source::{Role, Target};
 
 use crate::image::{Layout, blob, blob_path, export_to};
 use crate::sources::{Case, noise, small_options};

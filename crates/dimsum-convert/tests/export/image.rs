@@ -14,7 +14,8 @@ use dimsum_format::manifest::{DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{BLOCK_U64, Blake3, Digest};
-use dimsum_registry::{ImageName, OciLayout};
+use dimsum_layout::OciLayout;
+use dimsum_source::ImageName;
 
 #[derive(Debug)]
 pub(crate) struct Layout {

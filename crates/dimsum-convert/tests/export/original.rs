@@ -9,7 +9,8 @@ use dimsum_convert::export::{Compression, Exported, Options, Reached, export_ori
 use dimsum_convert::{Converted, Error, Gives, Input, KnownImage, Reuse, Sharing, convert_as};
 use dimsum_format::manifest::Manifest;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Place as _, Role};
+use dimsum_layout::OciLayout;
+use dimsum_source::{ImageName, Place as _, Role};
 
 use crate::image::{Layout, blob, blob_path};
 use crate::round_trip::{directory, gnu_tar, plain, upper_layers};

@@ -180,7 +180,7 @@ fn a_directory_gives_the_packs_of_the_tar_of_it() {
         std::fs::write(root.join(name), bytes).unwrap();
     }
     let target = dir.path().join("target");
-    let layout = dimsum_registry::OciLayout::create(&target, None).unwrap();
+    let layout = dimsum_layout::OciLayout::create(&target, None).unwrap();
     let options = small_options();
     let input = dimsum_convert::Input::Directory { path: &root };
     let first = dimsum_convert::convert(input, &layout, &options, &()).unwrap();

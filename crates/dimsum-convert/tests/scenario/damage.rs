@@ -84,8 +84,8 @@ fn a_missing_blob_and_a_refused_entry_are_named() {
 fn a_dimsum_image_is_not_converted_again() {
     let case = Case::new(&[entries()]);
     let converted = case.convert(&small_options());
-    let source = dimsum_registry::OciLayout::open(case.target(), None).unwrap();
-    let target = dimsum_registry::OciLayout::create(case.dir.path().join("again"), None).unwrap();
+    let source = dimsum_layout::OciLayout::open(case.target(), None).unwrap();
+    let target = dimsum_layout::OciLayout::create(case.dir.path().join("again"), None).unwrap();
     let input = dimsum_convert::Input::Image { source: &source, manifest: converted.manifest };
     let error = dimsum_convert::convert(input, &target, &small_options(), &()).unwrap_err();
     assert!(matches!(error, Error::AlreadyDimsum { .. }));
@@ -102,7 +102,7 @@ fn a_cancelled_conversion_leaves_nothing() {
         }
     }
     let case = Case::new(&[entries(), vec![file("c", noise(100_000, 5))]]);
-    let target = dimsum_registry::OciLayout::create(case.target(), None).unwrap();
+    let target = dimsum_layout::OciLayout::create(case.target(), None).unwrap();
     let source = case.source();
     let mut cancelled = 0;
     for after in 0.. {

@@ -4,7 +4,8 @@ use dimsum_convert::{Converted, Error, Input, KnownImage, Options, Reuse, Sharin
 use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::media;
-use dimsum_registry::{ImageName, OciLayout, Place as _, Role, Target as _};
+use dimsum_layout::OciLayout;
+use dimsum_source::{ImageName, Place as _, Role, Target as _};
 
 use crate::places::{Fading, Loss};
 use crate::reader::{blob, read};

@@ -9,9 +9,8 @@ use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, Index, Manifest};
 use dimsum_format::media;
-use dimsum_registry::{
-    BlobWriter, BoxFuture, Document, ImageName, OciLayout, Place, Reference, Role, Source, SourceError, Target,
-};
+use dimsum_layout::OciLayout;
+use dimsum_source::{BlobWriter, BoxFuture, Document, ImageName, Place, Reference, Role, Source, SourceError, Target};
 
 use crate::reader::blob;
 

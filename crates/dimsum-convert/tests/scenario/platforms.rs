@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dimsum_convert::{Choice, ConvertedRoot, Error, Phase, Progress, Reason, convert_all};
 use dimsum_format::manifest::{Config, Descriptor, Index, Manifest, Platform};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{
-    ArchiveTarget, ImageName, OciLayout, Place as _, Prefer, Role, Selection, Source as _, Target as _, copy_image,
-    is_twin, resolve,
+use dimsum_layout::{ArchiveTarget, OciLayout};
+use dimsum_source::{
+    ImageName, Place as _, Prefer, Role, Selection, Source as _, Target as _, copy_image, is_twin, resolve,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -331,7 +331,7 @@ fn a_target_that_holds_no_dimsum_image_says_so_at_once() {
     // An OCI archive holds everything.
     let target = ArchiveTarget::oci(&images.path("o.tar"), None).unwrap();
     let converted = convert_all(&images.layout("source"), &target, &with_original(), &small_options(), &()).unwrap();
-    let archive = dimsum_registry::Archive::open_oci(&images.path("o.tar"), None).unwrap();
+    let archive = dimsum_layout::Archive::open_oci(&images.path("o.tar"), None).unwrap();
     assert_eq!(archive.root().unwrap().descriptor.digest, converted.root.digest);
     let config = archive.read_small("config", converted.images[0].converted.config.digest, 1 << 20).unwrap();
     assert!(Config::parse(&config).is_ok());

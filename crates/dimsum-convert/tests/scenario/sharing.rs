@@ -5,7 +5,8 @@ use dimsum_format::manifest::{Blob, Config, Manifest};
 use dimsum_format::pack::{FILE_ROW, FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, skippable_header};
 use dimsum_format::pack::{META_FRAME, REFERENCE_ROW, SKIPPABLE_HEADER, SKIPPABLE_LAYER_META};
 use dimsum_format::{BLOCK, Blake3, Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Role, Target};
+use dimsum_layout::OciLayout;
+use dimsum_source::{ImageName, Role, Target};
 use serde_json::Value;
 
 use crate::reader::{Node, blob, read, zstd_dc};

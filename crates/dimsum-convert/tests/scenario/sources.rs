@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use dimsum_convert::{Converted, Error, Input, Options, convert};
 use dimsum_format::manifest::{Descriptor, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Role, Target};
+use dimsum_layout::OciLayout;
+use dimsum_source::{ImageName, Role, Target};
 use serde_json::json;
 use tempfile::TempDir;
 

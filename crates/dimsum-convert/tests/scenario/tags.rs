@@ -2,7 +2,8 @@
 
 use dimsum_convert::{Converted, Input, KnownImage, Reuse, Sharing, convert_as};
 use dimsum_format::Digest;
-use dimsum_registry::{OciLayout, Role};
+use dimsum_layout::OciLayout;
+use dimsum_source::Role;
 
 use crate::places::Repository;
 use crate::reader::read;

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use dimsum_fuse::Pool;
 use dimsum_mount::keeper::{Inherited, Link};
 use dimsum_mount::log::Log;
-use dimsum_registry::Runtime;
+use dimsum_source::Runtime;
 use dimsum_store::{Event, EventSink, Options, Store};
 use dimsum_sys::privilege::drop_all_capabilities;
 use dimsum_sys::signal::Signals;

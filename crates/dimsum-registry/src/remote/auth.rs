@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dimsum_source::{Detail, Repository, SourceError};
 use parking_lot::Mutex;
 use reqwest::header::HeaderValue;
 
@@ -18,8 +19,6 @@ use super::credentials::{self, Credentials};
 use super::failure::Failure;
 use super::hub::{Hub, Registry};
 use super::token;
-use crate::error::{Detail, SourceError};
-use crate::reference::Repository;
 
 /// Tokens that are kept: more repositories than a node reads at once.
 const MAX_TOKENS: usize = 1024;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use dimsum_source::{Detail, SourceError};
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use serde::Deserialize;
@@ -10,7 +11,6 @@ use serde::Deserialize;
 use super::failure::{Failure, translate};
 use super::origin::authority;
 use super::timing::Timing;
-use crate::error::{Detail, SourceError};
 
 /// Bytes of an error's body that are read: the documents of registries have a few hundred.
 const MAX_ERROR_BODY: u64 = 16 << 10;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dimsum_source::{SourceError, TlsProblem};
 use parking_lot::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect};
@@ -16,7 +17,6 @@ use super::failure::translate;
 use super::origin::{authority, names};
 use super::timing::Timing;
 use crate::access::Access;
-use crate::error::{SourceError, TlsProblem};
 
 /// Connections that are kept per host. Reads of a container come in bursts; a registry counts connections per client.
 const IDLE_CONNECTIONS: usize = 8;

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dimsum_source::{Repository, SourceError};
 use serde::Deserialize;
 
 use super::helper;
-use crate::error::SourceError;
-use crate::reference::Repository;
 
 /// Largest auth file: a thousand registries with long tokens stay below.
 const MAX_FILE: u64 = 1 << 20;
@@ -196,7 +195,7 @@ fn normal(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Reference;
+    use dimsum_source::Reference;
 
     fn look(files: &[(&str, &str)], name: &str) -> Result<Option<Credentials>, SourceError> {
         let dir = tempfile::tempdir().unwrap();

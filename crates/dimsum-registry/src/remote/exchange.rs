@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dimsum_source::{BoxFuture, SourceError, is_transient_status};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Request, Response, StatusCode, Url};
 
@@ -21,8 +22,6 @@ use super::failure::{Failure, Retry, translate};
 use super::hub::Hub;
 use super::origin::{Origin, authority};
 use super::{Repo, timing::Timing};
-use crate::error::{SourceError, is_transient_status};
-use crate::source::BoxFuture;
 
 /// Redirects of one request: a registry sends on to an object store, that perhaps to a cache.
 const MAX_REDIRECTS: usize = 6;

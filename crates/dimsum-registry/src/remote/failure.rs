@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use dimsum_source::{SourceError, TlsProblem};
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
-
-use crate::error::{SourceError, TlsProblem};
 
 /// A request that failed.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::ops::Range;
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credentials};
 use super::range;
-use crate::error::SourceError;
-use crate::reference::Repository;
+use dimsum_source::{Repository, SourceError};
 
 /// A way to authenticate, in plain types.
 #[derive(Debug, Clone, PartialEq, Eq)]

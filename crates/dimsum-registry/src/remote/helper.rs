@@ -9,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use dimsum_source::SourceError;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
 
 use super::credentials::{Credentials, password};
-use crate::error::SourceError;
 
 /// Largest output: user and token with room.
 const MAX_OUTPUT: u64 = 64 << 10;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use dimsum_source::SourceError;
 use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
@@ -14,7 +15,6 @@ use super::exchange::{Hop, send};
 use super::origin::{base, is_loopback};
 use super::timing::Timing;
 use crate::access::Access;
-use crate::error::SourceError;
 
 /// Registries that are remembered. A command knows one or two, a node a handful; the names come from outside.
 const MAX_REGISTRIES: usize = 256;

@@ -39,6 +39,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use dimsum_format::Digest;
+use dimsum_source::{ImageName, Reference, Repository, Runtime, SourceError};
 use reqwest::Url;
 use tokio::sync::Semaphore;
 
@@ -48,15 +49,11 @@ use hub::Registry;
 use moved::Moved;
 pub use timing::Timing;
 
-use crate::error::SourceError;
-use crate::reference::{ImageName, Reference, Repository};
-use crate::runtime::Runtime;
-
 /// Ranges of one repository that are read at the same time. Each is a connection with HTTP/1; more fill no link, and
 /// registries count them.
 const MAX_RANGES: usize = 16;
 
-/// A repository of a registry, for one of its images: a [`Place`](crate::Place) and a [`Target`](crate::Target).
+/// A repository of a registry, for one of its images: a [`Place`](dimsum_source::Place) and a [`Target`](dimsum_source::Target).
 #[derive(Debug)]
 pub(crate) struct RemoteRepository {
     repo: Arc<Repo>,

@@ -2,6 +2,7 @@
 
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
 use dimsum_format::{Digest, media};
+use dimsum_source::{Document, ImageName, SourceError};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
@@ -9,9 +10,6 @@ use super::Repo;
 use super::body::{Body, length};
 use super::exchange::Call;
 use super::failure::Failure;
-use crate::error::SourceError;
-use crate::place::Document;
-use crate::reference::ImageName;
 
 /// The digest that a registry computed. Not what anything is named by: a second opinion.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, media};
+use dimsum_source::referrers::{Referrer, list_in_tag};
+use dimsum_source::{BlobWriter, Document, ImageName, Place, Repository, Role, Source, SourceError, Target};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
@@ -18,12 +20,6 @@ use super::referrers::OCI_SUBJECT;
 use super::spool::Spool;
 use super::upload::Supply;
 use super::{RemoteRepository, Repo};
-use crate::error::SourceError;
-use crate::place::{Document, Place};
-use crate::reference::{ImageName, Repository};
-use crate::referrers::{Referrer, list_in_tag};
-use crate::source::Source;
-use crate::target::{BlobWriter, Role, Target};
 
 impl Target for RemoteRepository {
     fn name(&self) -> &str {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
+use dimsum_source::SourceError;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
@@ -14,7 +15,6 @@ use super::Repo;
 use super::body::{Body, length};
 use super::exchange::Call;
 use super::failure::Failure;
-use crate::error::SourceError;
 
 /// Bytes after which earlier broken connections are forgiven: a blob of many GB may break a few times.
 const FORGIVEN_AFTER: u64 = 16 << 20;

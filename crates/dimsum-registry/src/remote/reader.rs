@@ -6,13 +6,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use dimsum_source::{Runtime, SourceError};
 use futures_util::future::{Either, select};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::Repo;
 use super::range::RangeBody;
-use crate::error::SourceError;
-use crate::runtime::Runtime;
 
 /// Pieces that wait for their reader. A piece is what one read of a socket gave, some tens of KiB.
 const AHEAD: usize = 16;

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 use dimsum_format::limits::{MAX_INDEX_MANIFESTS, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Descriptor, Index};
 use dimsum_format::{Digest, FormatError, media};
+use dimsum_source::SourceError;
+use dimsum_source::referrers::{fallback_tag, parse_list, select};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, Response, StatusCode, Url};
 
@@ -18,8 +20,6 @@ use super::exchange::Call;
 use super::failure::Failure;
 use super::origin::Origin;
 use super::{Repo, link};
-use crate::error::SourceError;
-use crate::referrers::{fallback_tag, parse_list, select};
 
 /// What a registry with the API answers when a manifest with a subject is stored.
 pub(super) const OCI_SUBJECT: &str = "oci-subject";

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
+use dimsum_source::{BoxFuture, Document, Place, Reference, Repository, Source, SourceError};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::range::RangeBody;
 use super::reader::BlobReader;
 use super::{RemoteRepository, Repo};
-use crate::error::SourceError;
-use crate::place::{Document, Place};
-use crate::reference::{Reference, Repository};
-use crate::source::{BoxFuture, Source};
 
 /// Memory that is taken at once for a range: what is asked for is no promise that it comes.
 const MAX_RESERVE: usize = 4 << 20;

@@ -11,12 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
+use dimsum_source::{BlobWriter, SourceError, Target as _};
 use rustix::fs::OFlags;
 
 use super::RemoteRepository;
 use super::upload::Supply;
-use crate::error::SourceError;
-use crate::target::{BlobWriter, Target as _};
 
 /// Bytes gathered before they are written: frames of a few KiB would each cost a system call.
 const WRITE_BUFFER: usize = 256 << 10;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_format::manifest::Blob;
+use dimsum_source::SourceError;
 use futures_util::stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, Request, Response, StatusCode, Url};
@@ -16,7 +17,6 @@ use tokio::sync::mpsc::Receiver;
 use super::Repo;
 use super::failure::{Failure, translate};
 use super::upload::{Session, range_end};
-use crate::error::SourceError;
 
 /// How a stream is doing, seen from the outside.
 #[derive(Debug, Default)]

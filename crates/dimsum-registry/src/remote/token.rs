@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dimsum_source::SourceError;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -16,7 +17,6 @@ use super::exchange::{Hop, follow, refused};
 use super::failure::Failure;
 use super::hub::{Hub, Registry};
 use super::origin::is_loopback;
-use crate::error::SourceError;
 
 /// Largest answer of a token server: tokens list what they allow, some have several KiB.
 const MAX_ANSWER: u64 = 256 << 10;

@@ -17,6 +17,7 @@ use std::sync::mpsc as blocking;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
+use dimsum_source::SourceError;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +27,6 @@ use super::exchange::Call;
 use super::failure::Failure;
 use super::origin::Origin;
 use super::{RemoteRepository, Repo, stream};
-use crate::error::SourceError;
 
 /// Blobs up to this are held in memory and sent with one PUT: configs, and packs of small layers.
 const MAX_SMALL: u64 = 4 << 20;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dimsum_format::Digest;
-use dimsum_registry::{Access, Network, Reference, Runtime, SourceError};
+use dimsum_registry::{Access, Network};
+use dimsum_source::{Reference, Runtime, SourceError};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{ImageName, OciLayout, Place, Role, Source, Target};
+use dimsum_layout::OciLayout;
+use dimsum_source::{ImageName, Place, Role, Source, Target};
 use serde_json::json;
 use tempfile::TempDir;
 

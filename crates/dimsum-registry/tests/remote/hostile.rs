@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dimsum_registry::Reference;
+use dimsum_source::Reference;
 
 /// What a client sent.
 #[derive(Debug, Clone)]

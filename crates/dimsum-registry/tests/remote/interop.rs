@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use dimsum_format::Digest;
-use dimsum_registry::{Access, ImageName, OciLayout, Place as _};
+use dimsum_layout::OciLayout;
+use dimsum_registry::Access;
+use dimsum_source::{ImageName, Place as _};
 use tempfile::TempDir;
 
 use crate::content::Image;

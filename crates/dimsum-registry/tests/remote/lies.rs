@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Role, SourceError};
+use dimsum_source::{Role, SourceError};
 
 use crate::content;
 use crate::hostile::{Request, Server, Stream, answer, blob, hang_up, head};

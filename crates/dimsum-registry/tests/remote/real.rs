@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use dimsum_registry::{Access, Network, Reference, Runtime, Timing};
+use dimsum_registry::{Access, Network, Timing};
+use dimsum_source::{Reference, Runtime};
 use tempfile::TempDir;
 
 /// Attempts to get a port that nobody else took between our looking and the registry's.

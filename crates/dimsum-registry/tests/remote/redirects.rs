@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_registry::{Access, Network, Place, Runtime, SourceError};
+use dimsum_registry::{Access, Network};
+use dimsum_source::{Place, Runtime, SourceError};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -151,7 +152,7 @@ fn uploads_are_not_sent_elsewhere() {
         });
         let network = Network::with_timing(Access::default(), &Runtime::start().unwrap(), quick());
         let target = network.create(&registry.reference("a/b:v1")).unwrap();
-        let put = target.put_manifest("application/json", b"{}", dimsum_registry::Role::Root);
+        let put = target.put_manifest("application/json", b"{}", dimsum_source::Role::Root);
         assert!(matches!(put, Err(SourceError::Redirect { .. })), "{put:?}");
     }
     // Nor does an upload session move.

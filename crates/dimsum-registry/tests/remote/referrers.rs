@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use dimsum_format::manifest::{Annotations, Descriptor, Index, Manifest};
 use dimsum_format::media;
-use dimsum_registry::{Access, ImageName, OciLayout, Place, Target, fallback_tag};
+use dimsum_layout::OciLayout;
+use dimsum_registry::Access;
+use dimsum_source::{ImageName, Place, Target, fallback_tag};
 use tempfile::TempDir;
 
 use crate::content::{Image, blob, write};

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Access, Network, Place, Reference, Role, SourceError};
+use dimsum_registry::{Access, Network};
+use dimsum_source::{Place, Reference, Role, SourceError};
 use futures_util::StreamExt as _;
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_registry::{Reference, Role, Source as _, SourceError};
+use dimsum_source::{Reference, Role, Source as _, SourceError};
 
 use crate::content::{self, Image, go_on};
 use crate::hostile::{Request, Server, Stream, answer, blob, hang_up, head};

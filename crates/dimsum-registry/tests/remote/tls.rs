@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use dimsum_registry::{Access, Reference, SourceError, TlsProblem};
+use dimsum_registry::Access;
+use dimsum_source::{Reference, SourceError, TlsProblem};
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;

@@ -15,7 +15,7 @@ use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot, group, media};
-use dimsum_registry::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError};
 use dimsum_store::{Extent, Image, Joining, Options, ReadError, Store};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::media;
-use dimsum_registry::{Role, Source, Target};
+use dimsum_source::{Role, Source, Target};
 use dimsum_store::Store;
 
 use crate::common::{Random, TestImage, files_named, open, read};

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
-use dimsum_registry::Target as _;
+use dimsum_source::Target as _;
 use dimsum_store::{Extent, FillError, FillProgress, Image};
 use proptest::prelude::*;
 use tokio::sync::Semaphore;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use dimsum_format::Digest;
-use dimsum_registry::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError};
 use dimsum_store::{Options, Store, StoreError};
 
 use tokio::sync::Semaphore;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dimsum_registry::Target as _;
+use dimsum_source::Target as _;
 use dimsum_store::Cause;
 
 use crate::common::{Random, Reply, TestImage, files_named, forget_devices, open, open_joining, read};

@@ -9,7 +9,7 @@ use std::thread;
 
 use dimsum_format::map::DeviceMap;
 use dimsum_format::{Blake3, Digest};
-use dimsum_registry::Target as _;
+use dimsum_source::Target as _;
 use dimsum_store::{Image, Store};
 use proptest::prelude::*;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_format::BLOCK;
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_store::{FailureReason, Options, ReadError, ReadObject, Store};
 use parking_lot::Mutex;
 

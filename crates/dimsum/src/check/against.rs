@@ -7,7 +7,7 @@ use std::path::Path;
 use dimsum_erofs::{Image, Inode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
-use dimsum_registry::{Prefer, Reference};
+use dimsum_source::{Prefer, Reference};
 use dimsum_tree::{
     ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, ReadError, Tree, merge, read_directory, read_layer,
 };

@@ -9,7 +9,7 @@ use dimsum_format::manifest::{Blob, Config, DimsumManifest};
 use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
 use dimsum_format::pack::{FOOTER_BYTES, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{Blake3, Digest, FormatError};
-use dimsum_registry::{Reference, SourceError};
+use dimsum_source::{Reference, SourceError};
 use dimsum_tree::{Compression, LayerDecoder};
 use sha2::{Digest as _, Sha256};
 

@@ -7,7 +7,7 @@ use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::DimsumManifest;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{BLOCK_U64, Blake3, Digest, FormatError};
-use dimsum_registry::{Runtime, SourceError};
+use dimsum_source::{Runtime, SourceError};
 
 use super::blobs::blob_name;
 use crate::image::Resolved;

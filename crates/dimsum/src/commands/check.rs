@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dimsum_format::Digest;
-use dimsum_registry::Prefer;
+use dimsum_source::Prefer;
 use dimsum_store::{CheckProgress, NodeKey, Severity};
 use serde::Serialize;
 

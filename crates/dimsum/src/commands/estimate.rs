@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use dimsum_convert::Converted;
-use dimsum_registry::Prefer;
+use dimsum_source::Prefer;
 
 use super::conversion_args::ConversionArgs;
 use super::sharing_args::SharingArgs;

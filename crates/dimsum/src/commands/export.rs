@@ -14,7 +14,7 @@ use dimsum_erofs::MetaRead as _;
 use dimsum_format::manifest::Descriptor;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, media};
-use dimsum_registry::{Place, Prefer, Role, SourceError, Target};
+use dimsum_source::{Place, Prefer, Role, SourceError, Target};
 use dimsum_store::Extent;
 use serde::Serialize;
 

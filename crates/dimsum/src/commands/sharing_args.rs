@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use dimsum_convert::SharingFrom;
-use dimsum_registry::{Place, Target};
+use dimsum_source::{Place, Target};
 
 use crate::context::Context;
 use crate::error::Error;

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use dimsum_tree::Fault;
 
 use super::{Error, Kind};
@@ -105,7 +105,7 @@ fn is_full(error: &io::Error) -> bool {
 
 /// What to do about a source or target: mostly a registry's answer.
 fn source_hint(error: &SourceError) -> Option<&'static str> {
-    use dimsum_registry::TlsProblem as P;
+    use dimsum_source::TlsProblem as P;
     Some(match error {
         SourceError::Reference { .. } => {
             "name an image as [HOST/]REPO[:TAG], oci:DIR[:TAG] or oci-archive:FILE, a directory tree as dir:PATH"

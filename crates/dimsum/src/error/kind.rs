@@ -3,7 +3,7 @@
 use std::io;
 
 use dimsum_format::FormatError;
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use dimsum_store::{ReadError, StoreError};
 
 use super::Error;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dimsum_format::FormatError;
-use dimsum_registry::SourceError;
+use dimsum_source::SourceError;
 use dimsum_store::{ReadError, StoreError};
 use serde_json::json;
 

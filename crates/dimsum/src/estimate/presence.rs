@@ -2,7 +2,7 @@
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, DimsumManifest};
-use dimsum_registry::{Place, Prefer, Source, SourceError};
+use dimsum_source::{Place, Prefer, Source, SourceError};
 use serde::Serialize;
 
 use super::scratch::Scratch;

@@ -13,9 +13,7 @@ use std::sync::Arc;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{
-    BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target,
-};
+use dimsum_source::{BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target};
 
 use crate::context::Context;
 use crate::error::{Error, Kind};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dimsum_convert::{Converted, Input, Options, convert_as};
-use dimsum_registry::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
+use dimsum_source::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
 use tempfile::TempDir;
 
 use super::rehearsal::Rehearsal;
@@ -153,7 +153,7 @@ struct Shown<'c> {
     context: &'c Context,
 }
 
-impl dimsum_registry::CopyProgress for Shown<'_> {
+impl dimsum_source::CopyProgress for Shown<'_> {
     fn cancelled(&self) -> bool {
         let _shown = &self.phase;
         self.context.interrupts.as_ref().and_then(|all| all.ending()).is_some()

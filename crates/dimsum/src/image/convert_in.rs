@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use dimsum_convert::{Converted, Input};
 use dimsum_format::manifest::Blob;
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use dimsum_store::Store;
 
 use super::incoming::Incoming;

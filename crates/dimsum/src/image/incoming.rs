@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{BoxFuture, Place, Source, SourceError};
+use dimsum_source::{BoxFuture, Place, Source, SourceError};
 
 use crate::context::Context;
 use crate::error::{Error, chain};

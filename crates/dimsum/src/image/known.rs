@@ -11,7 +11,7 @@
 
 use dimsum_convert::OverlayEntries;
 use dimsum_format::Digest;
-use dimsum_registry::{ImageName, Reference};
+use dimsum_source::{ImageName, Reference};
 use dimsum_store::{NodeKey, Record, Store};
 
 use super::{Located, origin};

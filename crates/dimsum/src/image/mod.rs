@@ -24,7 +24,7 @@ use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
 use dimsum_node::Origin;
-use dimsum_registry::{ImageName, Place, Prefer, Reference, Source, SourceError, Target, resolve as resolve_in};
+use dimsum_source::{ImageName, Place, Prefer, Reference, Source, SourceError, Target, resolve as resolve_in};
 use dimsum_store::{Image, Options, Store};
 
 use crate::context::Context;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, Digest, media};
-use dimsum_registry::Source;
+use dimsum_source::Source;
 use serde::Serialize;
 
 use super::count::Count;

@@ -75,7 +75,7 @@ pub(crate) fn write_layout(dir: &Path, layers: Vec<Layer>, process: Value) -> Di
     };
     let layers: Vec<_> = layers.into_iter().map(|layer| put(&layer.tar())).collect();
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.0).collect();
-    let arch = dimsum_registry::host_platform().architecture;
+    let arch = dimsum_source::host_platform().architecture;
     let config = json!({ "architecture": arch, "os": "linux", "config": process,
         "rootfs": { "type": "layers", "diff_ids": diff_ids } });
     let config = put(config.to_string().as_bytes());

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use dimsum_convert::{ConvertedRoot, LeftOut, Reason};
 use dimsum_format::Digest;
-use dimsum_registry::platform_text;
+use dimsum_source::platform_text;
 use serde::Serialize;
 
 use super::Convert;

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use clap::Args;
 use dimsum_convert::{Choice, Converted, Input, Options, convert_all, convert_as};
-use dimsum_registry::{Reference, Role, Target};
+use dimsum_source::{Reference, Role, Target};
 
 use self::decisions::decisions;
 use self::index::IndexSummary;

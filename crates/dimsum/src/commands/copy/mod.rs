@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_registry::{CopyProgress, Outcome, Selection, SourceError, copy_with_referrers};
+use dimsum_source::{CopyProgress, Outcome, Selection, SourceError, copy_with_referrers};
 
 use self::summary::Summary;
 use crate::context::Context;
@@ -38,7 +38,7 @@ pub struct Copy {
     referrers: Referrers,
 }
 
-/// As [`dimsum_registry::Referrers`].
+/// As [`dimsum_source::Referrers`].
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Referrers {
     /// Recipes for the original layers of Dimsum images.
@@ -65,9 +65,9 @@ impl Copy {
         };
         let shown = Shown::new(&context);
         let referrers = match self.referrers {
-            Referrers::Ours => dimsum_registry::Referrers::Ours,
-            Referrers::All => dimsum_registry::Referrers::All,
-            Referrers::None => dimsum_registry::Referrers::None,
+            Referrers::Ours => dimsum_source::Referrers::Ours,
+            Referrers::All => dimsum_source::Referrers::All,
+            Referrers::None => dimsum_source::Referrers::None,
         };
         let copied = copy_with_referrers(&*source, &*target, &selection, referrers, &shown);
         let copied = copied.map_err(|error| shown.error(&self, error))?;

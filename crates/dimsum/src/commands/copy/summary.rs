@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use dimsum_format::Digest;
-use dimsum_registry::{Copied, Tally};
+use dimsum_source::{Copied, Tally};
 use serde::Serialize;
 
 use super::Copy;

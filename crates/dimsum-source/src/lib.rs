@@ -1,0 +1,35 @@
+//! Where blobs come from and go to, whatever the transport.
+//!
+//! A [`Source`] gives bytes by blob digest and promises nothing about them: the caller verifies. A [`Place`] is a source
+//! that also resolves its name. A [`Target`] takes blobs and manifests. None of them knows chunks. The transports
+//! implement these traits in crates of their own; this crate knows neither HTTP nor disk layouts.
+//!
+//! ```text
+//!   text → Reference ─→ transport ─┬─ open   → Place:  resolve → manifest; Source::read_range, open, …
+//!                                  └─ create → Target: has, mount_blob, copy_blob | start_blob … commit, put_manifest
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod copy;
+mod error;
+mod place;
+mod platform;
+mod reference;
+pub mod referrers;
+mod runtime;
+mod source;
+mod target;
+
+pub use copy::{
+    Copied, CopiedReferrer, CopyProgress, LeftReferrer, Outcome, Plan, Referrers, Selection, Tally, Wanted, copy_image,
+    copy_manifest, copy_with_referrers,
+};
+pub use error::{Detail, SourceError, TlsProblem, is_transient_status};
+pub use place::{Document, Place, Prefer, is_twin, resolve};
+pub use platform::{fits, host_platform, parse_platform, text as platform_text};
+pub use reference::{ImageName, Reference, Repository};
+pub use referrers::fallback_tag;
+pub use runtime::{MAX_BLOCKING_READS, Runtime};
+pub use source::{BoxFuture, Source};
+pub use target::{BlobWriter, Role, Shape, Target, check, copy_through};
