@@ -11,8 +11,10 @@
 
 #![forbid(unsafe_code)]
 
+mod causes;
 mod copy;
 mod error;
+mod kind;
 mod place;
 mod platform;
 mod reference;
@@ -21,11 +23,13 @@ mod runtime;
 mod source;
 mod target;
 
+pub use causes::{causes, with_causes};
 pub use copy::{
     Copied, CopiedReferrer, CopyProgress, LeftReferrer, Outcome, Plan, Referrers, Selection, Tally, Wanted, copy_image,
     copy_manifest, copy_with_referrers,
 };
 pub use error::{Detail, SourceError, TlsProblem, is_transient_status};
+pub use kind::ErrorKind;
 pub use place::{Document, Place, Prefer, is_twin, resolve};
 pub use platform::{fits, host_platform, parse_platform, text as platform_text};
 pub use reference::{ImageName, Reference, Repository};
