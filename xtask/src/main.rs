@@ -10,7 +10,10 @@ mod dimsum;
 mod faults;
 mod kernel;
 mod peers;
+mod rules;
 mod tree;
+
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -22,6 +25,9 @@ usage: cargo xtask COMMAND
                                 measurements of BENCHMARKS.md on the corpus in DIR, of these images only (root)
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   away LAYOUT SECONDS OUT       take the registry of a mounted image away for so long (root)
+  rules                         the rules of the house: all that follow
+  edges                         the arrows between crates, and the import circles inside each
+  circles | names | lines       import circles, type names that are not unique, files and crates with too many lines
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)
@@ -29,11 +35,24 @@ usage: cargo xtask COMMAND
   tree-diff A B                 compare two such listings
   mount-erofs FILE DIR          mount an EROFS image file-backed, without a loop device (root)";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["deny"] => deny::run(),
+        ["rules"] => rules::run(None),
+        ["edges"] => rules::run(Some("edges")).and_then(|()| rules::run(Some("circles"))),
+        [rule @ ("circles" | "names" | "lines")] => rules::run(Some(rule)),
         ["demo", image @ ..] => demo::run(image.first().copied()),
         ["corpus", directory, out, names @ ..] => corpus::run(directory.as_ref(), out.as_ref(), names),
         ["bench", what, directory, out, names @ ..] => bench::run(what, directory.as_ref(), out.as_ref(), names),
