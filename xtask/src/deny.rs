@@ -1,42 +1,45 @@
-//! Licences and bans, from `cargo tree` alone: works without a network and without another tool.
+//! The licences and bans of `deny.toml`, by `cargo tree` alone: needs no network and no other tool.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use toml_edit::{Document, Item, Value};
+
 use crate::dimsum::workspace;
 
-/// Licences that ask for nothing but notice. A package needs one of them in each of its AND parts.
-const ALLOWED: &[&str] = &[
-    "0BSD",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "BSL-1.0",
-    "CC0-1.0",
-    "ISC",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Unlicense",
-    "Zlib",
-];
+/// What `deny.toml` says: cargo-deny reads the same file.
+#[derive(Debug)]
+struct Decisions {
+    /// Licences; a package needs one of them in each of its AND parts.
+    allowed: Vec<String>,
+    /// Crates that must not come in, and why.
+    banned: Vec<(String, String)>,
+}
 
-/// Crates that must not come in, and why.
-const BANNED: &[(&str, &str)] = &[
-    ("openssl", "rustls with aws-lc-rs"),
-    ("openssl-sys", "rustls with aws-lc-rs"),
-    ("native-tls", "rustls with aws-lc-rs"),
-    ("ring", "one crypto provider: aws-lc-rs"),
-    ("tar", "tar-core parses without I/O and with limits"),
-    ("tokio-tar", "unmaintained"),
-    ("lazy_static", "a context is passed"),
-    ("ruzstd", "100 times slower than libzstd"),
-];
+impl Decisions {
+    fn parse(text: &str) -> Result<Self> {
+        let document: Document<_> = Document::parse(text)?;
+        let list = |table: &str, key: &str| {
+            let found = document.get(table).and_then(|table| table.get(key)).and_then(Item::as_array).cloned();
+            found.with_context(|| format!("deny.toml has no list {key} in [{table}]"))
+        };
+        let allowed = list("licenses", "allow")?.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let mut banned = Vec::new();
+        for entry in &list("bans", "deny")? {
+            let field = |name: &str| {
+                let value = entry.as_inline_table().and_then(|table| table.get(name)).and_then(Value::as_str);
+                value.map(str::to_owned).with_context(|| format!("a ban without {name}"))
+            };
+            banned.push((field("crate")?, field("reason")?));
+        }
+        Ok(Self { allowed, banned })
+    }
+}
 
 pub fn run() -> Result<()> {
+    let decisions = Decisions::parse(&std::fs::read_to_string(workspace().join("deny.toml"))?)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The tree has what is built; the lock file and its metadata also name packages that no feature turns on.
     let output = Command::new(cargo)
@@ -59,10 +62,10 @@ pub fn run() -> Result<()> {
     for package in &packages {
         let (package, licence) = package.rsplit_once('|').context("a line without a licence")?;
         let name = package.split(' ').next().unwrap_or_default();
-        if let Some((_, instead)) = BANNED.iter().find(|(banned, _)| *banned == name) {
-            problems.push(format!("{name} is banned: {instead}"));
+        if let Some((_, reason)) = decisions.banned.iter().find(|(banned, _)| *banned == name) {
+            problems.push(format!("{name} is banned: {reason}"));
         }
-        if !allowed(licence) {
+        if !allowed(licence, &decisions.allowed) {
             problems.push(format!("{name}: licence {licence:?}"));
         }
     }
@@ -72,20 +75,15 @@ pub fn run() -> Result<()> {
 }
 
 /// `A OR B` needs one, `A AND B` each; one level of parentheses, as crates write it.
-fn allowed(expression: &str) -> bool {
+fn allowed(expression: &str, words: &[String]) -> bool {
     let plain = expression.replace('/', " OR ");
-    split(&plain, " AND ").iter().all(|part| {
-        let part = part.trim();
-        let inner = part.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-        match inner {
-            Some(inner) => allowed(inner),
-            None => split(part, " OR ").iter().any(|word| {
-                let word = word.trim();
-                word.strip_prefix('(')
-                    .and_then(|rest| rest.strip_suffix(')'))
-                    .map_or_else(|| ALLOWED.contains(&word), allowed)
-            }),
-        }
+    let inside = |part: &str| part.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
+    split(&plain, " AND ").iter().all(|part| match inside(part.trim()) {
+        Some(part) => allowed(&part, words),
+        None => split(part, " OR ").iter().any(|word| match inside(word.trim()) {
+            Some(word) => allowed(&word, words),
+            None => words.iter().any(|allowed| allowed == word.trim()),
+        }),
     })
 }
 
@@ -109,10 +107,11 @@ fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::allowed;
+    use super::{Decisions, allowed};
 
     #[test]
     fn each_part_of_a_licence_needs_an_allowed_word() {
+        let words = ["MIT", "Apache-2.0", "Unicode-3.0", "ISC"].map(str::to_owned);
         for good in [
             "MIT",
             "MIT/Apache-2.0",
@@ -120,10 +119,19 @@ mod tests {
             "GPL-2.0 OR MIT",
             "MIT OR (Apache-2.0 AND ISC)",
         ] {
-            assert!(allowed(good), "{good}");
+            assert!(allowed(good, &words), "{good}");
         }
         for bad in ["GPL-3.0", "MIT AND GPL-3.0", "none", "(MIT OR ISC) AND MPL-2.0"] {
-            assert!(!allowed(bad), "{bad}");
+            assert!(!allowed(bad, &words), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_file_of_decisions_bans_other_tls() {
+        let decisions = Decisions::parse(include_str!("../../deny.toml")).expect("our own file");
+        for name in ["openssl", "native-tls"] {
+            assert!(decisions.banned.iter().any(|(banned, _)| banned == name), "{name}");
+        }
+        assert!(!decisions.allowed.iter().any(|word| word.contains("GPL")));
     }
 }
