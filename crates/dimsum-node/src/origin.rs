@@ -3,23 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use dimsum_engine::ImageOrigin as Origin;
 use dimsum_registry::{Access, Network};
 use dimsum_source::{Reference, Runtime, Source, SourceError};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 /// Settings of network access that are kept with their connections and tokens; beyond that the oldest users make new ones.
 const MAX_NETWORKS: usize = 16;
-
-/// A place that has blobs, and how it is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// A reference; paths in it are absolute.
-    pub reference: String,
-    /// How registries are reached.
-    #[serde(default)]
-    pub access: Access,
-}
 
 /// The networks of a server: one for each way to reach registries, all on one runtime.
 #[derive(Debug)]

@@ -1,44 +1,29 @@
 //! What every command gets: the places of this node, and how to speak. The only code that reads the environment.
 
 use std::env;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use dimsum_format::manifest::Platform;
-use dimsum_registry::{Access, Network};
-use dimsum_source::{Runtime, host_platform};
+use dimsum_engine::{CancelReason, CancelToken, Engine, EngineConfig};
+use dimsum_registry::Access;
 
 use crate::cli::Common;
 use crate::error::Error;
 use crate::output::Output;
-use crate::progress::{Progress, note};
+use crate::progress::{Narrator, Progress};
 use crate::signals::Interrupts;
 
 /// The surroundings of a command.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The store's directory, absolute.
-    pub store: PathBuf,
-    /// The node key's file.
-    pub node_key: PathBuf,
-    /// Where temporary files go; they have no names there.
-    pub temp_dir: PathBuf,
+    /// The way from references to images.
+    pub engine: Engine,
     /// Where results go.
     pub output: Output,
     /// How progress is shown.
     pub progress: Progress,
     /// The signals of this process, where the command takes them over.
     pub interrupts: Option<Interrupts>,
-    /// Platforms that were asked for; none means this machine's, or all where several can be.
-    pub platforms: Vec<Platform>,
-    /// Whether an image must be named by its digest.
-    pub require_digest: bool,
-    /// How registries are reached.
-    access: Access,
-    /// Made at the first use: a thread made earlier would not have the mask of signals that a command wants.
-    network: Arc<OnceLock<Network>>,
-    /// Whether decisions are explained.
-    verbose: bool,
 }
 
 impl Context {
@@ -62,19 +47,15 @@ impl Context {
         let store = std::path::absolute(&store).map_err(|source| Error::io("find", &store, source))?;
         let node_key = std::path::absolute(&node_key).map_err(|source| Error::io("find", &node_key, source))?;
         let output = Output::new(common.format);
-        Ok(Self {
-            store,
-            node_key,
-            temp_dir: temp_dir(),
-            output,
-            progress: Progress::new(common.format),
-            interrupts: None,
-            platforms: common.platform.clone(),
-            require_digest: common.require_digest,
-            access: access(common)?,
-            network: Arc::default(),
-            verbose: common.verbose,
-        })
+        let mut config = EngineConfig::new(store, node_key);
+        config.temp_dir = temp_dir();
+        config.access = access(common)?;
+        config.platforms.clone_from(&common.platform);
+        config.require_digest = common.require_digest;
+        let progress = Progress::new(common.format);
+        let narrator = Narrator { progress, verbose: common.verbose };
+        let engine = Engine::new(config).with_progress(Arc::new(narrator));
+        Ok(Self { engine, output, progress, interrupts: None })
     }
 
     /// Returns the surroundings with the signals of this process taken over. Call it before the first thread is started.
@@ -83,43 +64,10 @@ impl Context {
     /// What the kernel says.
     pub fn with_interrupts(&self) -> Result<(Self, Interrupts), Error> {
         let interrupts = Interrupts::take_over()?;
-        Ok((Self { interrupts: Some(interrupts.clone()), ..self.clone() }, interrupts))
-    }
-
-    /// Returns the way to registries, layouts and archives.
-    ///
-    /// # Errors
-    /// If no thread can be made.
-    pub fn network(&self) -> Result<&Network, Error> {
-        if let Some(network) = self.network.get() {
-            return Ok(network);
-        }
-        let runtime =
-            Runtime::start().map_err(|source| Error::io("start threads for", Path::new("the network"), source))?;
-        Ok(self.network.get_or_init(|| Network::new(self.access.clone(), &runtime)))
-    }
-
-    /// Returns the platform of which one image is wanted.
-    ///
-    /// # Errors
-    /// If several were asked for.
-    pub fn platform(&self) -> Result<Platform, Error> {
-        match &*self.platforms {
-            [] => Ok(host_platform()),
-            [only] => Ok(only.clone()),
-            _ => Err(Error::Usage {
-                object: "--platform".to_owned(),
-                reason: "this command takes one platform".to_owned(),
-                hint: "give --platform once",
-            }),
-        }
-    }
-
-    /// Explains a decision to who asked for explanations.
-    pub fn explain(&self, line: &str) {
-        if self.verbose {
-            note(line);
-        }
+        let watched = interrupts.clone();
+        let watch = move || watched.ending().map(|signal| CancelReason::Signal(signal.as_raw()));
+        let engine = self.engine.with_cancel(CancelToken::watching(watch));
+        Ok((Self { engine, interrupts: Some(interrupts.clone()), ..self.clone() }, interrupts))
     }
 }
 

@@ -58,7 +58,7 @@ mod tests {
         let put = |text: &str, fail: bool| {
             write_whole("write", &path, |out| {
                 out.write_all(text.as_bytes()).unwrap();
-                if fail { Err(Error::Interrupted { signal: 2 }) } else { Ok(()) }
+                if fail { Err(Error::Said { status: 2 }) } else { Ok(()) }
             })
         };
         put("first", true).unwrap_err();

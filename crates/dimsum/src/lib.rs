@@ -16,7 +16,6 @@ pub mod context;
 pub mod error;
 pub mod estimate;
 pub mod file;
-pub mod image;
 pub mod node;
 pub mod output;
 pub mod progress;

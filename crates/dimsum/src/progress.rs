@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use dimsum_engine::ProgressPhase;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::Format;
@@ -40,6 +41,37 @@ impl Progress {
             }
             Self::Bars => Phase { bar: Some(bar(what, total)) },
         }
+    }
+}
+
+/// Shows what the engine says.
+#[derive(Debug, Clone, Copy)]
+pub struct Narrator {
+    /// How phases are shown.
+    pub progress: Progress,
+    /// Whether decisions are explained.
+    pub verbose: bool,
+}
+
+impl dimsum_engine::Progress for Narrator {
+    fn phase(&self, what: &str, total: Option<u64>) -> Box<dyn ProgressPhase> {
+        Box::new(self.progress.phase(what, total))
+    }
+
+    fn note(&self, line: &str) {
+        note(line);
+    }
+
+    fn explain(&self, line: &str) {
+        if self.verbose {
+            note(line);
+        }
+    }
+}
+
+impl ProgressPhase for Phase {
+    fn set(&self, done: u64) {
+        Self::set(self, done);
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::error::Error;
+use dimsum_engine::{CancelReason, EngineError};
 
 /// Signals that are for the container, or for us before there is one.
 const TAKEN: [Signal; 9] = [
@@ -77,7 +78,9 @@ impl Interrupts {
     /// # Errors
     /// [`Error::Interrupted`] if so.
     pub fn check(&self) -> Result<(), Error> {
-        self.ending().map_or(Ok(()), |signal| Err(Error::Interrupted { signal: signal.as_raw() }))
+        self.ending().map_or(Ok(()), |signal| {
+            Err(EngineError::Cancelled { reason: CancelReason::Signal(signal.as_raw()) }.into())
+        })
     }
 
     /// Waits for the next signal.

@@ -18,8 +18,10 @@ use super::chunks::{ChunkError, Chunks};
 use super::compare::{Comparison, compare};
 use super::fingerprint::{Fingerprint, FingerprintSink, Hasher};
 use crate::context::Context;
-use crate::error::{Error, chain};
-use crate::image::{Resolved, parse, resolve};
+use crate::error::Error;
+use dimsum_engine::EngineError;
+use dimsum_engine::chain;
+use dimsum_engine::image::{Resolved, parse, resolve};
 
 /// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +92,12 @@ pub fn against(
 ) -> Result<Comparison, Error> {
     let failed = |source| Error::Against { object: text.to_owned(), source: Box::new(source) };
     let mut sink = FingerprintSink::default();
-    let reference =
-        Reference::parse(text).map_err(|source| Error::Source { object: text.to_owned(), source: Box::new(source) })?;
+    let reference = Reference::parse(text)
+        .map_err(|source| EngineError::Source { object: text.to_owned(), source: Box::new(source) })?;
     let source = match reference {
         Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
         _ => {
-            let source = resolve(context, &parse(text)?, Prefer::Original)?;
+            let source = resolve(&context.engine, &parse(text)?, Prefer::Original)?;
             if source.manifest.is_dimsum() {
                 return Err(Error::Usage {
                     object: text.to_owned(),
@@ -106,7 +108,7 @@ pub fn against(
             layers(&source, &mut sink)?
         }
     };
-    let chunks = Chunks::new(&checked.manifest, &checked.maps, resolved, context.network()?.runtime());
+    let chunks = Chunks::new(&checked.manifest, &checked.maps, resolved, context.engine.network()?.runtime());
     let mut contents = Contents { chunks, files: Vec::new() };
     let erofs =
         Image::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;
@@ -138,7 +140,7 @@ fn layers(resolved: &Resolved, sink: &mut FingerprintSink) -> Result<Tree, Error
     let mut merged: Option<Tree> = None;
     for descriptor in &resolved.manifest.layers {
         let blob = resolved.place.open(descriptor.digest);
-        let blob = blob.map_err(|source| Error::Source { object: object.clone(), source: Box::new(source) })?;
+        let blob = blob.map_err(|source| EngineError::Source { object: object.clone(), source: Box::new(source) })?;
         let read = layer(blob, descriptor, merged.as_ref(), sink);
         let tree = read.map_err(|source| Error::Against { object: object.clone(), source: Box::new(source) })?;
         let over = match merged {

@@ -14,7 +14,7 @@ use dimsum_tree::{Compression, LayerDecoder};
 use sha2::{Digest as _, Sha256};
 
 use super::Findings;
-use crate::image::Resolved;
+use dimsum_engine::image::Resolved;
 
 /// What is read of a file at a time.
 const BUFFER: usize = 1 << 20;

@@ -10,7 +10,7 @@ use dimsum_format::{BLOCK_U64, Blake3, Digest, FormatError};
 use dimsum_source::{Runtime, SourceError};
 
 use super::blobs::blob_name;
-use crate::image::Resolved;
+use dimsum_engine::image::Resolved;
 
 /// Decoded chunks that are kept: neighbouring files share a bundle, and a file's slices lie apart from it.
 /// 64 of the usual 256 KiB are 16 MiB.

@@ -10,8 +10,9 @@ use dimsum_tree::FileType;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image;
-use crate::image::fs::ImageFs;
+use dimsum_engine::EngineError;
+use dimsum_engine::image;
+use dimsum_engine::image::fs::ImageFs;
 
 /// Print files of an image, verified, without mounting it
 ///
@@ -31,7 +32,7 @@ impl Cat {
     /// # Errors
     /// If a path leads to no regular file, or a byte does not prove. What was printed before is right.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let opened = image::open(context, &self.image.image)?;
+        let opened = image::open(&context.engine, &self.image.image)?;
         let name = opened.located.name();
         let fs = ImageFs::open(&opened.image, &name)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
@@ -39,12 +40,12 @@ impl Cat {
             let path = path.as_os_str().as_bytes();
             let found = fs.find(path, true)?;
             if found.inode.file_type() != FileType::Regular {
-                return Err(Error::Path { path: path.to_owned(), reason: "this is not a regular file" });
+                return Err(EngineError::Path { path: path.to_owned(), reason: "this is not a regular file" }.into());
             }
             let mut gone = false;
             fs.read_file(&found, |bytes| {
                 gone = put(&mut out, bytes)?;
-                Ok(!gone)
+                Ok::<_, Error>(!gone)
             })?;
             if gone {
                 return Ok(());

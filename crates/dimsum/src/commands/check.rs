@@ -17,8 +17,8 @@ use crate::check::{Finding, Findings};
 use crate::cli::DEFAULT_STORE;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::{self, Held, Resolved, find_in_store, parse, resolve};
 use crate::output::{Report, Tame, total};
+use dimsum_engine::image::{self, Held, Resolved, find_in_store, parse, resolve};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store
 ///
@@ -58,7 +58,7 @@ impl Check {
     }
 
     fn check_image(&self, context: &Context) -> Result<CheckReport, Error> {
-        let resolved = resolve(context, &parse(&self.image.image)?, Prefer::Dimsum)?;
+        let resolved = resolve(&context.engine, &parse(&self.image.image)?, Prefer::Dimsum)?;
         if !resolved.manifest.is_dimsum() {
             return Err(Error::Usage {
                 object: resolved.reference.to_string(),
@@ -89,9 +89,10 @@ impl Check {
 
     fn check_store(&self, context: &Context) -> Result<CheckReport, Error> {
         // Not opened, which would mend what is to be found.
-        let Held { reference, digest, store } = find_in_store(context, &self.image.image)?;
-        let key = NodeKey::open(&context.node_key).ok();
-        let phase = context.progress.phase(&format!("checking the store {}", context.store.display()), None);
+        let Held { reference, digest, store } = find_in_store(&context.engine, &self.image.image)?;
+        let key = NodeKey::open(&context.engine.config().node_key).ok();
+        let phase =
+            context.progress.phase(&format!("checking the store {}", context.engine.config().store.display()), None);
         let report = store.check(key.as_ref(), &mut |progress: CheckProgress| phase.set(progress.bytes));
         drop(phase);
         let mut findings = Findings::default();

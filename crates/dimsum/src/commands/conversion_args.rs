@@ -52,7 +52,7 @@ impl ConversionArgs {
                 OverlayEntries::Refuse => dimsum_convert::OverlayEntries::Refuse,
                 OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
             },
-            temp_dir: context.temp_dir.clone(),
+            temp_dir: context.engine.config().temp_dir.clone(),
             ..defaults
         }
     }

@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::fs::{Found, ImageFs};
-use crate::image::{self, Opened};
 use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
 use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
 use crate::views::diff::{Aspect, Change, Comparer, Counts};
 use crate::views::sharing::{Common, common};
+use dimsum_engine::image::fs::{Found, ImageFs};
+use dimsum_engine::image::{self, Opened};
 
 /// Show what differs between two images: files, chunks, bytes
 ///
@@ -54,7 +54,7 @@ impl Diff {
     /// # Errors
     /// If an image cannot be read.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let (a, b) = (image::open(context, &self.a)?, image::open(context, &self.b)?);
+        let (a, b) = (image::open(&context.engine, &self.a)?, image::open(&context.engine, &self.b)?);
         // A walk of a validated tree comes to its end.
         image::validate(&a)?;
         image::validate(&b)?;

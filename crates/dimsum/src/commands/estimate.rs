@@ -17,9 +17,9 @@ use crate::estimate::presence::{in_target, on_node};
 use crate::estimate::report::{DimsumSize, Estimate as Estimated, OrdinarySize, Ready, Touched};
 use crate::estimate::scratch::{Scratch, Shared};
 use crate::estimate::trial::{Seen, Trial, allowed};
-use crate::image::{self, Opened, Resolved, open_resolved, parse, resolve};
 use crate::output::total;
 use crate::run::RunError;
+use dimsum_engine::image::{self, Opened, Resolved, open_resolved, parse, resolve};
 
 /// Tell what an image would cost as a Dimsum image: stored, pushed, on this node, and until it is ready
 ///
@@ -86,7 +86,7 @@ impl Estimate {
             allowed(&image)?;
         }
         // The original, where there are both: the question is what the Dimsum image costs beside it.
-        let resolved = resolve(&context, &parse(&image)?, Prefer::Original)?;
+        let resolved = resolve(&context.engine, &parse(&image)?, Prefer::Original)?;
         let scratch = Scratch::create(&context)?;
         let prepared = self.prepare(&context, &scratch, resolved, !command.is_empty())?;
         interrupts.check()?;
@@ -150,7 +150,7 @@ impl Estimate {
                 scratch.copy(context, &resolved)?;
                 scratch.open(context)?
             } else {
-                open_resolved(&scratch.context(context), resolved)?
+                open_resolved(&scratch.context(context).engine, resolved)?
             };
             return Ok(Prepared { source, opened, ordinary: None, sharing: None });
         }

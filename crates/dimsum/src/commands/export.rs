@@ -21,10 +21,11 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Error;
 use crate::file::write_whole;
-use crate::image::convert_in::ConvertProgress;
-use crate::image::fs::BlockingMeta;
-use crate::image::{Opened, create_target, open_resolved, parse, refuse_same, resolve};
 use crate::output::{Report, Size, Tame};
+use dimsum_engine::EngineError;
+use dimsum_engine::image::convert_in::ConvertProgress;
+use dimsum_engine::image::fs::BlockingMeta;
+use dimsum_engine::image::{Opened, create_target, open_resolved, parse, refuse_same, resolve};
 
 /// Turn a Dimsum image back into an ordinary image, a tar or a directory
 ///
@@ -83,9 +84,10 @@ impl Export {
         let (context, _interrupts) = context.with_interrupts()?;
         self.check_words()?;
         if matches!(self.goal(), Goal::Image) {
-            refuse_same(&self.image, &self.target, "give the ordinary image another name")?;
+            let hint = "give the ordinary image another name";
+            refuse_same(&self.image, &self.target).map_err(|error| Error::advised(error, hint))?;
         }
-        let resolved = resolve(&context, &parse(&self.image)?, Prefer::Dimsum)?;
+        let resolved = resolve(&context.engine, &parse(&self.image)?, Prefer::Dimsum)?;
         if !resolved.manifest.is_dimsum() {
             return Err(Error::Usage {
                 object: self.image.clone(),
@@ -93,12 +95,12 @@ impl Export {
                 hint: "`dimsum copy SOURCE TARGET` copies it as it is",
             });
         }
-        let failed = |source| Error::Source { object: self.image.clone(), source: Box::new(source) };
+        let failed = |source| EngineError::Source { object: self.image.clone(), source: Box::new(source) };
         let manifest = resolved.place.read_manifest(resolved.digest).map_err(failed)?;
         let place = Arc::clone(&resolved.place);
-        let opened = open_resolved(&context, resolved)?;
+        let opened = open_resolved(&context.engine, resolved)?;
         let source = StoreImage { name: &self.image, manifest: &manifest, opened: &opened, place: &*place };
-        let shown = ConvertProgress::of(&context, "export", &self.image);
+        let shown = ConvertProgress::of(&context.engine, "export", &self.image);
         let exported = self.export(&context, &source, &shown)?;
         drop(shown);
         let seconds = started.elapsed().as_secs_f64();
@@ -147,7 +149,7 @@ impl Export {
         match self.goal() {
             Goal::Image => {
                 let (referrers, unread) = self.referrers(source, &options)?;
-                let target = create_target(context, &self.target)?;
+                let target = create_target(&context.engine, &self.target)?;
                 let no_original = match self.original(source, &referrers, &*target, &options, shown)? {
                     Ok(exported) => return Ok(Done::of(exported, None)),
                     Err(reason) => reason.or(unread),
@@ -158,7 +160,7 @@ impl Export {
             Goal::Tar(file) => {
                 let tar = |output: &mut dyn Write| {
                     let left_out = export_tar(source, output, options.sparse_from, shown);
-                    left_out.map_err(|error| shown.error(error))
+                    left_out.map_err(|error| Error::from(shown.error(error)))
                 };
                 let left_out = match &file {
                     Some(file) => write_whole("write the tar to", file, tar)?,
@@ -192,7 +194,9 @@ impl Export {
         let referrers = match source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)) {
             Ok(referrers) => referrers,
             Err(error @ SourceError::Referrers { .. }) => return Ok((Vec::new(), Some(error.to_string()))),
-            Err(error) => return Err(Error::Source { object: self.image.clone(), source: Box::new(error) }),
+            Err(error) => {
+                return Err(EngineError::Source { object: self.image.clone(), source: Box::new(error) }.into());
+            }
         };
         // Two wishes that exclude each other: the very layers, whoever converted the image, and other ones, whoever exports it.
         match self.names_compression() {
@@ -220,7 +224,7 @@ impl Export {
             match export_original(source, source.place, referrer.digest, target, options, shown) {
                 Ok(exported) => return Ok(Ok(exported)),
                 Err(error @ dimsum_convert::Error::Original { .. }) => reason = Some(error.to_string()),
-                Err(error) => return Err(shown.error(error)),
+                Err(error) => return Err(shown.error(error).into()),
             }
         }
         Ok(Err(reason))
@@ -236,7 +240,7 @@ impl Export {
             },
             level: self.level,
             role: Role::Root,
-            temp_dir: context.temp_dir.clone(),
+            temp_dir: context.engine.config().temp_dir.clone(),
             ..Options::default()
         }
     }

@@ -71,18 +71,21 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 impl NodeInfo {
     fn look(context: &Context) -> Result<Self, Error> {
-        let exists = context.store.is_dir();
+        let exists = context.engine.config().store.is_dir();
         // Looking must not make a store.
         let (server, mounts) = if exists {
             let client = client(context)?;
-            let failed = |source| Error::Node { object: context.store.display().to_string(), source: Box::new(source) };
+            let failed = |source| Error::Node {
+                object: context.engine.config().store.display().to_string(),
+                source: Box::new(source),
+            };
             (client.info().map_err(failed)?, client.mounts().map_err(failed)?)
         } else {
             (None, Vec::new())
         };
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let may_mount = may_mount();
-        let free = rustix::fs::statvfs(&context.store).ok();
+        let free = rustix::fs::statvfs(&context.engine.config().store).ok();
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             drivers: vec![fuse(&kernel, may_mount), erofs()],
@@ -91,11 +94,11 @@ impl NodeInfo {
             overlay: kernel_has("overlay"),
             runtime: runtime(),
             store: StoreInfo {
-                path: context.store.clone(),
+                path: context.engine.config().store.clone(),
                 exists,
                 free_bytes: free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
-                node_key: context.node_key.clone(),
-                node_key_exists: context.node_key.is_file(),
+                node_key: context.engine.config().node_key.clone(),
+                node_key_exists: context.engine.config().node_key.is_file(),
             },
             server,
             mounts,

@@ -11,12 +11,12 @@ use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
 use crate::file::write_whole;
-use crate::image::{self, Opened};
 use crate::output::{Name, Report, Size, total};
 use crate::views::Cells;
 use crate::views::chunks::ChunkMap;
 use crate::views::page::page;
 use crate::views::sharing::MAX_IMAGES;
+use dimsum_engine::image::{self, Opened};
 
 /// Show what an image is made of: digests, packs, meta, file system, options, and where its bytes lie
 ///
@@ -46,7 +46,7 @@ impl Inspect {
     /// # Errors
     /// If the image cannot be read or is not valid.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let opened = image::open(context, &self.image.image)?;
+        let opened = image::open(&context.engine, &self.image.image)?;
         if self.chunks { self.chunks(context, &opened) } else { context.output.write(&Inspection::new(&opened)?) }
     }
 
@@ -58,7 +58,7 @@ impl Inspect {
                 hint: "leave some out",
             });
         }
-        let with = self.with.iter().map(|with| image::open(context, with)).collect::<Result<Vec<_>, _>>()?;
+        let with = self.with.iter().map(|with| image::open(&context.engine, with)).collect::<Result<Vec<_>, _>>()?;
         let mut cells = Cells::new(opened.image.maps());
         let map = ChunkMap::new(context, opened, &with, &mut cells)?;
         if let Some(file) = &self.html {

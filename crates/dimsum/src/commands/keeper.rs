@@ -26,9 +26,10 @@ impl Keeper {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let idle = DEFAULT_IDLE.as_secs().to_string();
         let server = program(context, "serve", &["--idle", &idle]);
-        let config = Config { store: context.store.clone(), server, ready: self.ready_fd, foreground: false };
+        let config =
+            Config { store: context.engine.config().store.clone(), server, ready: self.ready_fd, foreground: false };
         let failed = |source: dimsum_node::Error| Error::Node {
-            object: context.store.display().to_string(),
+            object: context.engine.config().store.display().to_string(),
             source: Box::new(source),
         };
         run(config).map_err(|source| failed(source.into()))

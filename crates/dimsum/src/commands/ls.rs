@@ -12,10 +12,11 @@ use serde::Serialize;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image;
-use crate::image::fs::{Found, ImageFs, join};
 use crate::output::{Output, Report, Stop, hex_unless_utf8, write_name};
 use crate::text::{Mode, UtcTime};
+use dimsum_engine::EngineError;
+use dimsum_engine::image;
+use dimsum_engine::image::fs::{Found, ImageFs, join};
 
 /// List files of an image, verified, without mounting it
 ///
@@ -41,7 +42,7 @@ impl Ls {
     /// # Errors
     /// If there is no such path, or a byte does not prove.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let opened = image::open(context, &self.image.image)?;
+        let opened = image::open(&context.engine, &self.image.image)?;
         let name = opened.located.name();
         let fs = ImageFs::open(&opened.image, &name)?;
         let start = fs.find(self.path.as_os_str().as_bytes(), false)?;
@@ -81,7 +82,9 @@ impl Lister<'_> {
             self.show(&found, shown, out)?;
             if self.recursive && found.inode.is_directory() {
                 if levels.len() > dimsum_erofs::limits::MAX_DEPTH {
-                    return Err(Error::Path { path: found.path, reason: "directories are nested too deep" }.into());
+                    return Err(
+                        EngineError::Path { path: found.path, reason: "directories are nested too deep" }.into()
+                    );
                 }
                 levels.push((found, 0));
             }

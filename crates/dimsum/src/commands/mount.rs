@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::{Located, locate};
 use crate::node::client;
 use crate::output::Report;
+use dimsum_engine::image::{Located, locate};
 
 /// Mount an image: what is read is fetched and verified, nothing else
 ///
@@ -51,10 +51,10 @@ impl Mount {
     /// If the image cannot be had or mounted.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (context, interrupts) = context.with_interrupts()?;
-        let located = locate(&context, &self.image.image)?;
+        let located = locate(&context.engine, &self.image.image)?;
         interrupts.check()?;
         if self.driver == Driver::Auto {
-            context.explain("driver fuse: the only one of this version");
+            context.engine.progress().explain("driver fuse: the only one of this version");
         }
         let target = std::path::absolute(&self.directory);
         let target = target.map_err(|source| Error::io("find", &self.directory, source))?;

@@ -9,7 +9,6 @@ use clap::{Args, ValueEnum};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::locate;
 use crate::node::client;
 use crate::output::Report as _;
 use crate::progress::note;
@@ -19,6 +18,7 @@ use crate::run::config::ProcessConfig;
 use crate::run::process::Overrides;
 use crate::run::report::{Clock, RunReport};
 use crate::run::session::Session;
+use dimsum_engine::image::locate;
 
 /// Run a container from an image: only what it touches is fetched, and every byte is verified
 ///
@@ -83,7 +83,7 @@ impl Run {
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let (entrypoint, workdir) = (self.entrypoint.clone(), self.workdir.clone());
         let overrides = Overrides { command, entrypoint, env: self.environment(), workdir, terminal };
-        let located = locate(&context, &image)?;
+        let located = locate(&context.engine, &image)?;
         interrupts.check()?;
         let failed = |source| Error::Run { object: located.name(), source: Box::new(source) };
         let config =

@@ -9,8 +9,8 @@ use dimsum_store::{Joining, Options};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::make_store_directory;
 use crate::node::program;
+use dimsum_engine::image::make_store_directory;
 
 /// Serve this node's store in the foreground
 ///
@@ -38,10 +38,13 @@ impl Serve {
     /// # Errors
     /// If the store cannot be used or is served by another process.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let failed = |source| Error::Node { object: context.store.display().to_string(), source: Box::new(source) };
+        let failed = |source| Error::Node {
+            object: context.engine.config().store.display().to_string(),
+            source: Box::new(source),
+        };
         match self.inherited {
             Some(inherited) => server::run(server::Config {
-                store: context.store.clone(),
+                store: context.engine.config().store.clone(),
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
                 open_origin,
@@ -53,7 +56,7 @@ impl Serve {
             })
             .map_err(failed),
             None => {
-                make_store_directory(context)?;
+                make_store_directory(&context.engine)?;
                 let idle = self.idle.map(|seconds| seconds.to_string());
                 let mut arguments: Vec<&str> = idle.iter().flat_map(|seconds| ["--idle", seconds]).collect();
                 if self.no_joining {
@@ -62,7 +65,12 @@ impl Serve {
                 let whole_meta = self.whole_meta.map(|bytes| bytes.to_string());
                 arguments.extend(whole_meta.iter().flat_map(|bytes| ["--whole-meta", bytes]));
                 let server = program(context, "serve", &arguments);
-                let config = KeeperConfig { store: context.store.clone(), server, ready: None, foreground: true };
+                let config = KeeperConfig {
+                    store: context.engine.config().store.clone(),
+                    server,
+                    ready: None,
+                    foreground: true,
+                };
                 run_keeper(config).map_err(|source| failed(source.into()))
             }
         }

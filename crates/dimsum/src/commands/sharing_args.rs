@@ -8,7 +8,7 @@ use dimsum_source::{Place, Target};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::{open_place, parse};
+use dimsum_engine::image::{open_place, parse};
 
 /// What a conversion may take from images that are there already.
 #[derive(Debug, Clone, Args)]
@@ -69,7 +69,7 @@ impl SharingArgs {
     /// # Errors
     /// If one is not there, or one to re-use packs of is not named by its digest.
     pub fn open(&self, context: &Context) -> Result<Others, Error> {
-        let open = |text: &String| open_place(context, &parse(text)?);
+        let open = |text: &String| open_place(&context.engine, &parse(text)?);
         if self.reuse == Some(Reuse::Never) && !self.reuse_from.is_empty() {
             return Err(Error::Usage {
                 object: "--reuse-from".to_owned(),

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image;
 use crate::output::{Report, Size, total};
+use dimsum_engine::image;
 
 /// How often a fill is looked at, and whether a signal came.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ impl Store {
 fn fill(context: &Context, text: &str) -> Result<(), Error> {
     let started = Instant::now();
     let (context, interrupts) = context.with_interrupts()?;
-    let opened = image::open(&context, text)?;
+    let opened = image::open(&context.engine, text)?;
     let total = total(opened.located.manifest.packs.iter().map(|pack| pack.size));
     let phase = Arc::new(context.progress.phase(&format!("filling the store with {text}"), Some(total)));
     let shown = Arc::clone(&phase);

@@ -3,10 +3,11 @@
 use std::error::Error as StdError;
 use std::io;
 
+use dimsum_engine::{EngineError, ErrorKind, convert_kind};
 use dimsum_source::SourceError;
 use dimsum_tree::Fault;
 
-use super::{Error, Kind};
+use super::Error;
 use crate::run::RunError;
 
 impl Error {
@@ -16,18 +17,11 @@ impl Error {
         let special = match self {
             Self::Usage { hint, .. } => Some(*hint),
             Self::Grammar { .. } => Some("`dimsum --help` and `dimsum COMMAND --help` tell what there is"),
-            Self::Path { .. } => Some("`dimsum ls IMAGE` lists what the image has"),
-            Self::NotInStore { .. } => {
-                Some("`dimsum store fill IMAGE` brings it there; --store=DIR names another store")
-            }
+            Self::Engine(error) => engine_hint(error),
             Self::Findings { .. } => {
                 Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
             }
-            Self::Name { source, .. }
-            | Self::Source { source, .. }
-            | Self::Target { source, .. }
-            | Self::Copy { source, .. } => source_hint(source.innermost()),
-            Self::Convert { source, .. } => convert_hint(source),
+            Self::Copy { source, .. } => source_hint(source.innermost()),
             Self::Node { source, .. } => match &**source {
                 dimsum_node::Error::Busy { .. } => {
                     Some("end those who use it, or take it away at once and for good with --lazy")
@@ -41,17 +35,19 @@ impl Error {
         };
         special.or_else(|| full_hint(self)).or_else(|| match (self, self.kind()) {
             // An ordinary image, which `check` does not take.
-            (Self::Convert { action: "convert", .. }, Kind::Integrity) => {
+            (Self::Engine(EngineError::Convert { action: "convert", .. }), ErrorKind::Integrity) => {
                 Some("get the source again from where it is right; `skopeo copy` and `dimsum copy` check it on the way")
             }
-            (_, Kind::Integrity) => Some(
+            (_, ErrorKind::Integrity) => Some(
                 "`dimsum check IMAGE --data` names all that is damaged in the source, `--store` in this node's copy",
             ),
-            (Self::Store { .. } | Self::Io { .. }, Kind::Permission) => {
+            (Self::Engine(EngineError::Store { .. } | EngineError::Io { .. }) | Self::Io { .. }, ErrorKind::Denied) => {
                 Some("give a store that this user may write: --store DIR or DIMSUM_STORE")
             }
-            (Self::Convert { .. }, Kind::NotFound) => Some("see that it is there under this name"),
-            (Self::Source { .. } | Self::Copy { .. }, Kind::NotFound) => {
+            (Self::Engine(EngineError::Convert { .. }), ErrorKind::NotFound) => {
+                Some("see that it is there under this name")
+            }
+            (Self::Engine(EngineError::Source { .. }) | Self::Copy { .. }, ErrorKind::NotFound) => {
                 Some("see that it is there under this name: tags and platforms can be listed with `skopeo inspect`")
             }
             _ => None,
@@ -59,13 +55,33 @@ impl Error {
     }
 }
 
+fn engine_hint(error: &EngineError) -> Option<&'static str> {
+    match error {
+        EngineError::FileTree { .. } => Some("`dimsum convert dir:PATH oci:DIR:TAG` makes an image of it"),
+        EngineError::Tag { .. } => Some("name it by @sha256:… as `dimsum inspect` or `skopeo inspect` shows it"),
+        EngineError::SamePlace { .. } => Some("give the target another name"),
+        EngineError::Platforms { .. } => Some("give --platform once"),
+        EngineError::Path { .. } => Some("`dimsum ls IMAGE` lists what the image has"),
+        EngineError::NotInStore { .. } => {
+            Some("`dimsum store fill IMAGE` brings it there; --store=DIR names another store")
+        }
+        EngineError::Name { source, .. } | EngineError::Source { source, .. } | EngineError::Target { source, .. } => {
+            source_hint(source.innermost())
+        }
+        EngineError::Convert { source, .. } => convert_hint(source),
+        _ => None,
+    }
+}
+
 fn convert_hint(error: &dimsum_convert::Error) -> Option<&'static str> {
     use dimsum_convert::Error as E;
     match error {
         E::Registry(source) => source_hint(source.innermost()),
-        E::Sharing { source, .. } => convert_hint(source).or_else(|| match super::kind::convert_kind(source) {
-            Kind::NotFound => Some("see that it is there under this name, or leave it out"),
-            Kind::Integrity => Some("`dimsum check IMAGE --data` names all that is damaged in it; or leave it out"),
+        E::Sharing { source, .. } => convert_hint(source).or_else(|| match convert_kind(source) {
+            ErrorKind::NotFound => Some("see that it is there under this name, or leave it out"),
+            ErrorKind::Integrity => {
+                Some("`dimsum check IMAGE --data` names all that is damaged in it; or leave it out")
+            }
             _ => None,
         }),
         E::Content { source, .. } => convert_hint(source),

@@ -9,17 +9,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dimsum_format::FormatError;
+use dimsum_engine::{CancelReason, EngineError};
 use dimsum_source::SourceError;
-use dimsum_store::{ReadError, StoreError};
 use serde_json::json;
 
 use crate::check::against::AgainstError;
 use crate::cli::Format;
-use crate::output::{Name, Tame, write_json};
+use crate::output::{Tame, write_json};
 use crate::run::RunError;
-
-pub use kind::Kind;
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,88 +38,9 @@ pub enum Error {
         /// What the parser says, over several lines.
         text: String,
     },
-    /// A text that names no image.
-    #[error("this is no name of an image")]
-    Name {
-        /// The text.
-        object: String,
-        /// Why not.
-        source: Box<SourceError>,
-    },
-    /// An image or source cannot be read.
-    #[error("cannot read the image")]
-    Source {
-        /// The reference.
-        object: String,
-        /// Why.
-        source: Box<SourceError>,
-    },
-    /// A place cannot be written to.
-    #[error("cannot write the image")]
-    Target {
-        /// The reference.
-        object: String,
-        /// Why.
-        source: Box<SourceError>,
-    },
-    /// A conversion or an export failed.
-    #[error("cannot {action} it")]
-    Convert {
-        /// What was to be done: `convert`, `export` or `estimate`.
-        action: &'static str,
-        /// The source.
-        object: String,
-        /// Why.
-        source: Box<dimsum_convert::Error>,
-    },
-    /// A document or blob that is not in the format.
-    #[error("the image is not in the format")]
-    Format {
-        /// The image.
-        object: String,
-        /// Why.
-        source: Box<FormatError>,
-    },
-    /// The store's word.
-    #[error("the store failed")]
-    Store {
-        /// The image, or the store's directory.
-        object: String,
-        /// Why.
-        source: Box<StoreError>,
-    },
-    /// An image that the store was asked about, and does not have.
-    #[error("the image is not in the store {}", store.display())]
-    NotInStore {
-        /// The image.
-        object: String,
-        /// The store's directory.
-        store: PathBuf,
-    },
-    /// Data that cannot be read.
-    #[error("cannot read the data")]
-    Read {
-        /// The file in the image.
-        object: String,
-        /// Why.
-        source: Box<ReadError>,
-    },
-    /// The image's file system cannot be read.
-    #[error("cannot read the image's file system")]
-    Erofs {
-        /// The image or the file in it.
-        object: String,
-        /// Why.
-        source: Box<dimsum_erofs::Error<ReadError>>,
-    },
-    /// A path that the image does not have, or that is something else.
-    #[error("{reason}")]
-    Path {
-        /// The path.
-        path: Vec<u8>,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// The engine's word.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A source that cannot be compared with.
     #[error("cannot compare with it")]
     Against {
@@ -195,12 +113,6 @@ pub enum Error {
         /// Its status.
         status: u8,
     },
-    /// A signal asked to end.
-    #[error("signal {signal} asked to end")]
-    Interrupted {
-        /// Its number.
-        signal: i32,
-    },
     /// The operating system's word.
     #[error("cannot {action} it")]
     Io {
@@ -218,21 +130,20 @@ impl Error {
         Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Gives the engine's refusal of two equal places the hint of a command.
+    pub(crate) fn advised(error: EngineError, hint: &'static str) -> Self {
+        match error {
+            EngineError::SamePlace { .. } => Self::Usage { object: error.object(), reason: error.to_string(), hint },
+            other => other.into(),
+        }
+    }
+
     /// Returns what it is about.
     #[must_use]
     pub fn object(&self) -> String {
         match self {
-            Self::Name { object, .. } if object.is_empty() => "an empty word".to_owned(),
+            Self::Engine(error) => error.object(),
             Self::Usage { object, .. }
-            | Self::Name { object, .. }
-            | Self::Source { object, .. }
-            | Self::Target { object, .. }
-            | Self::Convert { object, .. }
-            | Self::Format { object, .. }
-            | Self::Store { object, .. }
-            | Self::NotInStore { object, .. }
-            | Self::Read { object, .. }
-            | Self::Erofs { object, .. }
             | Self::Against { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
@@ -240,9 +151,7 @@ impl Error {
             | Self::Fill { object, .. }
             | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),
-            Self::Path { path, .. } => Name(path).to_string(),
             Self::Grammar { .. } => "the command line".to_owned(),
-            Self::Interrupted { .. } => "this command".to_owned(),
             Self::Said { .. } => "the run".to_owned(),
             Self::Output { .. } => "standard output".to_owned(),
             Self::Io { path, .. } => path.display().to_string(),
@@ -254,9 +163,11 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             // As a shell shows a command that the signal ended.
-            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::Engine(EngineError::Cancelled { reason: CancelReason::Signal(signal) }) => {
+                u8::try_from(128 + signal).unwrap_or(u8::MAX)
+            }
             Self::Said { status } => *status,
-            _ => self.kind().status(),
+            _ => kind::status(self.kind()),
         }
     }
 
@@ -277,7 +188,7 @@ impl Error {
     fn text(&self) -> String {
         // Causes quote what registries, archives and images say.
         let (object, what) = (self.object(), self.to_string());
-        let mut text = format!("dimsum: {}: {}: {}\n", self.kind().word(), Tame(&object), Tame(&what));
+        let mut text = format!("dimsum: {}: {}: {}\n", kind::word(self.kind()), Tame(&object), Tame(&what));
         for cause in causes(self) {
             let _infallible = writeln!(text, "  because: {}", Tame(&cause));
         }
@@ -296,7 +207,7 @@ impl Error {
 
     fn json(&self) -> serde_json::Value {
         json!({ "error": {
-            "kind": self.kind().word(),
+            "kind": kind::word(self.kind()),
             "object": self.object(),
             "message": self.to_string(),
             "causes": causes(self),
@@ -304,17 +215,6 @@ impl Error {
             "status": self.status(),
         }})
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// Returns the chain of causes. A cause that its effect has quoted already is not said twice.
@@ -335,21 +235,24 @@ fn causes(error: &dyn StdError) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use dimsum_engine::ErrorKind;
+    use dimsum_format::FormatError;
+
     use super::*;
 
     fn digest_error() -> Error {
         let (is, must) = (dimsum_format::Digest::of(b"is"), dimsum_format::Digest::of(b"must"));
         let source = SourceError::Digest { source_name: "oci:x".into(), object: "manifest", is, must };
-        Error::Source { object: "oci:x:v1".into(), source: Box::new(source) }
+        EngineError::Source { object: "oci:x:v1".into(), source: Box::new(source) }.into()
     }
 
     #[test]
     fn wrong_bytes_end_with_status_3_and_everything_else_does_not() {
-        assert_eq!(digest_error().kind().status(), 3);
+        assert_eq!(digest_error().status(), 3);
         let missing = Error::io("open", Path::new("/x"), io::ErrorKind::NotFound.into());
-        assert_eq!((missing.kind(), missing.kind().status()), (Kind::NotFound, 1));
+        assert_eq!((missing.kind(), missing.status()), (ErrorKind::NotFound, 1));
         let usage = Error::Run { object: "i".into(), source: Box::new(RunError::NoCommand) };
-        assert_eq!(usage.kind().status(), 2);
+        assert_eq!(usage.status(), 2);
     }
 
     #[test]
@@ -370,7 +273,7 @@ mod tests {
     fn what_a_source_says_cannot_steer_a_terminal() {
         let reason = "there is: \x1b[2J\u{9b}1m\nfake".to_owned();
         let source = Box::new(SourceError::Name { source_name: "oci:x".into(), reason });
-        let error = Error::Source { object: "oci:\u{202e}x".into(), source };
+        let error = Error::from(EngineError::Source { object: "oci:\u{202e}x".into(), source });
         for text in [error.text(), error.json_text()] {
             assert!(!text.trim_end().contains(['\x1b', '\u{9b}', '\u{202e}']), "{text:?}");
             assert!(!text.contains("\nfake"), "{text:?}");
@@ -380,10 +283,10 @@ mod tests {
     #[test]
     fn a_cause_is_said_once() {
         let source = FormatError::NotDimsum { reason: "r" };
-        let error = Error::Source {
+        let error = Error::from(EngineError::Source {
             object: String::new(),
             source: Box::new(SourceError::Format { source_name: "s".into(), source }),
-        };
+        });
         assert_eq!(causes(&error), ["s: not a Dimsum image: r"]);
     }
 }

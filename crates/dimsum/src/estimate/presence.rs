@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::scratch::Scratch;
 use crate::context::Context;
-use crate::error::{Error, Kind};
-use crate::image::{self, Opened};
 use crate::output::total;
 use crate::views::sharing::{self, Common, Sum, common};
+use dimsum_engine::EngineError;
+use dimsum_engine::ErrorKind;
+use dimsum_engine::image::{self, Opened};
 
 /// What a repository has.
 #[derive(Debug, Serialize)]
@@ -52,13 +53,13 @@ pub struct OnNode {
 ///
 /// # Errors
 /// If it cannot be asked. Not being there is no error: then it has nothing.
-pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: &str) -> Result<InTarget, Error> {
+pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: &str) -> Result<InTarget, EngineError> {
     let context = scratch.context(context);
     let reference = image::parse(target)?;
-    let failed = |source| Error::Source { object: target.to_owned(), source: Box::new(source) };
-    let place = match image::open_place(&context, &reference) {
+    let failed = |source| EngineError::Source { object: target.to_owned(), source: Box::new(source) };
+    let place = match image::open_place(&context.engine, &reference) {
         Ok(place) => Some(place),
-        Err(error) if error.kind() == Kind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
     let blobs = blobs(opened.image.manifest());
@@ -67,14 +68,14 @@ pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: 
         None => 0,
     };
     let all = total(blobs.iter().map(|blob| blob.size));
-    let before = match image::resolve(&context, &reference, Prefer::Dimsum) {
+    let before = match image::resolve(&context.engine, &reference, Prefer::Dimsum) {
         Ok(resolved) if resolved.manifest.is_dimsum() => {
-            let before = image::open_resolved(&context, resolved)?;
+            let before = image::open_resolved(&context.engine, resolved)?;
             let chunks = common(before.image.maps(), opened.image.maps());
             Some(Before { manifest: before.located.digest, chunks })
         }
         Ok(_) => None,
-        Err(error) if error.kind() == Kind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
     let push_bytes = all.saturating_sub(present);
@@ -104,12 +105,12 @@ fn present(place: &dyn Place, blobs: &[Blob]) -> Result<u64, SourceError> {
 ///
 /// # Errors
 /// If this user may not look into it.
-pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, Error> {
+pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, EngineError> {
     // Asking must not make a store where there is none.
-    if !context.store.join("version").exists() {
+    if !context.engine.config().store.join("version").exists() {
         return Ok(None);
     }
-    let store = image::open_store(context)?;
+    let store = context.engine.store()?.clone();
     let packs = store.source();
     let (manifest, maps) = (opened.image.manifest(), opened.image.maps());
     let whole: Vec<bool> = manifest.packs.iter().map(|pack| is_whole(&*packs, *pack)).collect();

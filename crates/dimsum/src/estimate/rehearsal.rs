@@ -16,8 +16,9 @@ use dimsum_format::manifest::Blob;
 use dimsum_source::{BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target};
 
 use crate::context::Context;
-use crate::error::{Error, Kind};
-use crate::image;
+use dimsum_engine::EngineError;
+use dimsum_engine::ErrorKind;
+use dimsum_engine::image;
 
 /// The target of a rehearsal.
 #[derive(Debug)]
@@ -35,15 +36,20 @@ impl Rehearsal {
     ///
     /// # Errors
     /// If `target` is no reference, or cannot be asked.
-    pub fn new(context: &Context, layout: Box<dyn Target>, target: Option<&str>, whole: bool) -> Result<Self, Error> {
+    pub fn new(
+        context: &Context,
+        layout: Box<dyn Target>,
+        target: Option<&str>,
+        whole: bool,
+    ) -> Result<Self, EngineError> {
         // It is a target: it is named by a tag.
-        let mut context = context.clone();
-        context.require_digest = false;
+        let engine = context.engine.reconfigured(|config| config.require_digest = false);
+        let context = Context { engine, ..context.clone() };
         let reference = target.map(image::parse).transpose()?;
         let there = match reference.filter(keeps) {
-            Some(reference) => match image::open_place(&context, &reference) {
+            Some(reference) => match image::open_place(&context.engine, &reference) {
                 Ok(place) => Some(place),
-                Err(error) if error.kind() == Kind::NotFound => None,
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             },
             None => None,
@@ -56,12 +62,12 @@ impl Rehearsal {
         if !self.whole || self.layout.has(blob.digest, blob.size)? {
             return Ok(());
         }
-        let ends = || self.context.interrupts.as_ref().and_then(|all| all.ending()).is_some();
+        let ends = || self.context.engine.cancel().is_cancelled();
         self.layout.copy_blob(blob, from, &|_| if ends() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
-        match self.context.network() {
+        match self.context.engine.network() {
             Ok(network) => network.open(reference),
             // It was made when the real target was opened.
             Err(_) => Err(SourceError::Cancelled { source_name: reference.to_string() }),

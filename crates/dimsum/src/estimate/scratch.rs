@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use super::rehearsal::Rehearsal;
 use crate::commands::sharing_args::Others;
 use crate::context::Context;
-use crate::error::Error;
-use crate::image::convert_in::ConvertProgress;
-use crate::image::{self, Opened, Resolved};
 use crate::output::total;
+use dimsum_engine::EngineError;
+use dimsum_engine::image::convert_in::ConvertProgress;
+use dimsum_engine::image::{self, Opened, Resolved};
 
 /// The tag of the image in the layout.
 const TAG: &str = "estimate";
@@ -28,12 +28,13 @@ impl Scratch {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create(context: &Context) -> Result<Self, Error> {
-        let dir = tempfile::Builder::new().prefix("dimsum-estimate-").tempdir_in(&context.temp_dir);
-        let failed = |source| dimsum_convert::Error::Temporary { dir: context.temp_dir.clone(), source };
-        let dir = dir.map_err(|source| Error::Convert {
+    pub fn create(context: &Context) -> Result<Self, EngineError> {
+        let dir = tempfile::Builder::new().prefix("dimsum-estimate-").tempdir_in(&context.engine.config().temp_dir);
+        let failed =
+            |source| dimsum_convert::Error::Temporary { dir: context.engine.config().temp_dir.clone(), source };
+        let dir = dir.map_err(|source| EngineError::Convert {
             action: "estimate",
-            object: context.temp_dir.display().to_string(),
+            object: context.engine.config().temp_dir.display().to_string(),
             source: Box::new(failed(source)),
         })?;
         Ok(Self { dir })
@@ -42,12 +43,13 @@ impl Scratch {
     /// Returns the surroundings with a store and a key in the scratch directory.
     #[must_use]
     pub fn context(&self, context: &Context) -> Context {
-        let mut scratch = context.clone();
-        scratch.store = self.path("store");
-        scratch.node_key = self.path("node.key");
-        // It is we who name what lies here.
-        scratch.require_digest = false;
-        scratch
+        let engine = context.engine.reconfigured(|config| {
+            config.store = self.path("store");
+            config.node_key = self.path("node.key");
+            // It is we who name what lies here.
+            config.require_digest = false;
+        });
+        Context { engine, ..context.clone() }
     }
 
     /// Returns a path in the directory.
@@ -62,19 +64,19 @@ impl Scratch {
         Reference::OciLayout { dir: self.path("image"), name: Some(ImageName::Tag(TAG.to_owned())) }
     }
 
-    fn target(&self, context: &Context) -> Result<Box<dyn Target>, Error> {
+    fn target(&self, context: &Context) -> Result<Box<dyn Target>, EngineError> {
         let reference = self.reference();
-        let target = context.network()?.create(&reference);
-        target.map_err(|source| Error::Target { object: reference.to_string(), source: Box::new(source) })
+        let target = context.engine.network()?.create(&reference);
+        target.map_err(|source| EngineError::Target { object: reference.to_string(), source: Box::new(source) })
     }
 
     /// Converts an ordinary image into the layout.
     ///
     /// # Errors
     /// If it cannot be read or is refused.
-    pub fn convert(&self, context: &Context, from: &Resolved, options: &Options) -> Result<Converted, Error> {
+    pub fn convert(&self, context: &Context, from: &Resolved, options: &Options) -> Result<Converted, EngineError> {
         let target = self.target(context)?;
-        let shown = ConvertProgress::new(context, &from.reference.to_string());
+        let shown = ConvertProgress::new(&context.engine, &from.reference.to_string());
         let converted = dimsum_convert::convert(input(from), &*target, options, &shown);
         converted.map_err(|error| shown.error(error))
     }
@@ -90,15 +92,15 @@ impl Scratch {
         from: &Resolved,
         options: &Options,
         shared: Shared<'_>,
-    ) -> Result<Converted, Error> {
+    ) -> Result<Converted, EngineError> {
         let Shared { target, others, fetch } = shared;
         let rehearsal = Rehearsal::new(context, self.target(context)?, target, fetch)?;
-        let shown = ConvertProgress::new(context, &from.reference.to_string());
+        let shown = ConvertProgress::new(&context.engine, &from.reference.to_string());
         // As a conversion of the whole would do it for this image.
         let root = from.place.root();
-        let root =
-            root.map_err(|source| Error::Source { object: from.reference.to_string(), source: Box::new(source) })?;
-        let platform = if root.is_index() { Some(context.platform()?) } else { None };
+        let root = root
+            .map_err(|source| EngineError::Source { object: from.reference.to_string(), source: Box::new(source) })?;
+        let platform = if root.is_index() { Some(context.engine.platform()?) } else { None };
         let sharing = others.sharing().resolve(&rehearsal, Some(from.digest), platform.as_ref(), options);
         let sharing = sharing.map_err(|error| shown.error(error))?;
         let converted = convert_as(input(from), &rehearsal, Role::Root, options, &sharing, &shown);
@@ -109,15 +111,15 @@ impl Scratch {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn copy(&self, context: &Context, from: &Resolved) -> Result<(), Error> {
+    pub fn copy(&self, context: &Context, from: &Resolved) -> Result<(), EngineError> {
         let reference = from.reference.to_string();
         let total = total(from.manifest.layers.iter().map(|layer| layer.size));
         let shown = Shown { phase: context.progress.phase(&format!("copying {reference}"), Some(total)), context };
         let target = self.target(context)?;
         let copied = copy_manifest(&*from.place, &*target, from.digest, Role::Root, &shown);
-        copied.map(drop).map_err(|source| match (&source, context.interrupts.as_ref().and_then(|all| all.ending())) {
-            (SourceError::Cancelled { .. }, Some(signal)) => Error::Interrupted { signal: signal.as_raw() },
-            _ => Error::Source { object: reference, source: Box::new(source) },
+        copied.map(drop).map_err(|source| match (&source, context.engine.cancel().reason()) {
+            (SourceError::Cancelled { .. }, Some(reason)) => EngineError::Cancelled { reason },
+            _ => EngineError::Source { object: reference, source: Box::new(source) },
         })
     }
 
@@ -125,10 +127,10 @@ impl Scratch {
     ///
     /// # Errors
     /// If it does not prove.
-    pub fn open(&self, context: &Context) -> Result<Opened, Error> {
+    pub fn open(&self, context: &Context) -> Result<Opened, EngineError> {
         let scratch = self.context(context);
-        let resolved = image::resolve(&scratch, &self.reference(), Prefer::Dimsum)?;
-        image::open_resolved(&scratch, resolved)
+        let resolved = image::resolve(&scratch.engine, &self.reference(), Prefer::Dimsum)?;
+        image::open_resolved(&scratch.engine, resolved)
     }
 }
 
@@ -156,6 +158,6 @@ struct Shown<'c> {
 impl dimsum_source::CopyProgress for Shown<'_> {
     fn cancelled(&self) -> bool {
         let _shown = &self.phase;
-        self.context.interrupts.as_ref().and_then(|all| all.ending()).is_some()
+        self.context.engine.cancel().is_cancelled()
     }
 }

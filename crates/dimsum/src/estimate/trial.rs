@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::node;
 use crate::run::RunError;
 use crate::signals::Interrupts;
+use dimsum_engine::{CancelReason, EngineError};
 
 /// Stays right when the file is replaced by an upgrade.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -65,9 +66,9 @@ impl Trial<'_> {
         let started = Command::new(THIS_PROGRAM)
             .arg("run")
             .arg("--store")
-            .arg(&scratch_context.store)
+            .arg(&scratch_context.engine.config().store)
             .arg("--node-key")
-            .arg(&scratch_context.node_key)
+            .arg(&scratch_context.engine.config().node_key)
             .arg(format!("--report={}", report.display()))
             .args(context.output.is_json().then_some("--format=json"))
             .args(&self.options)
@@ -81,7 +82,7 @@ impl Trial<'_> {
         end_server(&scratch_context);
         let (status, signal) = waited.map_err(|source| Error::io("wait for", &PathBuf::from("the run"), source))?;
         if let Some(signal) = signal {
-            return Err(Error::Interrupted { signal: signal.as_raw() });
+            return Err(EngineError::Cancelled { reason: CancelReason::Signal(signal.as_raw()) }.into());
         }
         let text =
             std::fs::read(&report).map_err(|_| match status.code().and_then(|code| u8::try_from(code).ok()) {

@@ -16,9 +16,9 @@ use super::{RunError, identity, rootfs};
 use crate::commands::info::may_mount;
 use crate::commands::mount::mount;
 use crate::error::Error;
-use crate::image::Located;
 use crate::output::total;
 use crate::signals::Interrupts;
+use dimsum_engine::image::Located;
 
 /// Files of the host that a container with the host's network gets a copy of.
 const HOST_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];

@@ -11,10 +11,10 @@ use super::count::Count;
 use super::sharing::{Chunk, Owners, Sum, chunks, on_node};
 use super::usage::{Bill, ChunkUse, Usage, Watch, usage};
 use crate::context::Context;
-use crate::error::Error;
-use crate::image::fs::ImageFs;
-use crate::image::{self, Opened, open_store};
 use crate::output::{Size, total};
+use dimsum_engine::EngineError;
+use dimsum_engine::image::fs::ImageFs;
+use dimsum_engine::image::{self, Opened};
 
 /// Directories that the bill lists.
 const BILLS: usize = 25;
@@ -175,7 +175,12 @@ impl ChunkMap {
     ///
     /// # Errors
     /// If its tree is not valid or cannot be read.
-    pub fn new(context: &Context, opened: &Opened, with: &[Opened], watch: &mut dyn Watch) -> Result<Self, Error> {
+    pub fn new(
+        context: &Context,
+        opened: &Opened,
+        with: &[Opened],
+        watch: &mut dyn Watch,
+    ) -> Result<Self, EngineError> {
         image::validate(opened)?;
         let name = opened.located.name();
         let fs = ImageFs::open(&opened.image, &name)?;
@@ -185,7 +190,7 @@ impl ChunkMap {
         for each in std::iter::once(opened).chain(with) {
             owners.add(each.image.maps());
         }
-        let store = open_store(context)?;
+        let store = context.engine.store()?.clone();
         let mut packs = packs(opened, with.len(), &*store.source());
         let whole: Vec<bool> = packs.iter().map(|pack| pack.on_node).collect();
         let here = on_node(&store, opened.image.maps(), |device| whole.get(device) == Some(&true));

@@ -7,9 +7,9 @@ use dimsum_format::{BLOCK_U64, Blake3, DeviceId};
 use dimsum_store::Extent;
 use dimsum_store::limits::MAX_READ;
 
-use crate::error::Error;
-use crate::image::Opened;
-use crate::image::fs::{Found, ImageFs};
+use dimsum_engine::EngineError;
+use dimsum_engine::image::Opened;
+use dimsum_engine::image::fs::{Found, ImageFs};
 
 /// What the maps say of two contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ struct Place {
 }
 
 impl Side<'_> {
-    fn map(&self, file: &Found, offset: u64) -> Result<Option<dimsum_erofs::Extent>, Error> {
+    fn map(&self, file: &Found, offset: u64) -> Result<Option<dimsum_erofs::Extent>, EngineError> {
         self.fs.erofs().map(&file.inode, offset).map_err(|source| self.fs.fail(&file.path, source))
     }
 
@@ -64,14 +64,16 @@ impl Side<'_> {
         })
     }
 
-    fn read(&self, file: &Found, flat: Option<u64>, length: u64) -> Result<Vec<u8>, Error> {
+    fn read(&self, file: &Found, flat: Option<u64>, length: u64) -> Result<Vec<u8>, EngineError> {
         let wanted = match flat {
             Some(flat) => Extent::Flat { range: flat..flat.saturating_add(length) },
             None => Extent::Hole { length },
         };
         let bytes = self.opened.image.read_blocking(&[wanted]);
         let object = || format!("{} /{}", self.opened.located.name(), crate::output::Name(&file.path));
-        bytes.map(|bytes| bytes.to_vec()).map_err(|source| Error::Read { object: object(), source: Box::new(source) })
+        bytes
+            .map(|bytes| bytes.to_vec())
+            .map_err(|source| EngineError::Read { object: object(), source: Box::new(source) })
     }
 }
 
@@ -79,7 +81,7 @@ impl Side<'_> {
 ///
 /// # Errors
 /// If a map cannot be read.
-pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Result<Sameness, Error> {
+pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Result<Sameness, EngineError> {
     let size = file_a.inode.size();
     if size != file_b.inode.size() {
         return Ok(Sameness::Different);
@@ -148,7 +150,7 @@ pub fn by_bytes(
     b: Side<'_>,
     file_b: &Found,
     mut read: impl FnMut(u64),
-) -> Result<bool, Error> {
+) -> Result<bool, EngineError> {
     let mut offset = 0;
     while let (Some(left), Some(right)) = (a.map(file_a, offset)?, b.map(file_b, offset)?) {
         let mut step = left.len.min(right.len);

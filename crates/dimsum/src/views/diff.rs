@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::content::{Sameness, Side, by_bytes, by_maps};
 use super::walk::{Walk, order};
-use crate::error::Error;
-use crate::image::fs::Found;
+use dimsum_engine::EngineError;
+use dimsum_engine::image::fs::Found;
 
 /// What can differ between two files of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -150,7 +150,7 @@ impl Comparer<'_> {
     ///
     /// # Errors
     /// If an image cannot be read, or what `show` says.
-    pub fn run<E: From<Error>>(&self, mut show: impl FnMut(Change) -> Result<(), E>) -> Result<Counts, E> {
+    pub fn run<E: From<EngineError>>(&self, mut show: impl FnMut(Change) -> Result<(), E>) -> Result<Counts, E> {
         let mut counts = Counts::default();
         // A directory that only one has: what is below it comes right behind.
         let mut held: Option<Change> = None;
@@ -201,7 +201,7 @@ impl Comparer<'_> {
     }
 
     /// Compares a name that both have.
-    fn both(&self, a: Option<Found>, b: Option<Found>, counts: &mut Counts) -> Result<Option<Change>, Error> {
+    fn both(&self, a: Option<Found>, b: Option<Found>, counts: &mut Counts) -> Result<Option<Change>, EngineError> {
         let (Some(left), Some(right)) = (&a, &b) else { return Ok(None) };
         let mut aspects = self.aspects(left, right, counts)?;
         aspects.retain(|aspect| !self.ignore.contains(aspect));
@@ -221,7 +221,7 @@ impl Comparer<'_> {
         Ok(Some(Change::new(a, b, aspects)))
     }
 
-    fn aspects(&self, a: &Found, b: &Found, counts: &mut Counts) -> Result<Vec<Aspect>, Error> {
+    fn aspects(&self, a: &Found, b: &Found, counts: &mut Counts) -> Result<Vec<Aspect>, EngineError> {
         let (left, right) = (&a.inode, &b.inode);
         if left.file_type() != right.file_type() {
             return Ok(vec![Aspect::Type]);
@@ -246,7 +246,7 @@ impl Comparer<'_> {
         Ok(aspects)
     }
 
-    fn content(&self, a: &Found, b: &Found, counts: &mut Counts) -> Result<Option<Aspect>, Error> {
+    fn content(&self, a: &Found, b: &Found, counts: &mut Counts) -> Result<Option<Aspect>, EngineError> {
         match by_maps(self.a, a, self.b, b)? {
             Sameness::Same => Ok(None),
             Sameness::Different => Ok(Some(Aspect::Content)),
@@ -262,7 +262,7 @@ impl Comparer<'_> {
         }
     }
 
-    fn xattrs(&self, a: &Found, b: &Found) -> Result<bool, Error> {
+    fn xattrs(&self, a: &Found, b: &Found) -> Result<bool, EngineError> {
         if !a.inode.has_xattrs() && !b.inode.has_xattrs() {
             return Ok(false);
         }
@@ -276,7 +276,7 @@ impl Comparer<'_> {
         Ok(all(self.a, a)? != all(self.b, b)?)
     }
 
-    fn targets(&self, a: &Found, b: &Found) -> Result<bool, Error> {
+    fn targets(&self, a: &Found, b: &Found) -> Result<bool, EngineError> {
         let target = |side: Side<'_>, found: &Found| {
             side.fs.erofs().read_link(&found.inode).map_err(|source| side.fs.fail(&found.path, source))
         };

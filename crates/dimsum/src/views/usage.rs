@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::marks::{Bitmap, Skips};
 use super::walk::Walk;
-use crate::error::Error;
-use crate::image::Opened;
-use crate::image::fs::ImageFs;
 use crate::output::hex_unless_utf8;
+use dimsum_engine::EngineError;
+use dimsum_engine::image::Opened;
+use dimsum_engine::image::fs::ImageFs;
 
 /// Names of a path that a directory of the bill has at most: deeper ones are in it.
 const MAX_PARTS: usize = 3;
@@ -84,7 +84,7 @@ pub fn usage(
     small_limit: u64,
     list: usize,
     watch: &mut dyn Watch,
-) -> Result<Usage, Error> {
+) -> Result<Usage, EngineError> {
     let maps = opened.image.maps();
     let mut scan = Scan {
         seen: maps.devices.iter().map(|device| Bitmap::new(device.map.blocks())).collect(),

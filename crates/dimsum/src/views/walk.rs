@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use dimsum_erofs::Inode;
 use dimsum_erofs::limits::MAX_DEPTH;
 
-use crate::error::Error;
-use crate::image::fs::{Found, ImageFs, join};
+use dimsum_engine::EngineError;
+use dimsum_engine::image::fs::{Found, ImageFs, join};
 
 /// Names taken from a directory at once: with 255 bytes each and at the greatest depth, 34 MiB.
 const BATCH: usize = 128;
@@ -44,7 +44,7 @@ impl<'i> Walk<'i> {
     ///
     /// # Errors
     /// If it cannot be read or directories are nested too deep.
-    pub fn advance(&mut self) -> Result<Option<Found>, Error> {
+    pub fn advance(&mut self) -> Result<Option<Found>, EngineError> {
         if !self.started {
             self.started = true;
             let root = self.fs.root()?;
@@ -71,9 +71,9 @@ impl<'i> Walk<'i> {
         Ok(None)
     }
 
-    fn enter(&mut self, found: &Found) -> Result<(), Error> {
+    fn enter(&mut self, found: &Found) -> Result<(), EngineError> {
         if self.levels.len() > MAX_DEPTH {
-            return Err(Error::Path { path: found.path.clone(), reason: "directories are nested too deep" });
+            return Err(EngineError::Path { path: found.path.clone(), reason: "directories are nested too deep" });
         }
         let (path, directory) = (found.path.clone(), found.inode);
         self.levels.push(Level { path, directory, names: VecDeque::new(), cursor: 0, at_end: false });
@@ -82,7 +82,7 @@ impl<'i> Walk<'i> {
 }
 
 impl Level {
-    fn take(&mut self, fs: &ImageFs<'_>) -> Result<(), Error> {
+    fn take(&mut self, fs: &ImageFs<'_>) -> Result<(), EngineError> {
         let fail = |source| fs.fail(&self.path, source);
         let mut entries = fs.erofs().read_dir(&self.directory, self.cursor).map_err(fail)?;
         for _ in 0..BATCH {

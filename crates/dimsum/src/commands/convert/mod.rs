@@ -23,9 +23,10 @@ use super::conversion_args::ConversionArgs;
 use super::sharing_args::{Others, SharingArgs};
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::convert_in::ConvertProgress;
-use crate::image::{create_target, open_place, parse, refuse_same};
 use crate::progress::note;
+use dimsum_engine::EngineError;
+use dimsum_engine::image::convert_in::ConvertProgress;
+use dimsum_engine::image::{create_target, open_place, parse, refuse_same};
 
 /// Make a Dimsum image of an ordinary image or a directory tree
 ///
@@ -59,10 +60,11 @@ impl Convert {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
         let source = Reference::parse(&self.source);
-        let source = source.map_err(|source| Error::Name { object: self.source.clone(), source: Box::new(source) })?;
+        let source =
+            source.map_err(|source| EngineError::Name { object: self.source.clone(), source: Box::new(source) })?;
         let options = Options { keep_original: self.keep_original, ..self.conversion.options(&context) };
         let others = self.sharing.open(&context)?;
-        let shown = ConvertProgress::new(&context, &self.source);
+        let shown = ConvertProgress::new(&context.engine, &self.source);
         if let Reference::Directory { path } = source {
             if self.with_original {
                 return Err(Error::Usage {
@@ -84,17 +86,15 @@ impl Convert {
             self.explain(&context, &others, &converted);
             return context.output.write(&Summary::new(&self, &converted, written, seconds));
         }
-        let place = open_place(&context, &parse(&self.source)?)?;
+        let place = open_place(&context.engine, &parse(&self.source)?)?;
         if !self.with_original {
-            refuse_same(
-                &self.source,
-                &self.target,
-                "--with-original puts both under one name; else give the image another",
-            )?;
+            let hint = "--with-original puts both under one name; else give the image another";
+            refuse_same(&self.source, &self.target).map_err(|error| Error::advised(error, hint))?;
         }
         let target = self.target(&context, &others)?;
         let sharing = others.sharing();
-        let choice = Choice { platforms: context.platforms.clone(), with_original: self.with_original, sharing };
+        let choice =
+            Choice { platforms: context.engine.config().platforms.clone(), with_original: self.with_original, sharing };
         let converted = convert_all(&*place, &*target, &choice, &options, &shown);
         let converted = converted.map_err(|error| shown.error(error))?;
         let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
@@ -109,7 +109,7 @@ impl Convert {
     }
 
     fn target(&self, context: &Context, others: &Others) -> Result<Box<dyn Target>, Error> {
-        let target = create_target(context, &self.target)?;
+        let target = create_target(&context.engine, &self.target)?;
         if let Some(line) = others.in_vain(&*target) {
             note(line);
         }
@@ -118,7 +118,7 @@ impl Convert {
 
     fn explain(&self, context: &Context, others: &Others, converted: &Converted) {
         for line in decisions(others, converted) {
-            context.explain(&format!("{}: {line}", self.source));
+            context.engine.progress().explain(&format!("{}: {line}", self.source));
         }
     }
 }

@@ -4,10 +4,11 @@ mod summary;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use dimsum_engine::{CancelToken, EngineError};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 use dimsum_source::{CopyProgress, Outcome, Selection, SourceError, copy_with_referrers};
@@ -15,10 +16,9 @@ use dimsum_source::{CopyProgress, Outcome, Selection, SourceError, copy_with_ref
 use self::summary::Summary;
 use crate::context::Context;
 use crate::error::Error;
-use crate::image::{create_target, open_place, parse};
 use crate::output::Size;
 use crate::progress::{Group, Phase, Progress, note};
-use crate::signals::Interrupts;
+use dimsum_engine::image::{create_target, open_place, parse};
 
 /// Copy an image, Dimsum or ordinary, between registries, layouts and archives
 ///
@@ -57,9 +57,9 @@ impl Copy {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
-        let source = open_place(&context, &parse(&self.source)?)?;
-        let target = create_target(&context, &self.target)?;
-        let selection = match &*context.platforms {
+        let source = open_place(&context.engine, &parse(&self.source)?)?;
+        let target = create_target(&context.engine, &self.target)?;
+        let selection = match &*context.engine.config().platforms {
             [] => Selection::All,
             platforms => Selection::Platforms(platforms.to_vec()),
         };
@@ -83,9 +83,7 @@ struct Shown {
     progress: Progress,
     group: Group,
     blobs: Mutex<HashMap<Digest, (Phase, u64)>>,
-    interrupts: Option<Interrupts>,
-    /// The signal that came, 0 for none.
-    signal: AtomicI32,
+    cancel: CancelToken,
     moved: AtomicU64,
 }
 
@@ -95,15 +93,14 @@ impl Shown {
             progress: context.progress,
             group: context.progress.group(),
             blobs: Mutex::default(),
-            interrupts: context.interrupts.clone(),
-            signal: AtomicI32::new(0),
+            cancel: context.engine.cancel().clone(),
             moved: AtomicU64::new(0),
         }
     }
 
     fn error(&self, command: &Copy, source: SourceError) -> Error {
-        match (&source, self.signal.load(Ordering::Relaxed)) {
-            (SourceError::Cancelled { .. }, signal) if signal != 0 => Error::Interrupted { signal },
+        match (&source, self.cancel.reason()) {
+            (SourceError::Cancelled { .. }, Some(reason)) => EngineError::Cancelled { reason }.into(),
             _ => {
                 Error::Copy { object: command.source.clone(), target: command.target.clone(), source: Box::new(source) }
             }
@@ -151,10 +148,7 @@ impl CopyProgress for Shown {
     }
 
     fn cancelled(&self) -> bool {
-        if let Some(signal) = self.interrupts.as_ref().and_then(Interrupts::ending) {
-            self.signal.store(signal.as_raw(), Ordering::Relaxed);
-        }
-        self.signal.load(Ordering::Relaxed) != 0
+        self.cancel.is_cancelled()
     }
 }
 

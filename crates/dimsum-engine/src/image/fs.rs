@@ -5,8 +5,8 @@ use dimsum_store::limits::MAX_READ;
 use dimsum_store::{Extent, Image, ReadError};
 use dimsum_tree::FileType;
 
-use crate::error::Error;
-use crate::output::Name;
+use crate::EngineError;
+use crate::text::Name;
 
 /// Symbolic links followed on the way; the kernel's limit.
 const MAX_LINKS: usize = 40;
@@ -60,9 +60,10 @@ impl<'i> ImageFs<'i> {
     ///
     /// # Errors
     /// If the superblock cannot be read or is none.
-    pub fn open(image: &'i Image, object: &'i str) -> Result<Self, Error> {
+    pub fn open(image: &'i Image, object: &'i str) -> Result<Self, EngineError> {
         let erofs = dimsum_erofs::Image::open(BlockingMeta(image));
-        let erofs = erofs.map_err(|source| Error::Erofs { object: object.to_owned(), source: Box::new(source) })?;
+        let erofs =
+            erofs.map_err(|source| EngineError::Erofs { object: object.to_owned(), source: Box::new(source) })?;
         Ok(Self { image, erofs, object })
     }
 
@@ -74,8 +75,8 @@ impl<'i> ImageFs<'i> {
 
     /// Gives an error of the reader the name of this image and of a file in it.
     #[must_use]
-    pub fn fail(&self, path: &[u8], source: dimsum_erofs::Error<ReadError>) -> Error {
-        Error::Erofs { object: self.name_of(path), source: Box::new(source) }
+    pub fn fail(&self, path: &[u8], source: dimsum_erofs::Error<ReadError>) -> EngineError {
+        EngineError::Erofs { object: self.name_of(path), source: Box::new(source) }
     }
 
     fn name_of(&self, path: &[u8]) -> String {
@@ -86,7 +87,7 @@ impl<'i> ImageFs<'i> {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn root(&self) -> Result<Found, Error> {
+    pub fn root(&self) -> Result<Found, EngineError> {
         let inode = self.erofs.root().map_err(|source| self.fail(b"", source))?;
         Ok(Found { path: Vec::new(), inode })
     }
@@ -96,8 +97,8 @@ impl<'i> ImageFs<'i> {
     ///
     /// # Errors
     /// If there is nothing, or links go round in circles.
-    pub fn find(&self, path: &[u8], follow: bool) -> Result<Found, Error> {
-        let refuse = |reason| Error::Path { path: path.to_owned(), reason };
+    pub fn find(&self, path: &[u8], follow: bool) -> Result<Found, EngineError> {
+        let refuse = |reason| EngineError::Path { path: path.to_owned(), reason };
         let mut links = 0;
         // Components still to walk, the next one last.
         let mut todo = components(path);
@@ -138,7 +139,11 @@ impl<'i> ImageFs<'i> {
     ///
     /// # Errors
     /// If a byte cannot be had, or `take` fails.
-    pub fn read_file(&self, file: &Found, mut take: impl FnMut(&[u8]) -> Result<bool, Error>) -> Result<(), Error> {
+    pub fn read_file<E: From<EngineError>>(
+        &self,
+        file: &Found,
+        mut take: impl FnMut(&[u8]) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let mut offset = 0;
         while let Some(extent) = self.erofs.map(&file.inode, offset).map_err(|source| self.fail(&file.path, source))? {
             let length = extent.len.min(MAX_READ);
@@ -147,8 +152,8 @@ impl<'i> ImageFs<'i> {
                 None => Extent::Hole { length },
             };
             let bytes = self.image.read_blocking(&[wanted]);
-            let bytes =
-                bytes.map_err(|source| Error::Read { object: self.name_of(&file.path), source: Box::new(source) })?;
+            let bytes = bytes
+                .map_err(|source| EngineError::Read { object: self.name_of(&file.path), source: Box::new(source) })?;
             for piece in bytes.slices() {
                 if !take(piece)? {
                     return Ok(());

@@ -15,9 +15,7 @@ use dimsum_source::{ImageName, Reference};
 use dimsum_store::{NodeKey, Record, Store};
 
 use super::{Located, origin};
-use crate::context::Context;
-use crate::error::Error;
-use crate::progress::note;
+use crate::{Engine, EngineError};
 
 /// In the place of a conversion's options in a record of a name. No conversion has these options.
 const NAME: &str = "name";
@@ -27,68 +25,70 @@ const NAME: &str = "name";
 /// # Errors
 /// `gone`, or what keeps the store from opening the image.
 pub(super) fn from_record(
-    context: &Context,
+    engine: &Engine,
     store: &Store,
     reference: Reference,
-    gone: Error,
-) -> Result<Located, Error> {
-    let failed = |source| Error::Store { object: reference.to_string(), source: Box::new(source) };
-    let Some(source) = find_name(context, store, &reference)? else { return Err(gone) };
-    if let Some(result) = find_conversion(context, store, &reference, source)? {
+    gone: EngineError,
+) -> Result<Located, EngineError> {
+    let failed = |source| EngineError::Store { object: reference.to_string(), source: Box::new(source) };
+    let Some(source) = find_name(engine, store, &reference)? else { return Err(gone) };
+    if let Some(result) = find_conversion(engine, store, &reference, source)? {
         let image = store.image(result, Vec::new()).map_err(failed)?;
-        note(&format!("{reference}: its source is gone; taken from the store as {result}"));
+        engine.progress().note(&format!("{reference}: its source is gone; taken from the store as {result}"));
         return Located::from_store(reference, Some(source), Vec::new(), &image);
     }
     // A Dimsum image of which the store has all but data that nobody has read yet: that comes when the source is back.
     let Ok(image) = store.image(source, Vec::new()) else { return Err(gone) };
-    note(&format!("{reference}: its source does not answer; what the store has of {source} is there, the rest is not"));
-    let origins = vec![origin(context, &reference, source)?];
+    engine.progress().note(&format!(
+        "{reference}: its source does not answer; what the store has of {source} is there, the rest is not"
+    ));
+    let origins = vec![origin(engine, &reference, source)?];
     Located::from_store(reference, None, origins, &image)
 }
 
 /// Returns the manifest that a reference stood for when its source was last there.
-pub(super) fn find_name(context: &Context, store: &Store, reference: &Reference) -> Result<Option<Digest>, Error> {
+pub(super) fn find_name(engine: &Engine, store: &Store, reference: &Reference) -> Result<Option<Digest>, EngineError> {
     if let Some(digest) = pinned(reference) {
         // Pinned by the user: nothing to look up.
         return Ok(Some(digest));
     }
-    let found = store.find_record(&node_key(context)?, name_digest(reference), NAME);
-    found.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+    let found = store.find_record(&node_key(engine)?, name_digest(reference), NAME);
+    found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
 /// Remembers what a name stands for. That this fails is no reason not to start the image.
-pub(super) fn remember(context: &Context, store: &Store, reference: &Reference, digest: Digest) {
-    let done = node_key(context).and_then(|key| put_name(store, &key, reference, digest));
+pub(super) fn remember(engine: &Engine, store: &Store, reference: &Reference, digest: Digest) {
+    let done = node_key(engine).and_then(|key| put_name(store, &key, reference, digest));
     if let Err(error) = done {
-        context.explain(&format!("{reference}: not remembered: {error}"));
+        engine.progress().explain(&format!("{reference}: not remembered: {error}"));
     }
 }
 
 /// Returns what an ordinary image became when it was converted into this store.
 pub(super) fn find_conversion(
-    context: &Context,
+    engine: &Engine,
     store: &Store,
     reference: &Reference,
     source: Digest,
-) -> Result<Option<Digest>, Error> {
-    let found = store.find_record(&node_key(context)?, source, &record_options(&options(context)));
-    found.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+) -> Result<Option<Digest>, EngineError> {
+    let found = store.find_record(&node_key(engine)?, source, &record_options(&options(engine)));
+    found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
 /// Remembers what an ordinary image became.
 pub(super) fn put_conversion(
-    context: &Context,
+    engine: &Engine,
     store: &Store,
     reference: &Reference,
     source: Digest,
     result: Digest,
-) -> Result<(), Error> {
-    let record = Record { source, options: record_options(&options(context)), result };
-    let put = store.put_record(&node_key(context)?, &record);
-    put.map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+) -> Result<(), EngineError> {
+    let record = Record { source, options: record_options(&options(engine)), result };
+    let put = store.put_record(&node_key(engine)?, &record);
+    put.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
-fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest) -> Result<(), Error> {
+fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest) -> Result<(), EngineError> {
     if pinned(reference).is_some() {
         return Ok(());
     }
@@ -98,7 +98,7 @@ fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest)
     }
     store
         .put_record(key, &record)
-        .map_err(|source| Error::Store { object: reference.to_string(), source: Box::new(source) })
+        .map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
 const fn pinned(reference: &Reference) -> Option<Digest> {
@@ -114,17 +114,19 @@ fn name_digest(reference: &Reference) -> Digest {
     Digest::of(reference.to_string().as_bytes())
 }
 
-fn node_key(context: &Context) -> Result<NodeKey, Error> {
-    if let Some(directory) = context.node_key.parent() {
-        std::fs::create_dir_all(directory).map_err(|source| Error::io("make", directory, source))?;
+fn node_key(engine: &Engine) -> Result<NodeKey, EngineError> {
+    if let Some(directory) = engine.config().node_key.parent() {
+        std::fs::create_dir_all(directory).map_err(|source| EngineError::io("make", directory, source))?;
     }
-    NodeKey::open(&context.node_key)
-        .map_err(|source| Error::Store { object: context.node_key.display().to_string(), source: Box::new(source) })
+    NodeKey::open(&engine.config().node_key).map_err(|source| EngineError::Store {
+        object: engine.config().node_key.display().to_string(),
+        source: Box::new(source),
+    })
 }
 
 /// How images are converted on the way in.
-pub(super) fn options(context: &Context) -> dimsum_convert::Options {
-    let (temp_dir, level) = (context.temp_dir.clone(), dimsum_format::codec::FAST_LEVEL);
+pub(super) fn options(engine: &Engine) -> dimsum_convert::Options {
+    let (temp_dir, level) = (engine.config().temp_dir.clone(), dimsum_format::codec::FAST_LEVEL);
     dimsum_convert::Options { temp_dir, level, ..dimsum_convert::Options::default() }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dimsum_convert::{Converted, Input};
 use dimsum_format::manifest::Blob;
@@ -11,56 +11,55 @@ use dimsum_store::Store;
 
 use super::incoming::Incoming;
 use super::{Located, Resolved, known};
-use crate::context::Context;
-use crate::error::Error;
-use crate::output::Size;
-use crate::progress::{Phase, Progress};
-use crate::signals::Interrupts;
+use crate::text::Size;
+use crate::{CancelToken, Engine, EngineError, Progress, ProgressPhase};
 
 /// Opens an ordinary image from the store, converting it first if that has not been done.
 ///
 /// # Errors
 /// If it cannot be converted, or the store cannot keep it.
-pub fn convert(context: &Context, store: &Store, resolved: Resolved) -> Result<Located, Error> {
+pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Located, EngineError> {
     let name = resolved.reference.to_string();
-    let failed = |source| Error::Store { object: name.clone(), source: Box::new(source) };
-    if let Some(result) = known::find_conversion(context, store, &resolved.reference, resolved.digest)? {
+    let failed = |source| EngineError::Store { object: name.clone(), source: Box::new(source) };
+    if let Some(result) = known::find_conversion(engine, store, &resolved.reference, resolved.digest)? {
         match store.image(result, Vec::new()) {
             Ok(image) => {
-                known::remember(context, store, &resolved.reference, resolved.digest);
-                context.explain(&format!("{name}: converted before, taken from the store as {result}"));
+                known::remember(engine, store, &resolved.reference, resolved.digest);
+                engine.progress().explain(&format!("{name}: converted before, taken from the store as {result}"));
                 return Located::from_store(resolved.reference, Some(resolved.digest), Vec::new(), &image);
             }
             // The record is right but what it names is not there any more: as if it had never been converted.
-            Err(error) => context.explain(&format!("{name}: converted before, but the store lost it ({error})")),
+            Err(error) => {
+                engine.progress().explain(&format!("{name}: converted before, but the store lost it ({error})"))
+            }
         }
     }
-    let shown = ConvertProgress::new(context, &name);
+    let shown = ConvertProgress::new(engine, &name);
     let converted = if resolved.place.is_remote() {
-        convert_remote(context, store, &resolved, &shown)?
+        convert_remote(engine, store, &resolved, &shown)?
     } else {
-        convert_from(context, store, &*resolved.place, &resolved, &shown).map_err(|error| shown.error(error))?
+        convert_from(engine, store, &*resolved.place, &resolved, &shown).map_err(|error| shown.error(error))?
     };
     drop(shown);
-    known::put_conversion(context, store, &resolved.reference, resolved.digest, converted.manifest)?;
-    known::remember(context, store, &resolved.reference, resolved.digest);
+    known::put_conversion(engine, store, &resolved.reference, resolved.digest, converted.manifest)?;
+    known::remember(engine, store, &resolved.reference, resolved.digest);
     let image = store.image(converted.manifest, Vec::new()).map_err(failed)?;
     Located::from_store(resolved.reference, Some(resolved.digest), Vec::new(), &image)
 }
 
 /// Converts while layers come in, and goes on with what an interrupted attempt left.
 fn convert_remote(
-    context: &Context,
+    engine: &Engine,
     store: &Store,
     resolved: &Resolved,
     shown: &ConvertProgress,
-) -> Result<Converted, Error> {
+) -> Result<Converted, EngineError> {
     let layers = resolved.manifest.layers.iter();
     let layers: Vec<Blob> = layers.map(|layer| Blob { digest: layer.digest, size: layer.size }).collect();
-    let start = || Incoming::start(context, Arc::clone(&resolved.place), &layers);
+    let start = || Incoming::start(engine, Arc::clone(&resolved.place), &layers);
     let mut incoming = start()?;
     loop {
-        match convert_from(context, store, &incoming, resolved, shown) {
+        match convert_from(engine, store, &incoming, resolved, shown) {
             Ok(converted) => {
                 incoming.done();
                 return Ok(converted);
@@ -77,50 +76,47 @@ fn convert_remote(
 }
 
 fn convert_from(
-    context: &Context,
+    engine: &Engine,
     store: &Store,
     source: &dyn Source,
     resolved: &Resolved,
     shown: &ConvertProgress,
 ) -> Result<Converted, dimsum_convert::Error> {
     let input = Input::Image { source, manifest: resolved.digest };
-    dimsum_convert::convert(input, &store.target(), &known::options(context), shown)
+    dimsum_convert::convert(input, &store.target(), &known::options(engine), shown)
 }
 
-/// Shows a conversion, and stops it when a signal asks for it.
+/// Shows a conversion, and stops it when it is cancelled.
 #[derive(Debug)]
 pub struct ConvertProgress {
-    progress: Progress,
-    interrupts: Option<Interrupts>,
+    progress: Arc<dyn Progress>,
+    cancel: CancelToken,
     /// What is done: `convert` or `export`.
     action: &'static str,
     name: String,
-    current: Mutex<Option<Phase>>,
+    current: Mutex<Option<Box<dyn ProgressPhase>>>,
     done: AtomicU64,
     written: AtomicU64,
-    /// The signal that came, 0 for none.
-    signal: AtomicI32,
 }
 
 impl ConvertProgress {
     /// Shows the conversion of `name`.
     #[must_use]
-    pub fn new(context: &Context, name: &str) -> Self {
-        Self::of(context, "convert", name)
+    pub fn new(engine: &Engine, name: &str) -> Self {
+        Self::of(engine, "convert", name)
     }
 
     /// Shows what is done to `name`: `convert` or `export`.
     #[must_use]
-    pub fn of(context: &Context, action: &'static str, name: &str) -> Self {
+    pub fn of(engine: &Engine, action: &'static str, name: &str) -> Self {
         Self {
             action,
-            progress: context.progress,
-            interrupts: context.interrupts.clone(),
+            progress: engine.shared_progress(),
+            cancel: engine.cancel().clone(),
             name: name.to_owned(),
             current: Mutex::new(None),
             done: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            signal: AtomicI32::new(0),
         }
     }
 
@@ -132,17 +128,17 @@ impl ConvertProgress {
 
     /// Says why the conversion ended.
     #[must_use]
-    pub fn error(&self, source: dimsum_convert::Error) -> Error {
-        // What a signal ends it may end anywhere: in the middle of a layer that comes in, too.
-        match dimsum_convert::Progress::cancelled(self).then(|| self.signal.load(Ordering::Relaxed)) {
-            Some(signal) => Error::Interrupted { signal },
+    pub fn error(&self, source: dimsum_convert::Error) -> EngineError {
+        // What is cancelled may end anywhere: in the middle of a layer that comes in, too.
+        match self.cancel.reason() {
+            Some(reason) => EngineError::Cancelled { reason },
             None => {
                 // Not the source is what could not be looked at.
                 let object = match &source {
                     dimsum_convert::Error::Sharing { name, .. } => name,
                     _ => &self.name,
                 };
-                Error::Convert { action: self.action, object: object.clone(), source: Box::new(source) }
+                EngineError::Convert { action: self.action, object: object.clone(), source: Box::new(source) }
             }
         }
     }
@@ -186,9 +182,6 @@ impl dimsum_convert::Progress for ConvertProgress {
     }
 
     fn cancelled(&self) -> bool {
-        if let Some(signal) = self.interrupts.as_ref().and_then(Interrupts::ending) {
-            self.signal.store(signal.as_raw(), Ordering::Relaxed);
-        }
-        self.signal.load(Ordering::Relaxed) != 0
+        self.cancel.is_cancelled()
     }
 }

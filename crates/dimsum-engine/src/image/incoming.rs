@@ -23,9 +23,8 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 use dimsum_source::{BoxFuture, Place, Source, SourceError};
 
-use crate::context::Context;
-use crate::error::{Error, chain};
-use crate::signals::Interrupts;
+use crate::error::chain;
+use crate::{CancelToken, Engine, EngineError};
 
 /// Name in the store.
 const DIRECTORY: &str = "incoming";
@@ -33,7 +32,7 @@ const DIRECTORY: &str = "incoming";
 const THREADS: usize = 2;
 /// Bytes that are fetched and written at once.
 const BUFFER: usize = 256 << 10;
-/// How often a waiting reader looks whether a signal came.
+/// How often a waiting reader looks whether the conversion was cancelled.
 const LOOK: Duration = Duration::from_millis(100);
 /// What nobody has gone on with for so long is thrown away.
 const STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -52,7 +51,7 @@ struct Shared {
     /// The next layer that a thread takes.
     next: AtomicUsize,
     stop: AtomicBool,
-    interrupts: Option<Interrupts>,
+    cancel: CancelToken,
     state: Mutex<HashMap<Digest, State>>,
     changed: Condvar,
 }
@@ -78,9 +77,9 @@ impl Incoming {
     ///
     /// # Errors
     /// If the store's directory cannot be written.
-    pub(super) fn start(context: &Context, source: Arc<dyn Place>, layers: &[Blob]) -> Result<Self, Error> {
-        let directory = context.store.join(DIRECTORY);
-        let failed = |error| Error::io("keep layers in", &directory, error);
+    pub(super) fn start(engine: &Engine, source: Arc<dyn Place>, layers: &[Blob]) -> Result<Self, EngineError> {
+        let directory = engine.config().store.join(DIRECTORY);
+        let failed = |error| EngineError::io("keep layers in", &directory, error);
         fs::create_dir_all(&directory).map_err(failed)?;
         throw_away_stale(&directory);
         let mut opened: Vec<Layer> = Vec::new();
@@ -95,7 +94,7 @@ impl Incoming {
             layers: opened,
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
-            interrupts: context.interrupts.clone(),
+            cancel: engine.cancel().clone(),
             changed: Condvar::new(),
         });
         let mut threads = Vec::new();
@@ -126,7 +125,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        if self.shared.interrupts.as_ref().and_then(Interrupts::ending).is_some() {
+        if self.shared.cancel.is_cancelled() {
             // This process is about to end, and a registry that hangs would hold it up until a deadline.
             return;
         }
@@ -222,7 +221,7 @@ impl Shared {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.interrupts.as_ref().and_then(Interrupts::ending).is_some()
+        self.stop.load(Ordering::Relaxed) || self.cancel.is_cancelled()
     }
 
     fn update(&self, digest: Digest, change: impl FnOnce(&mut State)) {

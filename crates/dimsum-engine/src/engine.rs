@@ -1,0 +1,131 @@
+//! The engine itself: the places of a node, and what its parts share.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use dimsum_format::manifest::Platform;
+use dimsum_registry::Network;
+use dimsum_source::{Runtime, host_platform};
+use dimsum_store::{Options, Store};
+
+use crate::image::make_store_directory;
+use crate::progress::Quiet;
+use crate::transports::Transports;
+use crate::{CancelToken, EngineConfig, EngineError, Progress};
+
+/// The way from references to images. Cheap to clone; clones share connections, tokens, the store and its caches.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    config: Arc<EngineConfig>,
+    transports: Arc<Transports>,
+    /// Opened at the first use: most commands that only ask a registry need none.
+    store: Arc<OnceLock<Store>>,
+    progress: Arc<dyn Progress>,
+    cancel: CancelToken,
+}
+
+impl Engine {
+    /// Returns an engine. Nothing is opened, made or started before it is needed.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            config: Arc::new(config),
+            transports: Arc::default(),
+            store: Arc::default(),
+            progress: Arc::new(Quiet),
+            cancel: CancelToken::new(),
+        }
+    }
+
+    /// Returns the same engine with somebody who hears how work goes on.
+    #[must_use]
+    pub fn with_progress(&self, progress: Arc<dyn Progress>) -> Self {
+        Self { progress, ..self.clone() }
+    }
+
+    /// Returns the same engine with a token that ends its work.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: CancelToken) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
+    /// Returns an engine with another configuration and a store of its own. It shares runtime, connections and tokens.
+    #[must_use]
+    pub fn reconfigured(&self, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let mut config = (*self.config).clone();
+        change(&mut config);
+        Self { config: Arc::new(config), store: Arc::default(), ..self.clone() }
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// Returns the token that ends its work.
+    #[must_use]
+    pub const fn cancel(&self) -> &CancelToken {
+        &self.cancel
+    }
+
+    /// Returns who hears how work goes on.
+    #[must_use]
+    pub fn progress(&self) -> &dyn Progress {
+        &*self.progress
+    }
+
+    pub(crate) fn shared_progress(&self) -> Arc<dyn Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Returns the way to registries, layouts and archives.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub fn network(&self) -> Result<Network, EngineError> {
+        self.transports.network(&self.config.access).map_err(no_threads)
+    }
+
+    /// Returns the runtime on which requests wait.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub fn runtime(&self) -> Result<&Runtime, EngineError> {
+        self.transports.runtime().map_err(no_threads)
+    }
+
+    /// Returns the node's store, which is made at the first use.
+    ///
+    /// # Errors
+    /// If this user may not, or it is of another version.
+    pub fn store(&self) -> Result<&Store, EngineError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        make_store_directory(self)?;
+        let runtime = Some(self.runtime()?.clone());
+        let options = Options { runtime, ..self.config.store_options.clone() };
+        let store = Store::open(&self.config.store, options).map_err(|source| EngineError::Store {
+            object: self.config.store.display().to_string(),
+            source: Box::new(source),
+        })?;
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Returns the platform of which one image is wanted.
+    ///
+    /// # Errors
+    /// If several were asked for.
+    pub fn platform(&self) -> Result<Platform, EngineError> {
+        match &*self.config.platforms {
+            [] => Ok(host_platform()),
+            [only] => Ok(only.clone()),
+            several => Err(EngineError::Platforms { count: several.len() }),
+        }
+    }
+}
+
+fn no_threads(source: std::io::Error) -> EngineError {
+    EngineError::io("start threads for", Path::new("the network"), source)
+}

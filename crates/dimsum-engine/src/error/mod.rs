@@ -1,0 +1,187 @@
+//! Why the engine could not do what was asked: object, cause, and a kind for programs.
+
+mod kind;
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dimsum_format::FormatError;
+use dimsum_source::SourceError;
+use dimsum_store::{ReadError, StoreError};
+
+use crate::cancel::CancelReason;
+use crate::text::Name;
+
+pub use dimsum_source::ErrorKind;
+pub use kind::{convert_kind, io_kind, source_kind, store_kind};
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A text that names no image.
+    #[error("this is no name of an image")]
+    Name {
+        /// The text.
+        object: String,
+        /// Why not.
+        source: Box<SourceError>,
+    },
+    /// A reference that names a file tree where an image is wanted.
+    #[error("this is a file tree, not an image")]
+    FileTree {
+        /// The text.
+        object: String,
+    },
+    /// An image that is named by a tag where only digests are allowed.
+    #[error("it is named by a tag, and only digests are allowed")]
+    Tag {
+        /// The reference.
+        object: String,
+    },
+    /// A source and a target that are the same.
+    #[error("the source and the target are the same, which would replace the image")]
+    SamePlace {
+        /// The target.
+        object: String,
+    },
+    /// Several platforms where one is wanted.
+    #[error("this command takes one platform")]
+    Platforms {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// An image or source cannot be read.
+    #[error("cannot read the image")]
+    Source {
+        /// The reference.
+        object: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
+    /// A place cannot be written to.
+    #[error("cannot write the image")]
+    Target {
+        /// The reference.
+        object: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
+    /// A conversion or an export failed.
+    #[error("cannot {action} it")]
+    Convert {
+        /// What was to be done: `convert`, `export` or `estimate`.
+        action: &'static str,
+        /// The source.
+        object: String,
+        /// Why.
+        source: Box<dimsum_convert::Error>,
+    },
+    /// A document or blob that is not in the format.
+    #[error("the image is not in the format")]
+    Format {
+        /// The image.
+        object: String,
+        /// Why.
+        source: Box<FormatError>,
+    },
+    /// The store's word.
+    #[error("the store failed")]
+    Store {
+        /// The image, or the store's directory.
+        object: String,
+        /// Why.
+        source: Box<StoreError>,
+    },
+    /// An image that the store was asked about, and does not have.
+    #[error("the image is not in the store {}", store.display())]
+    NotInStore {
+        /// The image.
+        object: String,
+        /// The store's directory.
+        store: PathBuf,
+    },
+    /// Data that cannot be read.
+    #[error("cannot read the data")]
+    Read {
+        /// The file in the image.
+        object: String,
+        /// Why.
+        source: Box<ReadError>,
+    },
+    /// The image's file system cannot be read.
+    #[error("cannot read the image's file system")]
+    Erofs {
+        /// The image or the file in it.
+        object: String,
+        /// Why.
+        source: Box<dimsum_erofs::Error<ReadError>>,
+    },
+    /// A path that the image does not have, or that is something else.
+    #[error("{reason}")]
+    Path {
+        /// The path.
+        path: Vec<u8>,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Work that was cancelled by its [`CancelToken`](crate::CancelToken).
+    #[error("{reason}")]
+    Cancelled {
+        /// Why.
+        reason: CancelReason,
+    },
+    /// The operating system's word.
+    #[error("cannot {action} it")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl EngineError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Returns what it is about: an image, a file in it, a path.
+    #[must_use]
+    pub fn object(&self) -> String {
+        match self {
+            Self::Name { object, .. } if object.is_empty() => "an empty word".to_owned(),
+            Self::Name { object, .. }
+            | Self::FileTree { object }
+            | Self::Tag { object }
+            | Self::SamePlace { object }
+            | Self::Source { object, .. }
+            | Self::Target { object, .. }
+            | Self::Convert { object, .. }
+            | Self::Format { object, .. }
+            | Self::Store { object, .. }
+            | Self::NotInStore { object, .. }
+            | Self::Read { object, .. }
+            | Self::Erofs { object, .. } => object.clone(),
+            Self::Platforms { .. } => "the platforms".to_owned(),
+            Self::Path { path, .. } => Name(path).to_string(),
+            Self::Cancelled { .. } => "this command".to_owned(),
+            Self::Io { path, .. } => path.display().to_string(),
+        }
+    }
+}
+
+/// Returns an error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
