@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dimsum_run::container::SignalFeed;
 use dimsum_sys::signal::{Received, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -102,5 +103,11 @@ impl Interrupts {
                 return Ok(received.signal);
             }
         }
+    }
+}
+
+impl SignalFeed for Interrupts {
+    fn next(&self) -> std::io::Result<Received> {
+        self.signals.next()
     }
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use clap::Args;
 use dimsum_convert::Converted;
+use dimsum_engine::image::{self, Opened, Resolved, open_resolved, parse, resolve};
+use dimsum_run::RunError;
 use dimsum_source::Prefer;
 
 use super::conversion_args::ConversionArgs;
@@ -18,8 +20,6 @@ use crate::estimate::report::{DimsumSize, Estimate as Estimated, OrdinarySize, R
 use crate::estimate::scratch::{Scratch, Shared};
 use crate::estimate::trial::{Seen, Trial, allowed};
 use crate::output::total;
-use crate::run::RunError;
-use dimsum_engine::image::{self, Opened, Resolved, open_resolved, parse, resolve};
 
 /// Tell what an image would cost as a Dimsum image: stored, pushed, on this node, and until it is ready
 ///

@@ -7,13 +7,13 @@ use std::process::Command;
 
 use clap::Args;
 use dimsum_node::{MountInfo, ServerInfo};
+use dimsum_run::RUNC;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::node::client;
 use crate::output::{Report, Size, Tame};
-use crate::run::RUNC;
 
 /// Show what this machine allows and what is mounted: kernel, drivers and why not, store, server, mounts
 #[derive(Debug, Args)]

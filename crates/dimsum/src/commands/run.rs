@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use dimsum_run::RunError;
+use dimsum_run::bind::Bind;
+use dimsum_run::config::ProcessConfig;
+use dimsum_run::process::Overrides;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::node::client;
 use crate::output::Report as _;
 use crate::progress::note;
-use crate::run::RunError;
-use crate::run::bind::Bind;
-use crate::run::config::ProcessConfig;
-use crate::run::process::Overrides;
 use crate::run::report::{Clock, RunReport};
 use crate::run::session::Session;
 use dimsum_engine::image::locate;

@@ -4,11 +4,11 @@ use std::error::Error as StdError;
 use std::io;
 
 use dimsum_engine::{EngineError, ErrorKind, convert_kind};
+use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use dimsum_tree::Fault;
 
 use super::Error;
-use crate::run::RunError;
 
 impl Error {
     /// Returns what the user can do next.

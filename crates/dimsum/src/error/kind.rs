@@ -1,10 +1,10 @@
 //! What kind of error it is, and so the exit status.
 
 use dimsum_engine::{ErrorKind, io_kind, source_kind, store_kind};
+use dimsum_run::RunError;
 
 use super::Error;
 use crate::check::against::AgainstError;
-use crate::run::RunError;
 
 /// Returns the word that names a kind in messages and JSON, and its exit status. The only such table.
 const fn table(kind: ErrorKind) -> (&'static str, u8) {

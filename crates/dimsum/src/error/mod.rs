@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dimsum_engine::{CancelReason, EngineError};
+use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use serde_json::json;
 
 use crate::check::against::AgainstError;
 use crate::cli::Format;
 use crate::output::{Tame, write_json};
-use crate::run::RunError;
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use dimsum_run::RunError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use crate::commands::info::may_mount;
 use crate::context::Context;
 use crate::error::Error;
 use crate::node;
-use crate::run::RunError;
 use crate::signals::Interrupts;
 use dimsum_engine::{CancelReason, EngineError};
 

@@ -12,8 +12,6 @@ use serde::Serialize;
 use crate::output::{Report, Size};
 use crate::views::count::Count;
 
-/// File of a run's directory where the runtime logs.
-pub const RUNTIME_LOG: &str = "runc.log";
 /// File of a run's directory where the hook notes when the command was about to start.
 pub const EXEC_TIME: &str = "exec-time";
 

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use dimsum_node::Client;
+use dimsum_run::bind::Bind;
+use dimsum_run::config::ProcessConfig;
+use dimsum_run::container::{Forwarder, RUNTIME_LOG, exit_code};
+use dimsum_run::dirs::RunDir;
+use dimsum_run::process::{Overrides, command_line, environment, stop_signal, working_directory};
+use dimsum_run::spec::Spec;
+use dimsum_run::{RunError, identity, rootfs};
 
-use super::bind::Bind;
-use super::config::ProcessConfig;
-use super::container::{Forwarder, exit_code};
-use super::dirs::RunDir;
-use super::process::{Overrides, command_line, environment, stop_signal, working_directory};
-use super::report::{Clock, EXEC_TIME, RUNTIME_LOG, RunReport};
-use super::spec::Spec;
-use super::{RunError, identity, rootfs};
+use super::report::{Clock, EXEC_TIME, RunReport};
 use crate::commands::info::may_mount;
 use crate::commands::mount::mount;
 use crate::error::Error;
@@ -107,11 +107,8 @@ impl Session<'_> {
         self.bundle(run).map_err(failed)?;
         rootfs::mount_overlay(run).map_err(failed)?;
         self.interrupts.check()?;
-        let forwarder = Forwarder {
-            interrupts: self.interrupts.clone(),
-            stop: stop_signal(&self.config),
-            terminal: self.overrides.terminal,
-        };
+        let forwarder =
+            Forwarder { signals: &self.interrupts, stop: stop_signal(&self.config), terminal: self.overrides.terminal };
         let status = exit_code(forwarder.run(run).map_err(failed)?);
         let not_started = (status != 0).then(|| start_failure(&run.file(RUNTIME_LOG))).flatten();
         Ok(not_started.unwrap_or(status))

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{RUNC, RunError};
+use crate::{RUNC, RunError};
 
 /// The lock file of a run, and of the directory of all runs.
 const LOCK: &str = "lock";

@@ -3,7 +3,7 @@
 //! `/etc/passwd` and `/etc/group` come out of the image and are parsed here: bounded, and a line that makes no sense is
 //! passed over as the C library does. Names mean what the *image* says they mean, never what the host says.
 
-use super::RunError;
+use crate::RunError;
 
 /// Longest `/etc/passwd` or `/etc/group` that is looked at: some thousand times what images have, and no burden.
 pub const MAX_ACCOUNT_FILE: u64 = 4 << 20;

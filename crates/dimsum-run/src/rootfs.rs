@@ -15,9 +15,9 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 
-use super::RunError;
-use super::dirs::RunDir;
-use super::identity::MAX_ACCOUNT_FILE;
+use crate::RunError;
+use crate::dirs::RunDir;
+use crate::identity::MAX_ACCOUNT_FILE;
 
 /// Leaves the mount namespace of the caller. Later mounts of the host still arrive here (and its unmounts, so that
 /// nothing is kept busy by us), ours never travel back.

@@ -79,7 +79,9 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    /// Returns the error of an action of the operating system on `path`.
+    #[must_use]
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
     }
 }

@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use super::RunError;
-use super::config::ProcessConfig;
+use crate::RunError;
+use crate::config::ProcessConfig;
 
 /// Where commands are looked for if the image does not say; what other container tools use.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::bind::Bind;
-use super::identity::Identity;
+use crate::bind::Bind;
+use crate::identity::Identity;
 
 /// The runtime specification's version; runc 1.1 speaks it.
 const VERSION: &str = "1.0.2";
