@@ -4,45 +4,36 @@
 //! it stays in our process group, where the terminal's own signals reach it directly, and only what other processes send
 //! to us is passed on; without one it leads a session of its own and everything is passed on.
 
-use std::fmt::Debug;
-use std::io;
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use dimsum_sys::child::ChildSetup;
 use dimsum_sys::signal::Received;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::dirs::RunDir;
+use crate::signals::SignalFeed;
 use crate::{RUNC, RunError};
 
 /// File of a run's directory where the runtime logs.
-pub const RUNTIME_LOG: &str = "runc.log";
+pub(crate) const RUNTIME_LOG: &str = "runc.log";
 
 /// Added to the number of the signal that ended a command, as shells do.
 const SIGNAL_STATUS: i32 = 128;
 
-/// Where the signals of this process come from.
-///
-/// They must be blocked in all threads, `CHLD` among them: the end of the runtime is noticed by it.
-pub trait SignalFeed: Debug {
-    /// Waits for the next signal and takes it.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    fn next(&self) -> io::Result<Received>;
-}
-
 /// Passes signals on to a container.
 #[derive(Debug)]
-pub struct Forwarder<'a> {
+pub(crate) struct Forwarder<'a> {
     /// The signals of this process.
-    pub signals: &'a dyn SignalFeed,
+    pub(crate) signals: &'a dyn SignalFeed,
     /// What the image wants to get where we get `TERM`.
-    pub stop: Signal,
+    pub(crate) stop: Signal,
     /// Whether the runtime sits at our terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 impl Forwarder<'_> {
@@ -50,7 +41,7 @@ impl Forwarder<'_> {
     ///
     /// # Errors
     /// If the runtime cannot be started or waited for.
-    pub fn run(&self, run: &RunDir) -> Result<ExitStatus, RunError> {
+    pub(crate) fn run(&self, run: &RunDir) -> Result<ExitStatus, RunError> {
         let mut command = Command::new(RUNC);
         command.arg("--root").arg(run.state()).arg("--log").arg(run.file(RUNTIME_LOG));
         command.args(["--log-format", "json", "run", "--bundle"]).arg(run.bundle()).arg(run.id());
@@ -68,31 +59,60 @@ impl Forwarder<'_> {
     fn wait(&self, mut child: Child) -> Result<ExitStatus, RunError> {
         let failed = |source| RunError::io("wait for", Path::new(RUNC), source);
         let pid = Pid::from_child(&child);
+        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|source| failed(source.into()))?;
         loop {
-            let received = self.signals.next().map_err(failed)?;
-            if received.signal == Signal::CHILD {
-                if let Some(status) = child.try_wait().map_err(failed)? {
-                    return Ok(status);
-                }
-                continue;
+            let mut fds = [PollFd::new(&end, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            // The container may run for as long as it likes: no deadline.
+            retry_on_intr(|| poll(&mut fds, None)).map_err(|source| failed(source.into()))?;
+            let [ended, signalled] = fds.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return child.wait().map_err(failed);
             }
-            let from_terminal = received.pid == 0;
-            if self.terminal && from_terminal {
-                continue;
+            if signalled {
+                let Some(received) = self.signals.next().map_err(failed)? else { return child.wait().map_err(failed) };
+                self.pass_on(received, pid);
             }
-            let signal = if received.signal == Signal::TERM { self.stop } else { received.signal };
-            // It may have ended just now; its CHLD is on the way.
-            let _ended = kill_process(pid, signal);
         }
+    }
+
+    fn pass_on(&self, received: Received, runtime: Pid) {
+        let from_terminal = received.pid == 0;
+        if received.signal == Signal::CHILD || (self.terminal && from_terminal) {
+            return;
+        }
+        let signal = if received.signal == Signal::TERM { self.stop } else { received.signal };
+        // It may have ended just now; the next turn notices.
+        let _ended = kill_process(runtime, signal);
     }
 }
 
 /// Returns the exit status of the command as a shell would show it.
 #[must_use]
-pub fn exit_code(status: ExitStatus) -> u8 {
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| SIGNAL_STATUS + signal)).unwrap_or(1);
     // A status has eight bits.
     u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// Returns the exit status for a command that the runtime could not start, as shells have it; none if it was started.
+///
+/// The runtime has told the user already; what it calls its own status (1) could be the command's.
+pub(crate) fn start_failure(log: &Path) -> Option<u8> {
+    /// A shell's status for a command that is not there.
+    const NOT_FOUND: u8 = 127;
+    /// A shell's status for a command that may not be executed.
+    const NOT_EXECUTABLE: u8 = 126;
+    let log = fs::read_to_string(log).ok()?;
+    let errors = log.lines().filter(|line| line.contains(r#""level":"error""#)).collect::<String>();
+    if !errors.contains("unable to start container process") {
+        return None;
+    }
+    let unusable = ["permission denied", "exec format error", "input/output error"];
+    if unusable.iter().any(|reason| errors.contains(reason)) {
+        return Some(NOT_EXECUTABLE);
+    }
+    let missing = errors.contains("executable file not found") || errors.contains("no such file or directory");
+    missing.then_some(NOT_FOUND)
 }
 
 #[cfg(test)]
@@ -103,5 +123,25 @@ mod tests {
     fn a_status_is_the_commands_own_or_128_and_the_signal() {
         assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
         assert_eq!(exit_code(ExitStatus::from_raw(15)), 143);
+    }
+
+    #[test]
+    fn a_command_that_cannot_start_has_a_shells_status() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("log");
+        let status = |line: &str| {
+            fs::write(&file, line).unwrap();
+            start_failure(&file)
+        };
+        let error = |text: &str| {
+            format!(
+                r#"{{"level":"error","msg":"runc run failed: unable to start container process: exec: \"x\": {text}"}}"#
+            )
+        };
+        assert_eq!(status(&error("executable file not found in $PATH")), Some(127));
+        assert_eq!(status(&error("stat /x: no such file or directory")), Some(127));
+        assert_eq!(status(&error("permission denied")), Some(126));
+        assert_eq!(status(r#"{"level":"warning","msg":"permission denied"}"#), None);
+        assert_eq!(start_failure(Path::new("/nonexistent")), None);
     }
 }

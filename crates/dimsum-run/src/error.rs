@@ -66,6 +66,12 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// A signal asked to end before the container was started.
+    #[error("signal {signal} asked to end")]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
     /// The operating system's word.
     #[error("cannot {action} {path}")]
     Io {
@@ -79,9 +85,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Returns the error of an action of the operating system on `path`.
-    #[must_use]
-    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
     }
 }

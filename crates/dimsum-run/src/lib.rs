@@ -15,16 +15,27 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+mod bundle;
 pub mod config;
-pub mod container;
+mod container;
 pub mod dirs;
 mod error;
+mod exec_time;
 pub mod identity;
 pub mod process;
-pub mod rootfs;
-pub mod spec;
+mod request;
+mod rootfs;
+mod session;
+pub mod signals;
+mod spec;
 
+pub use bind::Bind;
+pub use dirs::RunDir;
 pub use error::RunError;
+pub use exec_time::note_exec_time;
+pub use request::{ContainerRequest, check_privileges};
+pub use session::{ContainerEnd, run_container};
+pub use signals::{ProcessSignals, SignalFeed};
 
 /// The container runtime.
 pub const RUNC: &str = "runc";

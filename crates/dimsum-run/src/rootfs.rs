@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 
@@ -26,17 +26,27 @@ use crate::identity::MAX_ACCOUNT_FILE;
 ///
 /// # Errors
 /// Without `CAP_SYS_ADMIN`.
-pub fn leave_mount_namespace() -> Result<(), RunError> {
+pub(crate) fn leave_mount_namespace() -> Result<(), RunError> {
     dimsum_sys::namespace::unshare_mounts().map_err(|source| RunError::Privileges { source })?;
     let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", downstream).map_err(|source| RunError::Privileges { source: source.into() })
+}
+
+/// Attaches the mount of the image to its directory.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn attach_image(image: BorrowedFd<'_>, run: &RunDir) -> Result<(), RunError> {
+    let target = run.image();
+    let moved = move_mount(image, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    moved.map_err(|source| RunError::Mount { what: "the image", path: target, source: source.into() })
 }
 
 /// Mounts the overlay of a run: the image below, the run's own directory above.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn mount_overlay(run: &RunDir) -> Result<(), RunError> {
+pub(crate) fn mount_overlay(run: &RunDir) -> Result<(), RunError> {
     like_root_of(&run.image(), &run.upper())?;
     let (image, upper, work) = (directory(&run.image())?, directory(&run.upper())?, directory(&run.work())?);
     let rootfs = run.rootfs();
@@ -74,7 +84,7 @@ fn directory(path: &Path) -> Result<OwnedFd, RunError> {
 }
 
 /// Takes the mounts of a run away, so that its directory can be removed.
-pub fn unmount_all(run: &RunDir) {
+pub(crate) fn unmount_all(run: &RunDir) {
     for path in [run.rootfs(), run.image()] {
         // Detached, not waited for: whatever still holds it lets go when it ends.
         let _not_mounted = unmount(&path, UnmountFlags::DETACH);
@@ -87,7 +97,7 @@ pub fn unmount_all(run: &RunDir) {
 ///
 /// # Errors
 /// If it cannot be read or is above the limit.
-pub fn read_account_file(image: &Path, file: &'static str) -> Result<Vec<u8>, RunError> {
+pub(crate) fn read_account_file(image: &Path, file: &'static str) -> Result<Vec<u8>, RunError> {
     let root = directory(image)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

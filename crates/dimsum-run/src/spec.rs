@@ -49,35 +49,35 @@ const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc
 
 /// Everything that goes into the specification.
 #[derive(Debug)]
-pub struct Spec<'a> {
+pub(crate) struct Spec<'a> {
     /// Where the root file system is mounted.
-    pub rootfs: &'a Path,
+    pub(crate) rootfs: &'a Path,
     /// Whether the container may only read it.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// Command line.
-    pub args: &'a [String],
+    pub(crate) args: &'a [String],
     /// Environment.
-    pub env: &'a [String],
+    pub(crate) env: &'a [String],
     /// Working directory.
-    pub cwd: &'a str,
+    pub(crate) cwd: &'a str,
     /// Who the process runs as.
-    pub identity: &'a Identity,
+    pub(crate) identity: &'a Identity,
     /// Whether the process gets a terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
     /// Whether the container has a network of its own, with nothing but loopback.
-    pub own_network: bool,
+    pub(crate) own_network: bool,
     /// Directories and files of the host.
-    pub binds: &'a [Bind],
+    pub(crate) binds: &'a [Bind],
     /// A program (with arguments) that runs when the container is set up, right before the command.
-    pub hook: Option<&'a [String]>,
+    pub(crate) hook: Option<&'a [String]>,
     /// The image's stop signal, for other tools that look at the container.
-    pub stop_signal: &'a str,
+    pub(crate) stop_signal: &'a str,
 }
 
 impl Spec<'_> {
     /// Returns the document.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut spec = json!({
             "ociVersion": VERSION,
             "process": self.process(),

@@ -7,7 +7,7 @@
 //! - [`fd`]: become the owner of an fd that was inherited over `exec`;
 //! - [`signal`]: block signals and read them from an fd;
 //! - [`namespace`]: leave the mount namespace;
-//! - [`privilege`]: give up every capability for good;
+//! - [`privilege`]: give up every capability for good; ask for the one to mount;
 //! - [`writeback`]: have a file written to disk, without waiting.
 //!
 //! Nothing here knows of images, FUSE or stores. Errors are [`std::io::Error`]: each function is one or two

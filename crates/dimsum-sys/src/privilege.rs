@@ -1,14 +1,14 @@
-//! Giving up capabilities for good, for processes that read what others wrote.
+//! Capabilities: giving them up for good, for processes that read what others wrote, and asking for one.
 //!
-//! All calls are safe ones of `rustix`; they are together here because their *order* is what makes them
-//! irrevocable, and because capabilities belong to threads: this must run before the first thread is started.
+//! All calls are safe ones of `rustix`. They are together here because their *order* makes the loss irrevocable, and
+//! because capabilities belong to threads: give them up before the first thread is started.
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
 };
 
 /// The kernel's capability sets are 64 bits wide; numbers it does not know answer `EINVAL`.
@@ -38,6 +38,12 @@ pub fn drop_all_capabilities() -> io::Result<()> {
     Ok(())
 }
 
+/// Returns whether the calling thread may mount: the capability `SYS_ADMIN`.
+#[must_use]
+pub fn may_mount() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +54,7 @@ mod tests {
         let status = std::thread::spawn(|| {
             drop_all_capabilities().unwrap();
             drop_all_capabilities().unwrap();
+            assert!(!may_mount());
             std::fs::read_to_string("/proc/thread-self/status").unwrap()
         })
         .join()

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use dimsum_run::note_exec_time;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::run::report::note_time;
 
 /// Note the time (called by the container runtime)
 #[derive(Debug, Args)]
@@ -22,6 +22,6 @@ impl Hook {
     /// # Errors
     /// If it cannot be written.
     pub fn run(self, _context: &Context) -> Result<(), Error> {
-        note_time(&self.file).map_err(|source| Error::io("note the time in", &self.file, source))
+        note_exec_time(&self.file).map_err(|source| Error::io("note the time in", &self.file, source))
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use clap::Args;
 use dimsum_node::{MountInfo, ServerInfo};
 use dimsum_run::RUNC;
+use dimsum_sys::privilege::may_mount;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -65,9 +66,6 @@ struct StoreInfo {
     node_key: PathBuf,
     node_key_exists: bool,
 }
-
-/// Number of the capability SYS_ADMIN.
-const CAP_SYS_ADMIN: u32 = 21;
 
 impl NodeInfo {
     fn look(context: &Context) -> Result<Self, Error> {
@@ -130,15 +128,6 @@ fn erofs() -> Driver {
 fn kernel_has(file_system: &str) -> bool {
     let listed = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     listed.lines().any(|line| line.split_ascii_whitespace().last() == Some(file_system))
-}
-
-/// Whether this process may mount.
-#[must_use]
-pub fn may_mount() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
 }
 
 /// Returns major and minor of a kernel release.

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use dimsum_run::RunError;
-use dimsum_run::bind::Bind;
-use dimsum_run::config::ProcessConfig;
 use dimsum_run::process::Overrides;
+use dimsum_run::{Bind, ContainerRequest, RunError};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -86,22 +84,15 @@ impl Run {
         let located = locate(&context.engine, &image)?;
         interrupts.check()?;
         let failed = |source| Error::Run { object: located.name(), source: Box::new(source) };
-        let config =
-            ProcessConfig::from_config(&located.config).map_err(|source| failed(RunError::Config { source }))?;
-        let hook = self.report.is_some().then(own_program).flatten();
-        let session = Session {
-            located: &located,
-            config,
-            overrides,
-            user: self.user.clone(),
-            fill: self.fill,
-            read_only: self.read_only,
-            own_network: self.net == Net::None,
-            binds: self.bind.clone(),
-            hook,
-            interrupts,
-        };
-        session.check().map_err(failed)?;
+        let mut request = ContainerRequest::new(&located.config).map_err(failed)?;
+        request.overrides = overrides;
+        request.user.clone_from(&self.user);
+        request.read_only = self.read_only;
+        request.own_network = self.net == Net::None;
+        request.binds.clone_from(&self.bind);
+        request.exec_hook = self.report.is_some().then(exec_hook).flatten();
+        request.check().map_err(failed)?;
+        let session = Session { located: &located, request, fill: self.fill, interrupts: &interrupts };
         let report = session.run(&client(&context)?, &clock)?;
         if let Some(line) = report.integrity() {
             note(&format!("integrity: {line}"));
@@ -148,8 +139,8 @@ fn text(what: &'static str, word: &OsString) -> Result<String, Error> {
     })
 }
 
-/// Returns the path of this program for the hook; none if its file was replaced meanwhile: the report lacks a time then.
-fn own_program() -> Option<String> {
+/// Returns this program as the hook; none if its file was replaced meanwhile: the report lacks a time then.
+fn exec_hook() -> Option<Vec<String>> {
     let program = std::env::current_exe().ok().filter(|program| program.exists())?;
-    program.into_os_string().into_string().ok()
+    Some(vec![program.into_os_string().into_string().ok()?, "hook".to_owned()])
 }

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use dimsum_run::RunError;
+use dimsum_run::check_privileges;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::model::Run;
 use super::scratch::Scratch;
-use crate::commands::info::may_mount;
 use crate::context::Context;
 use crate::error::Error;
 use crate::node;
@@ -48,11 +47,7 @@ pub struct Seen {
 /// # Errors
 /// If this process may not mount.
 pub fn allowed(image: &str) -> Result<(), Error> {
-    if may_mount() {
-        return Ok(());
-    }
-    let source = RunError::Privileges { source: std::io::ErrorKind::PermissionDenied.into() };
-    Err(Error::Run { object: image.to_owned(), source: Box::new(source) })
+    check_privileges().map_err(|source| Error::Run { object: image.to_owned(), source: Box::new(source) })
 }
 
 impl Trial<'_> {

@@ -1,19 +1,15 @@
 //! `run --report`: how little was read, that all of it was verified, and how long it took.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
+use dimsum_engine::image::Located;
 use dimsum_format::Digest;
 use dimsum_node::MountStats;
 use serde::Serialize;
 
-use crate::output::{Report, Size};
+use crate::output::{Report, Size, total};
 use crate::views::count::Count;
-
-/// File of a run's directory where the hook notes when the command was about to start.
-pub const EXEC_TIME: &str = "exec-time";
 
 /// The milestones of a run, in seconds since the start of this program.
 #[derive(Debug, Clone)]
@@ -36,23 +32,11 @@ impl Clock {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// Returns when another process wrote its time to a file, in seconds since the start; none if it did not.
+    /// Returns the seconds from the start to a moment that another process saw; none if it was before.
     #[must_use]
-    pub fn noted(&self, file: &Path) -> Option<f64> {
-        let nanoseconds: u64 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
-        let start = self.wall.duration_since(UNIX_EPOCH).ok()?;
-        let since = u128::from(nanoseconds).checked_sub(start.as_nanos())?;
-        Some(std::time::Duration::from_nanos(u64::try_from(since).ok()?).as_secs_f64())
+    pub fn until(&self, moment: SystemTime) -> Option<f64> {
+        moment.duration_since(self.wall).ok().map(|since| since.as_secs_f64())
     }
-}
-
-/// Writes the time now to a file, for [`Clock::noted`].
-///
-/// # Errors
-/// If it cannot be written.
-pub fn note_time(file: &Path) -> io::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    fs::write(file, now.as_nanos().to_string())
 }
 
 /// The figures of a run.
@@ -114,6 +98,40 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    /// Returns the figures of a run whose image was found just now.
+    #[must_use]
+    pub fn new(image: &Located, clock: &Clock) -> Self {
+        let manifest = &image.manifest;
+        Self {
+            image: image.name(),
+            digest: image.digest,
+            converted_from: image.converted_from,
+            driver: "fuse",
+            exit_status: 0,
+            image_bytes: 0,
+            stored_bytes: total(manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size)),
+            fetched_bytes: 0,
+            bridged_bytes: 0,
+            filled_bytes: 0,
+            shared_bytes: 0,
+            shared_chunks: 0,
+            source_requests: 0,
+            fill_requests: 0,
+            local_requests: 0,
+            chunks_verified: 0,
+            groups_verified: 0,
+            read_bytes: 0,
+            damage: 0,
+            repairs: 0,
+            source_failures: 0,
+            errors: 0,
+            seconds_to_image: clock.seconds(),
+            seconds_to_mount: 0.0,
+            seconds_to_exec: None,
+            seconds_to_exit: 0.0,
+        }
+    }
+
     /// Fills in what the server counted.
     pub fn count(&mut self, stats: &MountStats) {
         self.fetched_bytes = stats.bytes_fetched;
@@ -181,15 +199,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_noted_by_another_process_is_seconds_since_the_start() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("time");
+    fn a_moment_that_another_process_saw_is_seconds_since_the_start() {
         let clock = Clock::start();
-        assert_eq!(clock.noted(&file), None);
-        note_time(&file).unwrap();
-        let seconds = clock.noted(&file).unwrap();
+        let seconds = clock.until(SystemTime::now()).unwrap();
         assert!((0.0..60.0).contains(&seconds), "{seconds}");
-        fs::write(&file, "not a number").unwrap();
-        assert_eq!(clock.noted(&file), None);
+        assert_eq!(clock.until(SystemTime::UNIX_EPOCH), None);
     }
 }
