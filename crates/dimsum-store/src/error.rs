@@ -56,7 +56,7 @@ pub enum StoreError {
         /// The image's manifest.
         image: Digest,
         /// Why.
-        source: FormatError,
+        source: Arc<FormatError>,
     },
     /// Manifest and meta of an image do not fit each other.
     #[error("image {image}: {what}: the manifest says {manifest}, the meta {meta}")]
@@ -93,6 +93,24 @@ impl StoreError {
         Self::Io { path: path.to_owned(), source: source.into() }
     }
 
+    /// Returns the same error for another who waited for the same outcome.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Io { path, source } => Self::Io { path: path.clone(), source: io_again(source) },
+            Self::Version { path, found, known } => Self::Version { path: path.clone(), found: found.clone(), known },
+            Self::Unavailable { object, digest, failures } => {
+                Self::Unavailable { object, digest: *digest, failures: failures.clone() }
+            }
+            Self::Meta { image, source } => Self::Meta { image: *image, source: source.clone() },
+            Self::Format { image, source } => Self::Format { image: *image, source: source.clone() },
+            Self::Disagree { image, what, manifest, meta } => {
+                Self::Disagree { image: *image, what, manifest: *manifest, meta: *meta }
+            }
+            Self::NodeKey { path, reason } => Self::NodeKey { path: path.clone(), reason },
+            Self::Options { length, limit } => Self::Options { length: *length, limit: *limit },
+        }
+    }
+
     /// Says whether bytes were found that do not match a digest (exit status 3), as opposed to bytes that were not found.
     #[must_use]
     pub fn is_integrity(&self) -> bool {
@@ -102,6 +120,11 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+/// Returns an equal error of the operating system, or one of its kind with its text.
+fn io_again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 /// What a read was about.

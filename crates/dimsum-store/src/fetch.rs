@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use crate::error::{ReadError, SourceFailure};
 use crate::feed::{Feed, META};
 use crate::land;
-use crate::origin::Origin;
+use crate::origin::Origins;
 use crate::queue::{Batch, FeedQueue, Flight, Queue, Stage, Waiter};
 use crate::request::Request;
 use crate::stats::{Counters, Event, add};
@@ -49,7 +49,7 @@ pub(crate) struct Fetcher {
     pub(crate) store: Arc<Inner>,
     pub(crate) image: Digest,
     /// Where bytes come from that this disk does not have.
-    pub(crate) origins: Vec<Arc<Origin>>,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) counters: Arc<Counters>,
     /// Reads that wait.
@@ -74,7 +74,7 @@ impl Fetcher {
     pub(crate) fn new(
         store: Arc<Inner>,
         image: Digest,
-        origins: Vec<Arc<Origin>>,
+        origins: Arc<Origins>,
         feeds: Vec<Feed>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
@@ -229,7 +229,7 @@ impl Fetcher {
 
     /// Unwanted bytes that may be fetched between two frames to save a request, of the origin that is asked first.
     fn gap(&self) -> u64 {
-        self.origins.first().map_or(0, |origin| origin.gap(self.store.joining))
+        self.origins.list().first().map_or(0, |origin| origin.gap(self.store.joining))
     }
 
     /// Gives proven bytes to everybody who waits; from now on who joins gets them too.

@@ -136,7 +136,7 @@ enum Stop {
 
 impl Filler {
     async fn run(&self) -> Result<(), FillError> {
-        if !self.fetcher.origins.iter().any(|origin| origin.is_remote()) {
+        if !self.fetcher.origins.has_remote() {
             // What lies on the same disk is not copied.
             return Ok(());
         }
@@ -228,8 +228,8 @@ impl Filler {
 
     /// The network that is asked now: the first that did not fail lately.
     fn origin(&self) -> Option<Arc<Origin>> {
-        let origins = &self.fetcher.origins;
-        let mut order = origin::order(origins).into_iter().filter_map(|place| origins.get(place));
+        let origins = self.fetcher.origins.list();
+        let mut order = origin::order(&origins).into_iter().filter_map(|place| origins.get(place));
         order.find(|origin| origin.is_remote()).cloned()
     }
 

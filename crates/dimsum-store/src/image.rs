@@ -10,6 +10,7 @@ use dimsum_format::manifest::DimsumManifest;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{BLOCK_U64, Digest};
+use dimsum_source::Source;
 
 use crate::buf::{ReadBuf, Run};
 use crate::device::Piece;
@@ -87,6 +88,12 @@ impl Image {
         fetcher: Arc<Fetcher>,
     ) -> Self {
         Self { manifest, config, maps, meta, fetcher }
+    }
+
+    /// Lets the image ask these sources too.
+    pub(crate) fn with_sources(self: Arc<Self>, sources: &[Arc<dyn Source>]) -> Arc<Self> {
+        self.fetcher.origins.add(sources);
+        self
     }
 
     /// Returns the digest of the manifest.

@@ -30,6 +30,7 @@ mod fetch;
 mod fill;
 mod frames;
 mod image;
+mod images;
 mod index;
 mod land;
 mod layout;

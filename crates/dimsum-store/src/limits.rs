@@ -55,6 +55,8 @@ pub const MAX_DEMOTION: Duration = Duration::from_secs(30);
 /// trips and costs nothing but the memory of one answer; a longer one is asked for in pieces, of which one that breaks off is asked
 /// for again alone. The meta of an image of 110,000 files has some megabytes.
 pub const WHOLE_META: u64 = 16 << 20;
+/// Sources of one image: those of all who opened it. More than a registry and its mirrors; each may cost a failed read a request.
+pub const MAX_ORIGINS: usize = 16;
 /// Requests under way for one device of one image.
 pub const MAX_REQUESTS_PER_DEVICE: usize = 8;
 /// Requests under way for one image: with [`MAX_REQUEST`] the bound of its compressed bytes in memory.

@@ -22,7 +22,7 @@ use crate::index::{self, Asker};
 use crate::layout;
 use crate::limits::MAX_MAPS_BYTES;
 use crate::meta::{INDEX_FILE, Meta, MetaCore};
-use crate::origin::{self, Origin};
+use crate::origin::{self, Origin, Origins};
 use crate::stats::{Counters, Event, add};
 use crate::store::Inner;
 
@@ -35,7 +35,7 @@ pub(crate) const CONFIG_FILE: &str = "config";
 struct Loader<'a> {
     inner: &'a Arc<Inner>,
     image: Digest,
-    origins: Vec<Arc<Origin>>,
+    origins: Arc<Origins>,
     counters: Arc<Counters>,
 }
 
@@ -50,10 +50,10 @@ struct Stored {
 
 /// Opens an image.
 pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
-    let origins = sources.into_iter().map(Origin::new).collect();
+    let origins = Origins::new(&sources);
     let loader = Loader { inner, image, origins, counters: Arc::default() };
     let directory = inner.layout.image(image);
-    let format = |source| StoreError::Format { image, source };
+    let format = |source| StoreError::Format { image, source: Arc::new(source) };
 
     let manifest = loader.manifest(&directory)?;
     let manifest = Manifest::parse(&manifest).and_then(|manifest| DimsumManifest::new(&manifest)).map_err(format)?;
@@ -96,8 +96,9 @@ impl Loader<'_> {
             Err(SourceError::NotFound { .. }) => {}
             Err(error) => failures.push(failure(self.inner.packs.name(), error)),
         }
-        for place in origin::order(&self.origins) {
-            let Some(origin) = self.origins.get(place) else { continue };
+        let origins = self.origins.list();
+        for place in origin::order(&origins) {
+            let Some(origin) = origins.get(place) else { continue };
             add(&self.counters.requests, 1);
             let found = self.manifest_of(origin);
             add(&self.counters.bytes_fetched, found.as_ref().map_or(0, |bytes| bytes.len() as u64));
@@ -143,7 +144,7 @@ impl Loader<'_> {
     fn start_config(&self, directory: &Path, blob: Blob) -> Result<ComingConfig, StoreError> {
         if blob.size > MAX_CONFIG_BYTES {
             let source = FormatError::Limit { part: "config", value: blob.size, limit: MAX_CONFIG_BYTES };
-            return Err(StoreError::Format { image: self.image, source });
+            return Err(StoreError::Format { image: self.image, source: Arc::new(source) });
         }
         let stored = self.stored("config", directory.join(CONFIG_FILE), blob.digest, MAX_CONFIG_BYTES);
         if stored.bytes.is_some() {
@@ -222,7 +223,7 @@ impl Loader<'_> {
 
     /// Reads the maps at the end of the meta. `whole` is the compressed meta, if it is here.
     fn maps(&self, core: &Arc<MetaCore>, whole: Option<&Bytes>) -> Result<MetaMaps, StoreError> {
-        let format = |source| StoreError::Format { image: self.image, source };
+        let format = |source| StoreError::Format { image: self.image, source: Arc::new(source) };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let meta = Meta::new(Arc::clone(core), self.fetcher(vec![Feed::Meta(Arc::clone(core))]));
         let length = meta.length();
@@ -264,11 +265,11 @@ impl Loader<'_> {
 
     fn fetcher(&self, feeds: Vec<Feed>) -> Arc<Fetcher> {
         let (inner, counters) = (Arc::clone(self.inner), Arc::clone(&self.counters));
-        Fetcher::new(inner, self.image, self.origins.clone(), feeds, counters)
+        Fetcher::new(inner, self.image, Arc::clone(&self.origins), feeds, counters)
     }
 
     fn asker(&self) -> Asker {
-        Asker::new(self.inner, &self.origins, &self.counters)
+        Asker::new(self.inner, &self.origins.list(), &self.counters)
     }
 
     /// Writes what was proven; failing to costs the next opening a fetch.

@@ -379,7 +379,7 @@ impl MetaCore {
         if !self.frames_are_hint.swap(false, Ordering::AcqRel) {
             return false;
         }
-        let asker = index::Asker::new(&fetcher.store, &fetcher.origins, &fetcher.counters);
+        let asker = index::Asker::new(&fetcher.store, &fetcher.origins.list(), &fetcher.counters);
         let Ok(fetched) = index::fetch(&asker, self.blob, self.root, 0).await else { return false };
         if *self.frames.read() == fetched.index.frames {
             return false;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dimsum_source::{Source, SourceError};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-use crate::limits::{DEMOTION, MAX_BRIDGE, MAX_DEMOTION};
+use crate::limits::{DEMOTION, MAX_BRIDGE, MAX_DEMOTION, MAX_ORIGINS};
 use crate::link::Link;
 use crate::store::Joining;
 
@@ -63,8 +63,62 @@ impl Origin {
         standing.demoted = Instant::now().checked_add(pause);
     }
 
+    fn failed_lately(&self) -> bool {
+        self.standing.lock().failures > 0
+    }
+
     fn is_demoted(&self) -> bool {
         self.standing.lock().demoted.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// Says whether two sources are the same place.
+pub(crate) fn is_equal(a: &Arc<dyn Source>, b: &Arc<dyn Source>) -> bool {
+    Arc::ptr_eq(a, b) || (a.name() == b.name() && a.is_remote() == b.is_remote())
+}
+
+/// The sources of an image, in the order in which they were named.
+#[derive(Debug)]
+pub(crate) struct Origins(RwLock<Arc<[Arc<Origin>]>>);
+
+impl Origins {
+    pub(crate) fn new(sources: &[Arc<dyn Source>]) -> Arc<Self> {
+        let origins = Self(RwLock::new(Arc::new([])));
+        origins.add(sources);
+        Arc::new(origins)
+    }
+
+    /// Returns them as they are now.
+    pub(crate) fn list(&self) -> Arc<[Arc<Origin>]> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// Adds those that are not among them, up to [`MAX_ORIGINS`]. One that is, and failed lately, is replaced: who names it anew may
+    /// have the credentials that were missing.
+    pub(crate) fn add(&self, sources: &[Arc<dyn Source>]) {
+        let mut origins = self.0.write();
+        let mut list = origins.to_vec();
+        for source in sources {
+            let has_room = list.len() < MAX_ORIGINS;
+            match list.iter_mut().find(|origin| is_equal(&origin.source, source)) {
+                Some(known) if known.failed_lately() && !Arc::ptr_eq(&known.source, source) => {
+                    *known = Origin::new(Arc::clone(source));
+                }
+                Some(_) => {}
+                None if has_room => list.push(Origin::new(Arc::clone(source))),
+                None => {}
+            }
+        }
+        *origins = list.into();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().is_empty()
+    }
+
+    /// Says whether bytes of some of them cost a network.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.0.read().iter().any(|origin| origin.is_remote())
     }
 }
 

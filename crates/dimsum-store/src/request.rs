@@ -29,6 +29,8 @@ pub(crate) struct Request {
     inherited: Failures,
     /// What each origin last did wrong.
     failures: Failures,
+    /// Whom it asks.
+    origins: Arc<[Arc<Origin>]>,
     /// Origins that did not answer this request in time, or could not be reached.
     away: Vec<usize>,
     /// Whether the event sink was told of failures already.
@@ -41,7 +43,8 @@ type Pending = (u32, oneshot::Receiver<Result<(), FailureReason>>);
 impl Request {
     pub(crate) fn new(fetcher: Arc<Fetcher>, batch: Batch) -> Self {
         let Batch { feed, units, failures: inherited } = batch;
-        Self { fetcher, feed, left: units, inherited, failures: Failures::new(), away: Vec::new(), told: false }
+        let (origins, failures) = (fetcher.origins.list(), Failures::new());
+        Self { fetcher, feed, left: units, inherited, failures, origins, away: Vec::new(), told: false }
     }
 
     /// Asks every origin in order. While they are out of reach, waits and asks again, until the deadline.
@@ -66,7 +69,8 @@ impl Request {
     async fn ask_all(&mut self) {
         self.failures.clear();
         self.away.clear();
-        let order = origin::order(&self.fetcher.origins);
+        self.origins = self.fetcher.origins.list();
+        let order = origin::order(&self.origins);
         for (round, place) in order.iter().chain(order.first()).enumerate() {
             let again = round >= order.len();
             if self.left.is_empty() || (again && self.away.contains(place)) {
@@ -78,7 +82,7 @@ impl Request {
 
     /// Asks one origin for what is left, units near each other together.
     async fn ask(&mut self, place: usize) {
-        let Some(origin) = self.fetcher.origins.get(place).cloned() else { return };
+        let Some(origin) = self.origins.get(place).cloned() else { return };
         let mut work = self.runs(&origin);
         while let Some(run) = work.pop_front() {
             let outcome = self.ask_run(&origin, &run).await;
@@ -183,7 +187,7 @@ impl Request {
     fn may_heal(&self) -> bool {
         let mut failures = self.left.iter().filter_map(|unit| self.failures.get(unit)).flatten();
         failures.any(|failure| matches!(&failure.reason, FailureReason::Source(error) if origin::may_pass(error)))
-            && self.fetcher.origins.iter().any(|origin| origin.is_remote())
+            && self.origins.iter().any(|origin| origin.is_remote())
     }
 
     /// Frame lengths of a meta that come from the disk are not proven by the meta root. If they led nowhere they are fetched again;

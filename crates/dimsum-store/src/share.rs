@@ -36,7 +36,7 @@ impl Fetcher {
     /// Starts flights whose frame is not here: from another device of this node, else from a source.
     pub(crate) fn share(self: &Arc<Self>, units: Vec<(usize, u32)>) {
         // What lies in a layout on this machine costs no more to read there.
-        if units.is_empty() || !(self.origins.is_empty() || self.origins.iter().any(|origin| origin.is_remote())) {
+        if units.is_empty() || !(self.origins.is_empty() || self.origins.has_remote()) {
             return self.enqueue(&units);
         }
         let fetcher = Arc::clone(self);

@@ -16,9 +16,9 @@ use tokio::task::AbortHandle;
 use crate::device::Device;
 use crate::error::StoreError;
 use crate::image::Image;
+use crate::images::{self, Images};
 use crate::layout::{self, DEVICES, IMAGES, Layout, PACKS, RECORDS, VERSION};
 use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE, WHOLE_META};
-use crate::load;
 use crate::local::LocalPacks;
 use crate::pool::Pool;
 use crate::siblings::{Patience, Siblings};
@@ -109,6 +109,7 @@ impl Store {
             whole_meta: options.whole_meta,
             events: options.events,
             devices: Mutex::default(),
+            images: Images::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -120,10 +121,13 @@ impl Store {
     /// From a registry that takes two round trips: the manifest, then config and meta together. Each source has the deadline of
     /// a request.
     ///
+    /// An image that is open already, or is being opened, is not opened once more: all who open it share it, with its counters, and it
+    /// asks the sources of all of them, at most [`crate::limits::MAX_ORIGINS`].
+    ///
     /// # Errors
     /// If no right copy of a part is found, or the parts are no image.
     pub fn image(&self, manifest: Digest, origins: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
-        load::open(&self.inner, manifest, origins)
+        images::open(&self.inner, manifest, origins)
     }
 
     /// Returns the target through which a conversion puts an image into this store.
@@ -169,6 +173,7 @@ pub(crate) struct Inner {
     runtime: Runtime,
     /// Devices of open images, so that images that share one share its files and its proven chaining values.
     devices: Mutex<HashMap<DeviceId, Weak<Device>>>,
+    pub(crate) images: Images,
 }
 
 impl Inner {

@@ -16,3 +16,4 @@ mod packs;
 mod records;
 mod siblings;
 mod sources;
+mod together;
