@@ -17,10 +17,12 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+pub mod check;
 mod config;
 mod engine;
 mod error;
 pub mod image;
+pub mod listing;
 mod origin;
 mod progress;
 pub mod text;

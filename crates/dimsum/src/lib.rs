@@ -9,7 +9,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod context;
@@ -21,7 +20,6 @@ pub mod output;
 pub mod progress;
 pub mod run;
 pub mod signals;
-pub mod text;
 pub mod views;
 
 use std::process::ExitCode;

@@ -17,7 +17,9 @@ impl EngineError {
             | Self::FileTree { .. }
             | Self::Tag { .. }
             | Self::SamePlace { .. }
+            | Self::Ordinary { .. }
             | Self::Platforms { .. } => ErrorKind::Invalid,
+            Self::Against { source, .. } => source.kind(),
             Self::Source { source, .. } | Self::Target { source, .. } => source_kind(source),
             Self::Convert { source, .. } => convert_kind(source),
             Self::Format { source, .. } => format_kind(source),

@@ -11,6 +11,7 @@ use dimsum_source::SourceError;
 use dimsum_store::{ReadError, StoreError};
 
 use crate::cancel::CancelReason;
+use crate::check::fault::AgainstError;
 use crate::text::Name;
 
 pub use dimsum_source::ErrorKind;
@@ -86,6 +87,20 @@ pub enum EngineError {
         /// Why.
         source: Box<FormatError>,
     },
+    /// An ordinary image where a Dimsum image is wanted.
+    #[error("this is an ordinary image, not a Dimsum image")]
+    Ordinary {
+        /// The image.
+        object: String,
+    },
+    /// A source that cannot be compared with.
+    #[error("cannot compare with it")]
+    Against {
+        /// The source.
+        object: String,
+        /// Why.
+        source: Box<AgainstError>,
+    },
     /// The store's word.
     #[error("the store failed")]
     Store {
@@ -158,6 +173,8 @@ impl EngineError {
             | Self::FileTree { object }
             | Self::Tag { object }
             | Self::SamePlace { object }
+            | Self::Ordinary { object }
+            | Self::Against { object, .. }
             | Self::Source { object, .. }
             | Self::Target { object, .. }
             | Self::Convert { object, .. }

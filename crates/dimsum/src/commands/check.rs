@@ -4,21 +4,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use dimsum_format::Digest;
-use dimsum_source::Prefer;
-use dimsum_store::{CheckProgress, NodeKey, Severity};
+use dimsum_engine::check::{CheckRequest, Finding, ImageCheck, check_image, check_stored_image};
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
-use crate::check::against::against;
-use crate::check::blobs::{BlobCheck, Checked, blob_name};
-use crate::check::compare::Comparison;
-use crate::check::{Finding, Findings};
 use crate::cli::DEFAULT_STORE;
 use crate::context::Context;
 use crate::error::Error;
-use crate::output::{Report, Tame, total};
-use dimsum_engine::image::{self, Held, Resolved, find_in_store, parse, resolve};
+use crate::output::{Report, Tame};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store
 ///
@@ -52,105 +45,46 @@ impl Check {
     /// # Errors
     /// If anything is wrong, or the check cannot be made.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let result = if self.store.is_some() { self.check_store(context)? } else { self.check_image(context)? };
-        context.output.write(&result)?;
-        result.verdict()
-    }
-
-    fn check_image(&self, context: &Context) -> Result<CheckReport, Error> {
-        let resolved = resolve(&context.engine, &parse(&self.image.image)?, Prefer::Dimsum)?;
-        if !resolved.manifest.is_dimsum() {
-            return Err(Error::Usage {
-                object: resolved.reference.to_string(),
-                reason: "this is an ordinary image, not a Dimsum image".to_owned(),
-                hint: "`dimsum convert SOURCE oci:DIR:TAG` makes one; `dimsum check IMAGE --store` checks what the store has of it",
-            });
-        }
-        let mut findings = Findings::default();
-        let total = total(resolved.manifest.layers.iter().map(|layer| layer.size));
-        let phase = context.progress.phase(&format!("checking {}", resolved.reference), Some(total));
-        let mut check = BlobCheck::new(&resolved, self.data, &mut findings);
-        let checked = check.run(|bytes| phase.set(bytes));
-        let (bytes, chunks) = (check.bytes, check.chunks);
-        if let Some(checked) = &checked {
-            validate(checked, &resolved, &mut findings);
-        }
-        drop(phase);
-        let comparison = match (&self.against, &checked) {
-            (Some(source), Some(checked)) => {
-                let _phase = context.progress.phase(&format!("comparing with {source}"), None);
-                Some(against(context, &resolved, checked, source, self.list)?)
-            }
-            _ => None,
+        let image = &self.image.image;
+        let request = CheckRequest { data: self.data, against: self.against.as_deref(), list: self.list };
+        let found = match self.store {
+            Some(_) => check_stored_image(&context.engine, image),
+            None => check_image(&context.engine, image, request),
         };
-        let image = resolved.reference.to_string();
-        Ok(CheckReport { image, digest: resolved.digest, bytes, chunks, findings, comparison })
-    }
-
-    fn check_store(&self, context: &Context) -> Result<CheckReport, Error> {
-        // Not opened, which would mend what is to be found.
-        let Held { reference, digest, store } = find_in_store(&context.engine, &self.image.image)?;
-        let key = NodeKey::open(&context.engine.config().node_key).ok();
-        let phase =
-            context.progress.phase(&format!("checking the store {}", context.engine.config().store.display()), None);
-        let report = store.check(key.as_ref(), &mut |progress: CheckProgress| phase.set(progress.bytes));
-        drop(phase);
-        let mut findings = Findings::default();
-        for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Damage) {
-            let what = format!("{}: {}", finding.object, finding.cause);
-            findings.add(finding.path.display().to_string(), Some(finding.offset), what);
-        }
-        findings.count = findings.count.saturating_add(report.more);
-        let image = reference.to_string();
-        Ok(CheckReport { image, digest, bytes: report.bytes, chunks: 0, findings, comparison: None })
-    }
-}
-
-fn validate(checked: &Checked, resolved: &Resolved, findings: &mut Findings) {
-    if let Err(error) = image::validate_erofs(checked.erofs(), &checked.maps) {
-        findings.add(blob_name(&resolved.reference, checked.manifest.meta.digest), None, error);
-    }
-}
-
-/// What a check found.
-#[derive(Serialize)]
-struct CheckReport {
-    image: String,
-    digest: Digest,
-    bytes: u64,
-    chunks: u64,
-    findings: Findings,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comparison: Option<Comparison>,
-}
-
-impl CheckReport {
-    fn verdict(&self) -> Result<(), Error> {
-        let differences = self.comparison.as_ref().map_or(0, |comparison| comparison.differences);
-        match self.findings.count.saturating_add(differences) {
+        let found = CheckReport(found?);
+        context.output.write(&found)?;
+        match found.0.problems() {
             0 => Ok(()),
-            count => Err(Error::Findings { object: self.image.clone(), count }),
+            count => Err(Error::Findings { object: found.0.image, count }),
         }
     }
 }
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct CheckReport(ImageCheck);
 
 impl Report for CheckReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for Finding { object, offset, what } in &self.findings.listed {
+        for Finding { object, offset, what } in &self.0.findings.listed {
             let (object, what) = (Tame(object), Tame(what));
             match offset {
                 Some(offset) => writeln!(out, "{object}: at byte {offset}: {what}")?,
                 None => writeln!(out, "{object}: {what}")?,
             }
         }
-        if let Some(comparison) = &self.comparison {
+        if let Some(comparison) = &self.0.comparison {
             for each in &comparison.listed {
                 let (source, image) = (Tame(&each.source), Tame(&each.image));
                 writeln!(out, "{}: {}: source {source}, image {image}", each.path, each.what)?;
             }
             writeln!(out, "names compared: {}, differences: {}", comparison.names, comparison.differences)?;
         }
-        let (bytes, chunks, count) = (self.bytes, self.chunks, self.findings.count);
-        writeln!(out, "{} {}: {bytes} bytes read, {chunks} chunks proven, findings: {count}", self.image, self.digest)
+        let (bytes, chunks, count) = (self.0.bytes, self.0.chunks, self.0.findings.count);
+        writeln!(
+            out,
+            "{} {}: {bytes} bytes read, {chunks} chunks proven, findings: {count}",
+            self.0.image, self.0.digest
+        )
     }
 }

@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use dimsum_engine::image::fs::{Found, ImageFs};
+use dimsum_engine::image::{self, Opened};
+use dimsum_engine::listing::type_name;
 use dimsum_format::Digest;
 use dimsum_tree::FileType;
 use serde::Serialize;
@@ -10,13 +13,10 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
-use crate::text::type_name;
 use crate::views::content::Side;
 use crate::views::count::Count;
 use crate::views::diff::{Aspect, Change, Comparer, Counts};
 use crate::views::sharing::{Common, common};
-use dimsum_engine::image::fs::{Found, ImageFs};
-use dimsum_engine::image::{self, Opened};
 
 /// Show what differs between two images: files, chunks, bytes
 ///

@@ -5,6 +5,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use dimsum_engine::EngineError;
+use dimsum_engine::image;
+use dimsum_engine::image::fs::{Found, ImageFs, join};
+use dimsum_engine::listing::{Mode, UtcTime, type_name};
 use dimsum_erofs::Inode;
 use dimsum_tree::FileType;
 use serde::Serialize;
@@ -13,10 +17,6 @@ use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{Output, Report, Stop, hex_unless_utf8, write_name};
-use crate::text::{Mode, UtcTime};
-use dimsum_engine::EngineError;
-use dimsum_engine::image;
-use dimsum_engine::image::fs::{Found, ImageFs, join};
 
 /// List files of an image, verified, without mounting it
 ///
@@ -157,7 +157,7 @@ impl<'a> Row<'a> {
         Self {
             path: String::from_utf8_lossy(name).into_owned(),
             path_hex: hex_unless_utf8(name),
-            kind: crate::text::type_name(inode.file_type()),
+            kind: type_name(inode.file_type()),
             mode: format!("{:04o}", inode.permissions()),
             nlink: inode.nlink(),
             uid: inode.uid(),

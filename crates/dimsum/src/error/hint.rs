@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use dimsum_engine::check::AgainstError;
 use dimsum_engine::{EngineError, ErrorKind, convert_kind};
 use dimsum_run::RunError;
 use dimsum_source::SourceError;
@@ -69,6 +70,14 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
             source_hint(source.innermost())
         }
         EngineError::Convert { source, .. } => convert_hint(source),
+        EngineError::Ordinary { .. } => Some(
+            "`dimsum convert SOURCE oci:DIR:TAG` makes one; `dimsum check IMAGE --store` checks what the store has of it",
+        ),
+        EngineError::Against { source, .. } => match **source {
+            AgainstError::IsDimsum => Some("compare with the ordinary image or the directory that it was made from"),
+            AgainstError::NoLayers => Some("name an image with files"),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -4,7 +4,6 @@ use dimsum_engine::{ErrorKind, io_kind, source_kind, store_kind};
 use dimsum_run::RunError;
 
 use super::Error;
-use crate::check::against::AgainstError;
 
 /// Returns the word that names a kind in messages and JSON, and its exit status. The only such table.
 const fn table(kind: ErrorKind) -> (&'static str, u8) {
@@ -35,10 +34,6 @@ impl Error {
             Self::Engine(error) => error.kind(),
             Self::Usage { .. } | Self::Grammar { .. } => ErrorKind::Invalid,
             Self::Copy { source, .. } => source_kind(source),
-            Self::Against { source, .. } => match &**source {
-                AgainstError::Digest { .. } | AgainstError::Chunk { .. } => ErrorKind::Integrity,
-                _ => ErrorKind::Internal,
-            },
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => run_kind(source),

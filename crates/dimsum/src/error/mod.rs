@@ -14,7 +14,6 @@ use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use serde_json::json;
 
-use crate::check::against::AgainstError;
 use crate::cli::Format;
 use crate::output::{Tame, write_json};
 
@@ -41,14 +40,6 @@ pub enum Error {
     /// The engine's word.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A source that cannot be compared with.
-    #[error("cannot compare with it")]
-    Against {
-        /// The source.
-        object: String,
-        /// Why.
-        source: Box<AgainstError>,
-    },
     /// A check that found something.
     #[error("{count} findings")]
     Findings {
@@ -144,7 +135,6 @@ impl Error {
         match self {
             Self::Engine(error) => error.object(),
             Self::Usage { object, .. }
-            | Self::Against { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
             | Self::Copy { object, .. }

@@ -1,6 +1,5 @@
-//! `check --against`: the tree that an image has beside the tree that its source has.
+//! A comparison with the source: the tree that an image has beside the tree that its source has.
 
-use std::convert::Infallible;
 use std::io::Read;
 use std::path::Path;
 
@@ -8,74 +7,16 @@ use dimsum_erofs::{Image, Inode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
 use dimsum_source::{Prefer, Reference};
-use dimsum_tree::{
-    ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, ReadError, Tree, merge, read_directory, read_layer,
-};
+use dimsum_tree::{ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, Tree, merge, read_directory, read_layer};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::Checked;
-use super::chunks::{ChunkError, Chunks};
+use super::chunks::PackChunks;
 use super::compare::{Comparison, compare};
+use super::fault::AgainstError;
 use super::fingerprint::{Fingerprint, FingerprintSink, Hasher};
-use crate::context::Context;
-use crate::error::Error;
-use dimsum_engine::EngineError;
-use dimsum_engine::chain;
-use dimsum_engine::image::{Resolved, parse, resolve};
-
-/// Why a comparison could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AgainstError {
-    /// A layer of the source cannot be read.
-    #[error("layer {layer} cannot be read")]
-    Layer {
-        /// Its digest.
-        layer: Digest,
-        /// Why.
-        source: ReadError<Infallible>,
-    },
-    /// A layer of the source cannot be decompressed.
-    #[error("layer {layer} cannot be decompressed")]
-    Decode {
-        /// Its digest.
-        layer: Digest,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A layer of the source does not have its digest.
-    #[error("layer {must} has the digest {is}")]
-    Digest {
-        /// Digest of the bytes.
-        is: Digest,
-        /// Digest in the manifest.
-        must: Digest,
-    },
-    /// The directory cannot be read.
-    #[error("the directory cannot be read")]
-    Directory {
-        /// Why.
-        source: ReadError<Infallible>,
-    },
-    /// The trees cannot be merged.
-    #[error("the layers cannot be merged")]
-    Merge {
-        /// Why.
-        source: dimsum_tree::Error,
-    },
-    /// The image's own tree cannot be read.
-    #[error("the image's file system cannot be read: {reason}")]
-    Image {
-        /// Why.
-        reason: String,
-    },
-    /// A file of the image cannot be read.
-    #[error("a file of the image cannot be read")]
-    Chunk {
-        /// Why.
-        source: Box<ChunkError>,
-    },
-}
+use crate::image::{Resolved, parse, resolve};
+use crate::{Engine, EngineError, chain};
 
 /// Reads the source and compares.
 ///
@@ -83,33 +24,29 @@ pub enum AgainstError {
 ///
 /// # Errors
 /// If one of the two cannot be read.
-pub fn against(
-    context: &Context,
+pub(super) fn against(
+    engine: &Engine,
     resolved: &Resolved,
     checked: &Checked,
     text: &str,
     list: usize,
-) -> Result<Comparison, Error> {
-    let failed = |source| Error::Against { object: text.to_owned(), source: Box::new(source) };
+) -> Result<Comparison, EngineError> {
+    let failed = |source| EngineError::Against { object: text.to_owned(), source: Box::new(source) };
     let mut sink = FingerprintSink::default();
     let reference = Reference::parse(text)
         .map_err(|source| EngineError::Source { object: text.to_owned(), source: Box::new(source) })?;
     let source = match reference {
         Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
         _ => {
-            let source = resolve(&context.engine, &parse(text)?, Prefer::Original)?;
+            let source = resolve(engine, &parse(text)?, Prefer::Original)?;
             if source.manifest.is_dimsum() {
-                return Err(Error::Usage {
-                    object: text.to_owned(),
-                    reason: "this is a Dimsum image itself".to_owned(),
-                    hint: "compare with the ordinary image or the directory that it was made from",
-                });
+                return Err(failed(AgainstError::IsDimsum));
             }
             layers(&source, &mut sink)?
         }
     };
-    let chunks = Chunks::new(&checked.manifest, &checked.maps, resolved, context.engine.network()?.runtime());
-    let mut contents = Contents { chunks, files: Vec::new() };
+    let chunks = PackChunks::new(&checked.manifest, &checked.maps, resolved, engine.network()?.runtime());
+    let mut contents = ImageContents { chunks, files: Vec::new() };
     let erofs =
         Image::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;
     let image = dimsum_erofs::to_tree(&erofs, |inode| {
@@ -135,27 +72,23 @@ fn directory(path: &Path, sink: &mut FingerprintSink) -> Result<Tree, AgainstErr
 }
 
 /// Reads and merges all layers of an ordinary image.
-fn layers(resolved: &Resolved, sink: &mut FingerprintSink) -> Result<Tree, Error> {
+fn layers(resolved: &Resolved, sink: &mut FingerprintSink) -> Result<Tree, EngineError> {
     let object = resolved.reference.to_string();
     let mut merged: Option<Tree> = None;
     for descriptor in &resolved.manifest.layers {
         let blob = resolved.place.open(descriptor.digest);
         let blob = blob.map_err(|source| EngineError::Source { object: object.clone(), source: Box::new(source) })?;
         let read = layer(blob, descriptor, merged.as_ref(), sink);
-        let tree = read.map_err(|source| Error::Against { object: object.clone(), source: Box::new(source) })?;
+        let tree = read.map_err(|source| EngineError::Against { object: object.clone(), source: Box::new(source) })?;
         let over = match merged {
             None => tree.into_base(),
             Some(lower) => merge(lower, &tree),
         };
         let merge_failed =
-            |source| Error::Against { object: object.clone(), source: Box::new(AgainstError::Merge { source }) };
+            |source| EngineError::Against { object: object.clone(), source: Box::new(AgainstError::Merge { source }) };
         merged = Some(over.map_err(merge_failed)?);
     }
-    let nothing = || Error::Usage {
-        object: object.clone(),
-        reason: "the image has no layers".to_owned(),
-        hint: "name an image with files",
-    };
+    let nothing = || EngineError::Against { object: object.clone(), source: Box::new(AgainstError::NoLayers) };
     merged.ok_or_else(nothing)
 }
 
@@ -166,7 +99,7 @@ fn layer(
     sink: &mut FingerprintSink,
 ) -> Result<Tree, AgainstError> {
     let digest = descriptor.digest;
-    let hashing = Hashing { inner: blob, hasher: Sha256::new() };
+    let hashing = HashingLayer { inner: blob, hasher: Sha256::new() };
     let mut decoder =
         LayerDecoder::new(hashing, None).map_err(|source| AgainstError::Decode { layer: digest, source })?;
     let layer = read_layer(&mut decoder, lower, sink, POLICY);
@@ -175,14 +108,14 @@ fn layer(
     if is == digest { Ok(layer.tree) } else { Err(AgainstError::Digest { is, must: digest }) }
 }
 
-/// Contents of the image's files.
-struct Contents<'i> {
-    chunks: Chunks<'i>,
+/// ImageContents of the image's files.
+struct ImageContents<'i> {
+    chunks: PackChunks<'i>,
     /// By content handle.
     files: Vec<Inode>,
 }
 
-impl Contents<'_> {
+impl ImageContents<'_> {
     fn fingerprint(&mut self, erofs: &Image<&[u8]>, content: ContentId) -> Result<Fingerprint, AgainstError> {
         let mut hasher = Hasher::default();
         let Some(&inode) = self.files.get(content.get() as usize) else { return Ok(hasher.finish()) };
@@ -203,12 +136,12 @@ impl Contents<'_> {
 }
 
 /// Hashes what is read.
-struct Hashing<R> {
+struct HashingLayer<R> {
     inner: R,
     hasher: Sha256,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingLayer<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(buffer.get(..count).unwrap_or_default());

@@ -13,27 +13,27 @@ use dimsum_source::{Reference, SourceError};
 use dimsum_tree::{Compression, LayerDecoder};
 use sha2::{Digest as _, Sha256};
 
-use super::Findings;
-use dimsum_engine::image::Resolved;
+use super::finding::Findings;
+use crate::image::Resolved;
 
 /// What is read of a file at a time.
 const BUFFER: usize = 1 << 20;
 
 /// An image of which enough is right to look into it.
 #[derive(Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// What the manifest says.
-    pub manifest: DimsumManifest,
+    pub(super) manifest: DimsumManifest,
     /// The whole meta, proven from the root.
-    pub meta: Vec<u8>,
+    pub(super) meta: Vec<u8>,
     /// Its maps.
-    pub maps: MetaMaps,
+    pub(super) maps: MetaMaps,
 }
 
 impl Checked {
     /// Returns the EROFS image.
     #[must_use]
-    pub fn erofs(&self) -> &[u8] {
+    pub(super) fn erofs(&self) -> &[u8] {
         let length = usize::try_from(u64::from(self.maps.erofs_blocks) * dimsum_format::BLOCK_U64).unwrap_or(0);
         self.meta.get(..length).unwrap_or_default()
     }
@@ -41,20 +41,20 @@ impl Checked {
 
 /// A check under way.
 #[derive(Debug)]
-pub struct BlobCheck<'a> {
+pub(super) struct BlobCheck<'a> {
     resolved: &'a Resolved,
     data: bool,
     findings: &'a mut Findings,
     /// Bytes read.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Chunks decoded and proven.
-    pub chunks: u64,
+    pub(super) chunks: u64,
 }
 
 impl<'a> BlobCheck<'a> {
     /// Starts a check of an image whose manifest has its digest already.
     #[must_use]
-    pub fn new(resolved: &'a Resolved, data: bool, findings: &'a mut Findings) -> Self {
+    pub(super) fn new(resolved: &'a Resolved, data: bool, findings: &'a mut Findings) -> Self {
         Self { resolved, data, findings, bytes: 0, chunks: 0 }
     }
 
@@ -63,7 +63,7 @@ impl<'a> BlobCheck<'a> {
     }
 
     /// Checks everything that is there; `progress` is told the bytes read.
-    pub fn run(&mut self, mut progress: impl FnMut(u64)) -> Option<Checked> {
+    pub(super) fn run(&mut self, mut progress: impl FnMut(u64)) -> Option<Checked> {
         let manifest = match DimsumManifest::new(&self.resolved.manifest) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -202,7 +202,7 @@ impl<'a> BlobCheck<'a> {
         let object = self.object(pack.digest);
         // One byte more shows a blob that is too long.
         let blob = self.open(pack.digest, 0)?.take(pack.size.saturating_add(1));
-        let mut reader = Hashing { inner: BufReader::with_capacity(BUFFER, blob), hasher: Sha256::new(), bytes: 0 };
+        let mut reader = HashingBlob { inner: BufReader::with_capacity(BUFFER, blob), hasher: Sha256::new(), bytes: 0 };
         if let Some(device) = device.filter(|_| self.data) {
             self.frames(&object, &mut reader, device, diff_id, progress)?;
         }
@@ -344,7 +344,7 @@ fn slice(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
 
 /// Returns the name of a blob in messages: its file, where it is one.
 #[must_use]
-pub fn blob_name(reference: &Reference, digest: Digest) -> String {
+pub(super) fn blob_name(reference: &Reference, digest: Digest) -> String {
     match reference {
         Reference::OciLayout { dir, .. } => dir.join("blobs/sha256").join(digest.hex()).display().to_string(),
         Reference::Registry { repository, .. } => format!("docker://{repository}@{digest}"),
@@ -368,13 +368,13 @@ fn read_to_tail(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Hashes what is read.
-struct Hashing<R> {
+struct HashingBlob<R> {
     inner: R,
     hasher: Sha256,
     bytes: u64,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingBlob<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(buffer.get(..count).unwrap_or_default());

@@ -1,18 +1,4 @@
-//! Proving an image where it lies, without the store: `dimsum check`.
-//!
-//! ```text
-//! place ─→ blobs (SHA-256) ─→ meta (frames, groups, root) ─→ maps, EROFS validator
-//!                                        └─→ chunks (frame, BLAKE3) ─→ contents ─→ compare with the source's tree
-//! ```
-//!
-//! Everything is read from where the image lies and nowhere else: what the store could repair must still be seen here. A part that
-//! is wrong becomes a [`Finding`] that names the blob and the offset, and the check goes on as far as it can.
-
-pub mod against;
-pub mod blobs;
-pub mod chunks;
-pub mod compare;
-pub mod fingerprint;
+//! What a check found.
 
 use serde::Serialize;
 

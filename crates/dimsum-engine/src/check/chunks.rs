@@ -6,56 +6,20 @@ use std::sync::Arc;
 use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::DimsumManifest;
 use dimsum_format::meta::MetaMaps;
-use dimsum_format::{BLOCK_U64, Blake3, Digest, FormatError};
+use dimsum_format::{BLOCK_U64, Blake3, Digest};
 use dimsum_source::{Runtime, SourceError};
 
 use super::blobs::blob_name;
-use dimsum_engine::image::Resolved;
+use super::fault::{ChunkError, ChunkFault};
+use crate::image::Resolved;
 
 /// Decoded chunks that are kept: neighbouring files share a bundle, and a file's slices lie apart from it.
 /// 64 of the usual 256 KiB are 16 MiB.
 const KEPT: usize = 64;
 
-/// A chunk that cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("{pack}: chunk {chunk} at byte {offset}: {reason}")]
-pub struct ChunkError {
-    /// The pack.
-    pub pack: String,
-    /// Index of the chunk.
-    pub chunk: u32,
-    /// Where its frame starts in the pack.
-    pub offset: u64,
-    /// What is wrong.
-    pub reason: Reason,
-}
-
-/// Why a chunk cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The pack cannot be read there.
-    #[error("{0}")]
-    Source(#[from] SourceError),
-    /// Its frame does not decode.
-    #[error("{0}")]
-    Format(#[from] FormatError),
-    /// It decodes to other bytes.
-    #[error("digest is {is}, must be {must}")]
-    Digest {
-        /// Digest of the bytes.
-        is: Blake3,
-        /// Digest in the device map.
-        must: Blake3,
-    },
-    /// The address is not in the image.
-    #[error("there is no such chunk")]
-    Missing,
-}
-
 /// Reads chunks.
 #[derive(Debug)]
-pub struct Chunks<'i> {
+pub(super) struct PackChunks<'i> {
     maps: &'i MetaMaps,
     resolved: &'i Resolved,
     runtime: Runtime,
@@ -65,10 +29,15 @@ pub struct Chunks<'i> {
     kept: VecDeque<(usize, u32, Arc<[u8]>)>,
 }
 
-impl<'i> Chunks<'i> {
+impl<'i> PackChunks<'i> {
     /// Reads the packs of an image where it was found.
     #[must_use]
-    pub fn new(manifest: &DimsumManifest, maps: &'i MetaMaps, resolved: &'i Resolved, runtime: &Runtime) -> Self {
+    pub(super) fn new(
+        manifest: &DimsumManifest,
+        maps: &'i MetaMaps,
+        resolved: &'i Resolved,
+        runtime: &Runtime,
+    ) -> Self {
         let packs = manifest.packs.iter().map(|pack| pack.digest).collect();
         let (runtime, decompressor) = (runtime.clone(), Decompressor::default());
         Self { maps, resolved, runtime, packs, decompressor, kept: VecDeque::new() }
@@ -78,7 +47,12 @@ impl<'i> Chunks<'i> {
     ///
     /// # Errors
     /// If a chunk cannot be had.
-    pub fn read(&mut self, mut flat: u64, mut length: u64, mut take: impl FnMut(&[u8])) -> Result<(), Box<ChunkError>> {
+    pub(super) fn read(
+        &mut self,
+        mut flat: u64,
+        mut length: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), Box<ChunkError>> {
         while length > 0 {
             let block = u32::try_from(flat / BLOCK_U64).ok();
             let place = block.and_then(|block| self.maps.locate(block));
@@ -93,7 +67,7 @@ impl<'i> Chunks<'i> {
                     pack: self.resolved.reference.to_string(),
                     chunk: 0,
                     offset: flat,
-                    reason: Reason::Missing,
+                    reason: ChunkFault::Missing,
                 }));
             };
             let bytes = self.chunk(device, chunk)?;
@@ -110,7 +84,7 @@ impl<'i> Chunks<'i> {
     ///
     /// # Errors
     /// If it cannot be had.
-    pub fn chunk(&mut self, device: usize, chunk: u32) -> Result<Arc<[u8]>, Box<ChunkError>> {
+    pub(super) fn chunk(&mut self, device: usize, chunk: u32) -> Result<Arc<[u8]>, Box<ChunkError>> {
         if let Some((.., bytes)) = self.kept.iter().find(|kept| (kept.0, kept.1) == (device, chunk)) {
             return Ok(Arc::clone(bytes));
         }
@@ -123,12 +97,12 @@ impl<'i> Chunks<'i> {
         Ok(bytes)
     }
 
-    fn decode(&mut self, device: usize, chunk: u32) -> Result<Vec<u8>, Reason> {
-        let maps = self.maps.devices.get(device).ok_or(Reason::Missing)?;
-        let frame = maps.frames.frame(chunk).ok_or(Reason::Missing)?;
-        let bytes = maps.map.chunk_bytes(chunk).ok_or(Reason::Missing)?;
-        let must = maps.map.digest(chunk).ok_or(Reason::Missing)?;
-        let pack = *self.packs.get(device).ok_or(Reason::Missing)?;
+    fn decode(&mut self, device: usize, chunk: u32) -> Result<Vec<u8>, ChunkFault> {
+        let maps = self.maps.devices.get(device).ok_or(ChunkFault::Missing)?;
+        let frame = maps.frames.frame(chunk).ok_or(ChunkFault::Missing)?;
+        let bytes = maps.map.chunk_bytes(chunk).ok_or(ChunkFault::Missing)?;
+        let must = maps.map.digest(chunk).ok_or(ChunkFault::Missing)?;
+        let pack = *self.packs.get(device).ok_or(ChunkFault::Missing)?;
         // The length is within the limit of chunks.
         let length = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
         let place = Arc::clone(&self.resolved.place);
@@ -137,10 +111,10 @@ impl<'i> Chunks<'i> {
         let compressed = compressed.ok_or_else(cancelled)??;
         let decoded = self.decompressor.decompress(&compressed, length)?;
         let is = Blake3::of(&decoded);
-        if is == must { Ok(decoded) } else { Err(Reason::Digest { is, must }) }
+        if is == must { Ok(decoded) } else { Err(ChunkFault::Digest { is, must }) }
     }
 
-    fn error(&self, device: usize, chunk: u32, reason: Reason) -> Box<ChunkError> {
+    fn error(&self, device: usize, chunk: u32, reason: ChunkFault) -> Box<ChunkError> {
         let pack = self.packs.get(device).map(|pack| blob_name(&self.resolved.reference, *pack)).unwrap_or_default();
         let frame = self.maps.devices.get(device).and_then(|device| device.frames.frame(chunk));
         Box::new(ChunkError { pack, chunk, offset: frame.map_or(0, |frame| frame.start), reason })

@@ -9,11 +9,11 @@ use dimsum_format::BLOCK;
 use dimsum_tree::{ContentId, ContentSink};
 
 /// The fingerprint of one content.
-pub type Fingerprint = blake3::Hash;
+pub(super) type Fingerprint = blake3::Hash;
 
 /// Takes the bytes of one file in order.
 #[derive(Debug)]
-pub struct Hasher {
+pub(super) struct Hasher {
     hasher: blake3::Hasher,
     /// Number of the block that is being filled.
     block: u64,
@@ -28,7 +28,7 @@ impl Default for Hasher {
 
 impl Hasher {
     /// Takes the next bytes.
-    pub fn data(&mut self, mut bytes: &[u8]) {
+    pub(super) fn data(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = BLOCK - self.partial.len();
             let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
@@ -45,7 +45,7 @@ impl Hasher {
     }
 
     /// Takes `length` zeros.
-    pub fn zeros(&mut self, mut length: u64) {
+    pub(super) fn zeros(&mut self, mut length: u64) {
         const ZEROS: [u8; BLOCK] = [0; BLOCK];
         let block = BLOCK as u64;
         if !self.partial.is_empty() {
@@ -61,7 +61,7 @@ impl Hasher {
 
     /// Ends the file.
     #[must_use]
-    pub fn finish(mut self) -> Fingerprint {
+    pub(super) fn finish(mut self) -> Fingerprint {
         if !self.partial.is_empty() {
             self.close_block();
         }
@@ -86,7 +86,7 @@ fn add(hasher: &mut blake3::Hasher, block: &mut u64, bytes: &[u8]) {
 
 /// Collects the fingerprints of all files of a source; a content's handle is its place in the list.
 #[derive(Debug, Default)]
-pub struct FingerprintSink {
+pub(super) struct FingerprintSink {
     current: Hasher,
     done: Vec<Fingerprint>,
 }
@@ -94,7 +94,7 @@ pub struct FingerprintSink {
 impl FingerprintSink {
     /// Returns the fingerprint behind a handle.
     #[must_use]
-    pub fn get(&self, content: ContentId) -> Option<Fingerprint> {
+    pub(super) fn get(&self, content: ContentId) -> Option<Fingerprint> {
         self.done.get(content.get() as usize).copied()
     }
 }

@@ -6,8 +6,8 @@ use dimsum_tree::{FileType, InodeId, Tree, Xattr};
 use serde::Serialize;
 
 use super::fingerprint::Fingerprint;
-use crate::output::Name;
-use crate::text::{UtcTime, type_name};
+use crate::listing::{UtcTime, type_name};
+use crate::text::Name;
 
 /// A way in which a path of the image is not that of the source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ struct Side<'t> {
 ///
 /// # Errors
 /// What `contents` says.
-pub fn compare<E>(
+pub(super) fn compare<E>(
     source: &Tree,
     image: &Tree,
     list: usize,

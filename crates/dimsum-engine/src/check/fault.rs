@@ -1,0 +1,116 @@
+//! Why a comparison could not be made, and why a chunk cannot be had.
+
+use std::convert::Infallible;
+
+use dimsum_format::{Blake3, Digest, FormatError};
+use dimsum_source::{ErrorKind, SourceError};
+use dimsum_tree::ReadError;
+
+/// Why a comparison could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgainstError {
+    /// A layer of the source cannot be read.
+    #[error("layer {layer} cannot be read")]
+    Layer {
+        /// Its digest.
+        layer: Digest,
+        /// Why.
+        source: ReadError<Infallible>,
+    },
+    /// A layer of the source cannot be decompressed.
+    #[error("layer {layer} cannot be decompressed")]
+    Decode {
+        /// Its digest.
+        layer: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A layer of the source does not have its digest.
+    #[error("layer {must} has the digest {is}")]
+    Digest {
+        /// Digest of the bytes.
+        is: Digest,
+        /// Digest in the manifest.
+        must: Digest,
+    },
+    /// The directory cannot be read.
+    #[error("the directory cannot be read")]
+    Directory {
+        /// Why.
+        source: ReadError<Infallible>,
+    },
+    /// The trees cannot be merged.
+    #[error("the layers cannot be merged")]
+    Merge {
+        /// Why.
+        source: dimsum_tree::Error,
+    },
+    /// The image's own tree cannot be read.
+    #[error("the image's file system cannot be read: {reason}")]
+    Image {
+        /// Why.
+        reason: String,
+    },
+    /// A file of the image cannot be read.
+    #[error("a file of the image cannot be read")]
+    Chunk {
+        /// Why.
+        source: Box<ChunkError>,
+    },
+    /// The source is a Dimsum image: the comparison wants the image that was converted.
+    #[error("this is a Dimsum image itself")]
+    IsDimsum,
+    /// The source has no layers.
+    #[error("the image has no layers")]
+    NoLayers,
+}
+
+impl AgainstError {
+    /// Returns the kind.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Digest { .. } | Self::Chunk { .. } => ErrorKind::Integrity,
+            Self::IsDimsum | Self::NoLayers => ErrorKind::Invalid,
+            _ => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A chunk that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{pack}: chunk {chunk} at byte {offset}: {reason}")]
+pub struct ChunkError {
+    /// The pack.
+    pub pack: String,
+    /// Index of the chunk.
+    pub chunk: u32,
+    /// Where its frame starts in the pack.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: ChunkFault,
+}
+
+/// Why a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkFault {
+    /// The pack cannot be read there.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// Its frame does not decode.
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    /// It decodes to other bytes.
+    #[error("digest is {is}, must be {must}")]
+    Digest {
+        /// Digest of the bytes.
+        is: Blake3,
+        /// Digest in the device map.
+        must: Blake3,
+    },
+    /// The address is not in the image.
+    #[error("there is no such chunk")]
+    Missing,
+}
