@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use dimsum_convert::{Input, Options, convert};
-use dimsum_layout::OciLayout;
-use dimsum_source::{Prefer, Reference, host_platform, resolve};
+use dimsum_layout::{OciLayout, add_schemes};
+use dimsum_source::{Prefer, Schemes, host_platform, resolve};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,18 +15,20 @@ fn main() -> anyhow::Result<()> {
     if let [jobs] = jobs {
         options.jobs = jobs.parse::<NonZeroUsize>()?;
     }
-    let Reference::OciLayout { dir, name } = Reference::parse(target)? else {
-        anyhow::bail!("TARGET is oci:DIR[:TAG]")
-    };
-    let target = OciLayout::create(dir, name)?;
+    let mut schemes = Schemes::default();
+    add_schemes(&mut schemes);
+    let target = schemes.parse(target)?;
+    let Some(dir) = target.path() else { anyhow::bail!("TARGET is oci:DIR[:TAG]") };
+    let target = OciLayout::create(dir, target.name().cloned())?;
     let start = Instant::now();
-    let converted = match Reference::parse(source)? {
-        Reference::OciLayout { dir, name } => {
-            let source = OciLayout::open(dir, name)?;
+    let reference = schemes.parse(source)?;
+    let converted = match (reference.tree(), reference.path()) {
+        (Some(path), _) => convert(Input::Directory { path }, &target, &options, &())?,
+        (None, Some(dir)) => {
+            let source = OciLayout::open(dir, reference.name().cloned())?;
             let manifest = resolve(&source, &host_platform(), Prefer::Original)?.descriptor.digest;
             convert(Input::Image { source: &source, manifest }, &target, &options, &())?
         }
-        Reference::Directory { path } => convert(Input::Directory { path: &path }, &target, &options, &())?,
         _ => anyhow::bail!("SOURCE is oci:DIR[:TAG] or dir:PATH"),
     };
     let wall = start.elapsed();

@@ -6,20 +6,16 @@ use std::{fs, io};
 
 use dimsum_convert::{Input, Options, convert};
 use dimsum_layout::OciLayout;
-use dimsum_source::{Prefer, Reference, host_platform, resolve};
+use dimsum_source::{ImageName, Prefer, host_platform, resolve};
 
 #[test]
 fn golden_sources_give_the_golden_bytes() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     for image in ["basic", "wide", "empty"] {
         let scratch = tempfile::tempdir().unwrap();
-        let source = open(&format!("oci:{}:{image}", golden.join(format!("{image}-source")).display()));
-        let Ok(Reference::OciLayout { dir, name }) =
-            Reference::parse(&format!("oci:{}:{image}", scratch.path().display()))
-        else {
-            panic!("a layout")
-        };
-        let target = OciLayout::create(dir, name).unwrap();
+        let name = || Some(ImageName::Tag(image.to_owned()));
+        let source = OciLayout::open(golden.join(format!("{image}-source")), name()).unwrap();
+        let target = OciLayout::create(scratch.path(), name()).unwrap();
         let manifest = resolve(&source, &host_platform(), Prefer::Original).unwrap().descriptor.digest;
         // The encoder of the golden images, which are older than the default.
         let options = Options { level: 3, ..Options::default() };
@@ -30,11 +26,6 @@ fn golden_sources_give_the_golden_bytes() {
         assert_eq!(names(&made), names(&kept), "{image}");
         assert!(made == kept, "{image}: a blob has other bytes than its name says");
     }
-}
-
-fn open(reference: &str) -> OciLayout {
-    let Ok(Reference::OciLayout { dir, name }) = Reference::parse(reference) else { panic!("{reference}") };
-    OciLayout::open(dir, name).unwrap()
 }
 
 fn blobs(layout: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {

@@ -1,9 +1,11 @@
 //! What an engine works with. Nothing of it is read from the environment.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dimsum_format::manifest::Platform;
 use dimsum_registry::Access;
+use dimsum_source::Transport;
 use dimsum_store::Options;
 
 /// The places of a node and how registries are reached. All paths should be absolute: a server that mounts for a
@@ -24,6 +26,8 @@ pub struct EngineConfig {
     pub platforms: Vec<Platform>,
     /// Refuses images that are named by a tag: only a digest says which bytes are meant.
     pub require_digest: bool,
+    /// Transports beside the built-in ones, one for each scheme; one of a built-in scheme takes its place.
+    pub more_transports: Vec<Arc<dyn Transport>>,
     /// How the store works. The runtime in it is replaced by the engine's.
     pub store_options: Options,
 }
@@ -39,6 +43,7 @@ impl EngineConfig {
             access: Access::default(),
             platforms: Vec::new(),
             require_digest: false,
+            more_transports: Vec::new(),
             store_options: Options::default(),
         }
     }

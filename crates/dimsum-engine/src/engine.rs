@@ -4,20 +4,19 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use dimsum_format::manifest::Platform;
-use dimsum_registry::Network;
-use dimsum_source::{Runtime, host_platform};
+use dimsum_source::{Runtime, Schemes, Transports, host_platform};
 use dimsum_store::{Options, Store};
 
 use crate::image::make_store_directory;
 use crate::progress::Quiet;
-use crate::transports::Transports;
+use crate::transports::{TransportTables, schemes};
 use crate::{CancelToken, EngineConfig, EngineError, Progress};
 
 /// The way from references to images. Cheap to clone; clones share connections, tokens, the store and its caches.
 #[derive(Debug, Clone)]
 pub struct Engine {
     config: Arc<EngineConfig>,
-    transports: Arc<Transports>,
+    transports: Arc<TransportTables>,
     /// Opened at the first use: most commands that only ask a registry need none.
     store: Arc<OnceLock<Store>>,
     progress: Arc<dyn Progress>,
@@ -79,12 +78,18 @@ impl Engine {
         Arc::clone(&self.progress)
     }
 
-    /// Returns the way to registries, layouts and archives.
+    /// Returns the table that opens references: registries, layouts, archives, and what the configuration adds.
     ///
     /// # Errors
     /// If no thread can be made.
-    pub fn network(&self) -> Result<Network, EngineError> {
-        self.transports.network(&self.config.access).map_err(no_threads)
+    pub fn transports(&self) -> Result<Transports, EngineError> {
+        self.transports.table(&self.config.access, &self.config.more_transports).map_err(no_threads)
+    }
+
+    /// Returns the schemes of [`Engine::transports`], which parse references. It starts nothing.
+    #[must_use]
+    pub fn schemes(&self) -> Schemes {
+        schemes(&self.config.more_transports)
     }
 
     /// Returns the runtime on which requests wait.

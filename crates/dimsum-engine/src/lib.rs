@@ -34,3 +34,4 @@ pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain, convert_kind, io_kind, source_kind, store_kind};
 pub use origin::ImageOrigin;
 pub use progress::{Progress, ProgressPhase, Quiet};
+pub use transports::built_in_transports;

@@ -1,26 +1,45 @@
-//! The ways to places: one network for each set of access settings, all on one runtime.
+//! The ways to places: one table of transports for each set of access settings, all on one runtime.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use dimsum_registry::{Access, Network};
-use dimsum_source::Runtime;
+use dimsum_registry::{Access, Network, REGISTRY};
+use dimsum_source::{Runtime, Schemes, Transport, Transports};
 use parking_lot::Mutex;
 
 /// Access settings that are kept with their connections and tokens. A server sees one set per user; beyond this
 /// number all are forgotten, and the next users connect again.
-const MAX_NETWORKS: usize = 16;
+const MAX_TABLES: usize = 16;
 
-/// Networks by their settings. The runtime starts with the first: a thread that is made earlier would not have the
-/// signal mask that the process wants.
-#[derive(Debug, Default)]
-pub(crate) struct Transports {
-    runtime: OnceLock<Runtime>,
-    open: Mutex<HashMap<Access, Network>>,
+/// Returns the transports that are built in: registries, which names without a scheme belong to, OCI layouts, archives and
+/// file trees.
+#[must_use]
+pub fn built_in_transports(access: Access, runtime: &Runtime) -> Transports {
+    let mut transports = Transports::default();
+    transports.register_default(Arc::new(Network::new(access, runtime)));
+    dimsum_layout::register(&mut transports);
+    transports
 }
 
-impl Transports {
+/// Returns the schemes of [`built_in_transports`] and of more transports. Nothing is started: texts can be parsed early.
+pub(crate) fn schemes(more: &[Arc<dyn Transport>]) -> Schemes {
+    let mut schemes = Schemes::default();
+    schemes.add_default(REGISTRY);
+    dimsum_layout::add_schemes(&mut schemes);
+    more.iter().for_each(|transport| schemes.add(transport.scheme()));
+    schemes
+}
+
+/// Tables by their settings. The runtime starts with the first: a thread that is made earlier would not have the
+/// signal mask that the process wants.
+#[derive(Debug, Default)]
+pub(crate) struct TransportTables {
+    runtime: OnceLock<Runtime>,
+    open: Mutex<HashMap<Access, Transports>>,
+}
+
+impl TransportTables {
     /// Returns the runtime, started at the first call.
     pub(crate) fn runtime(&self) -> io::Result<&Runtime> {
         if let Some(runtime) = self.runtime.get() {
@@ -30,18 +49,24 @@ impl Transports {
         Ok(self.runtime.get_or_init(|| runtime))
     }
 
-    /// Returns the network of these settings.
-    pub(crate) fn network(&self, access: &Access) -> io::Result<Network> {
+    /// Returns the built-in transports with these settings, and more.
+    pub(crate) fn table(&self, access: &Access, more: &[Arc<dyn Transport>]) -> io::Result<Transports> {
+        let mut table = self.built_in(access)?;
+        more.iter().for_each(|transport| table.register(Arc::clone(transport)));
+        Ok(table)
+    }
+
+    fn built_in(&self, access: &Access) -> io::Result<Transports> {
         let runtime = self.runtime()?;
         let mut open = self.open.lock();
-        if let Some(network) = open.get(access) {
-            return Ok(network.clone());
+        if let Some(table) = open.get(access) {
+            return Ok(table.clone());
         }
-        if open.len() >= MAX_NETWORKS {
+        if open.len() >= MAX_TABLES {
             open.clear();
         }
-        let network = Network::new(access.clone(), runtime);
-        open.insert(access.clone(), network.clone());
-        Ok(network)
+        let table = built_in_transports(access.clone(), runtime);
+        open.insert(access.clone(), table.clone());
+        Ok(table)
     }
 }

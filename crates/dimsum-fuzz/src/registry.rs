@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 
-use dimsum_layout::Members;
+use dimsum_layout::{Members, add_schemes};
+use dimsum_registry::REGISTRY;
 use dimsum_registry::fuzz::{self, Asked};
-use dimsum_source::Reference;
+use dimsum_source::{Schemes, parse_image_name};
 use serde_json::Value;
 
 /// Whose credentials are looked for in auth files.
@@ -42,9 +43,12 @@ pub fn archive(data: &[u8]) {
 /// If an invariant breaks.
 pub fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(parsed) = Reference::parse(text) else { return };
+    let mut schemes = Schemes::default();
+    schemes.add_default(REGISTRY);
+    add_schemes(&mut schemes);
+    let Ok(parsed) = schemes.parse(text) else { return };
     let written = parsed.to_string();
-    let again = Reference::parse(&written);
+    let again = schemes.parse(&written);
     assert_eq!(again.ok(), Some(parsed), "{text:?} is written as {written:?}");
 }
 
@@ -95,9 +99,7 @@ fn write(asked: &Asked) -> String {
 /// # Panics
 /// If an invariant breaks.
 pub fn auth_file(data: &[u8]) {
-    let Ok(Reference::Registry { repository, .. }) = Reference::parse(REPOSITORY) else {
-        unreachable!("the reference is written above")
-    };
+    let (repository, _) = parse_image_name(REPOSITORY).expect("the reference is written above");
     let host = repository.host();
     let asked = Cell::new(0_u32);
     let found = fuzz::auth_file(data, &repository, |_, key| {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use dimsum_engine::ImageOrigin as Origin;
-use dimsum_registry::{Access, Network};
-use dimsum_source::{Reference, Runtime, Source, SourceError};
+use dimsum_engine::built_in_transports;
+use dimsum_registry::Access;
+use dimsum_source::{Runtime, Source, SourceError, Transports};
 use parking_lot::Mutex;
 
 /// Settings of network access that are kept with their connections and tokens; beyond that the oldest users make new ones.
@@ -15,7 +16,7 @@ const MAX_NETWORKS: usize = 16;
 #[derive(Debug)]
 pub struct Networks {
     runtime: Runtime,
-    open: Mutex<HashMap<Access, Network>>,
+    open: Mutex<HashMap<Access, Transports>>,
 }
 
 /// Opens an origin.
@@ -26,17 +27,17 @@ impl Networks {
         Self { runtime, open: Mutex::default() }
     }
 
-    fn network(&self, access: &Access) -> Network {
+    fn transports(&self, access: &Access) -> Transports {
         let mut open = self.open.lock();
-        if let Some(network) = open.get(access) {
-            return network.clone();
+        if let Some(transports) = open.get(access) {
+            return transports.clone();
         }
         if open.len() >= MAX_NETWORKS {
             open.clear();
         }
-        let network = Network::new(access.clone(), &self.runtime);
-        open.insert(access.clone(), network.clone());
-        network
+        let transports = built_in_transports(access.clone(), &self.runtime);
+        open.insert(access.clone(), transports.clone());
+        transports
     }
 }
 
@@ -45,7 +46,8 @@ impl Networks {
 /// # Errors
 /// If there is none, or the reference is of another kind.
 pub fn open_origin(networks: &Networks, origin: &Origin) -> Result<Arc<dyn Source>, SourceError> {
-    let place = networks.network(&origin.access).open(&Reference::parse(&origin.reference)?)?;
+    let transports = networks.transports(&origin.access);
+    let place = transports.open(&transports.parse(&origin.reference)?)?;
     Ok(place)
 }
 

@@ -8,9 +8,11 @@
 mod access;
 mod network;
 mod remote;
+mod scheme;
 
 pub use access::{Access, DEFAULT_TEMP_DIR};
 pub use network::Network;
 pub use remote::Timing;
 #[doc(hidden)]
 pub use remote::fuzz;
+pub use scheme::REGISTRY;

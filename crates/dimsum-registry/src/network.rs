@@ -1,14 +1,14 @@
-//! Opens whatever a reference names.
+//! Registries as a transport: the scheme `docker:`, and what all repositories share.
 
 use std::sync::Arc;
 
-use dimsum_layout::{Archive, ArchiveTarget, OciLayout};
-use dimsum_source::{Place, Reference, Runtime, SourceError, Target};
+use dimsum_source::{ImageName, Place, Reference, Repository, Runtime, Scheme, SourceError, Target, Transport};
 
 use crate::access::Access;
 use crate::remote::{Hub, RemoteRepository, Timing};
+use crate::scheme::REGISTRY;
 
-/// All transports behind one door, with what they share: the runtime, connections, tokens.
+/// All registries behind one door, with what they share: the runtime, connections, tokens. Clones share it too.
 #[derive(Debug, Clone)]
 pub struct Network {
     runtime: Runtime,
@@ -43,42 +43,41 @@ impl Network {
         &self.access
     }
 
-    /// Opens a reference for reading, blocking.
+    /// Opens a repository for reading; nothing is connected yet.
     ///
     /// # Errors
-    /// If there is nothing of the kind, or it is a file tree.
+    /// If the reference names no image of a registry.
     pub fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
-        match reference {
-            Reference::Registry { repository, name } => {
-                Ok(Arc::new(RemoteRepository::open(&self.hub, &self.runtime, repository, name)))
-            }
-            Reference::OciLayout { dir, name } => Ok(Arc::new(OciLayout::open(dir, name.clone())?)),
-            Reference::OciArchive { file, name } => Ok(Arc::new(Archive::open_oci(file, name.clone())?)),
-            Reference::DockerArchive { file, name } => Ok(Arc::new(Archive::open_docker(file, name.clone())?)),
-            _ => Err(not_here(reference)),
-        }
+        let (repository, name) = parts(reference)?;
+        Ok(Arc::new(RemoteRepository::open(&self.hub, &self.runtime, repository, name)))
     }
 
-    /// Opens a reference for writing, blocking; what can be made is made.
+    /// Opens a repository for writing; nothing is connected yet.
     ///
     /// # Errors
-    /// If it cannot be written, or is named by a digest.
+    /// If the reference names no image of a registry, or names it by a digest.
     pub fn create(&self, reference: &Reference) -> Result<Box<dyn Target>, SourceError> {
-        match reference {
-            Reference::Registry { repository, name } => {
-                Ok(Box::new(RemoteRepository::create(&self.hub, &self.runtime, repository, name)?))
-            }
-            Reference::OciLayout { dir, name } => Ok(Box::new(OciLayout::create(dir, name.clone())?)),
-            Reference::OciArchive { file, name } => Ok(Box::new(ArchiveTarget::oci(file, name.clone())?)),
-            Reference::DockerArchive { file, name } => Ok(Box::new(ArchiveTarget::docker(file, name.clone())?)),
-            _ => Err(not_here(reference)),
-        }
+        let (repository, name) = parts(reference)?;
+        Ok(Box::new(RemoteRepository::create(&self.hub, &self.runtime, repository, name)?))
     }
 }
 
-fn not_here(reference: &Reference) -> SourceError {
-    SourceError::Name {
-        source_name: reference.to_string(),
-        reason: "this kind of reference holds no images".to_owned(),
+impl Transport for Network {
+    fn scheme(&self) -> Scheme {
+        REGISTRY
     }
+
+    fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
+        self.open(reference)
+    }
+
+    fn create(&self, reference: &Reference) -> Result<Box<dyn Target>, SourceError> {
+        self.create(reference)
+    }
+}
+
+fn parts(reference: &Reference) -> Result<(&Repository, &ImageName), SourceError> {
+    let parts = reference.repository().zip(reference.name());
+    let reason = "it names no image of a registry";
+    parts.ok_or_else(|| SourceError::Reference { text: reference.to_string(), reason: reason.into() })
 }

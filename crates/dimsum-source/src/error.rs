@@ -1,5 +1,6 @@
 //! What can go wrong between us and a source or target.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -81,7 +82,7 @@ pub enum SourceError {
         /// The text.
         text: String,
         /// Why it is none.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// A target that may not be written so.
     #[error("{target_name}: {reason}")]

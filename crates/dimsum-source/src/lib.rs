@@ -5,8 +5,8 @@
 //! implement these traits in crates of their own; this crate knows neither HTTP nor disk layouts.
 //!
 //! ```text
-//!   text → Reference ─→ transport ─┬─ open   → Place:  resolve → manifest; Source::read_range, open, …
-//!                                  └─ create → Target: has, mount_blob, copy_blob | start_blob … commit, put_manifest
+//!   text → Reference ─→ Transports ─┬─ open   → Place:  resolve → manifest; Source::read_range, open, …
+//!                                   └─ create → Target: has, mount_blob, copy_blob | start_blob … commit, put_manifest
 //! ```
 
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod referrers;
 mod runtime;
 mod source;
 mod target;
+mod transport;
 
 pub use causes::{causes, with_causes};
 pub use copy::{
@@ -32,8 +33,9 @@ pub use error::{Detail, SourceError, TlsProblem, is_transient_status};
 pub use kind::ErrorKind;
 pub use place::{Document, Place, Prefer, is_twin, resolve};
 pub use platform::{fits, host_platform, parse_platform, text as platform_text};
-pub use reference::{ImageName, Reference, Repository};
+pub use reference::{ImageName, Reference, Repository, parse_image_name};
 pub use referrers::fallback_tag;
 pub use runtime::{MAX_BLOCKING_READS, Runtime};
 pub use source::{BoxFuture, Source};
 pub use target::{BlobWriter, Role, Shape, Target, check, copy_through};
+pub use transport::{Scheme, Schemes, Transport, Transports};

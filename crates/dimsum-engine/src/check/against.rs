@@ -6,7 +6,7 @@ use std::path::Path;
 use dimsum_erofs::{Image, Inode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
-use dimsum_source::{Prefer, Reference};
+use dimsum_source::Prefer;
 use dimsum_tree::{ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, Tree, merge, read_directory, read_layer};
 use sha2::{Digest as _, Sha256};
 
@@ -33,19 +33,21 @@ pub(super) fn against(
 ) -> Result<Comparison, EngineError> {
     let failed = |source| EngineError::Against { object: text.to_owned(), source: Box::new(source) };
     let mut sink = FingerprintSink::default();
-    let reference = Reference::parse(text)
+    let reference = engine
+        .schemes()
+        .parse(text)
         .map_err(|source| EngineError::Source { object: text.to_owned(), source: Box::new(source) })?;
-    let source = match reference {
-        Reference::Directory { path } => directory(&path, &mut sink).map_err(failed)?,
-        _ => {
-            let source = resolve(engine, &parse(text)?, Prefer::Original)?;
+    let source = match reference.tree() {
+        Some(path) => directory(path, &mut sink).map_err(failed)?,
+        None => {
+            let source = resolve(engine, &parse(engine, text)?, Prefer::Original)?;
             if source.manifest.is_dimsum() {
                 return Err(failed(AgainstError::IsDimsum));
             }
             layers(&source, &mut sink)?
         }
     };
-    let chunks = PackChunks::new(&checked.manifest, &checked.maps, resolved, engine.network()?.runtime());
+    let chunks = PackChunks::new(&checked.manifest, &checked.maps, resolved, engine.runtime()?);
     let mut contents = ImageContents { chunks, files: Vec::new() };
     let erofs =
         Image::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;

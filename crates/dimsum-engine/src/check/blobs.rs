@@ -9,7 +9,8 @@ use dimsum_format::manifest::{Blob, Config, DimsumManifest};
 use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
 use dimsum_format::pack::{FOOTER_BYTES, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{Blake3, Digest, FormatError};
-use dimsum_source::{Reference, SourceError};
+use dimsum_layout::OCI_LAYOUT;
+use dimsum_source::{ImageName, Reference, SourceError};
 use dimsum_tree::{Compression, LayerDecoder};
 use sha2::{Digest as _, Sha256};
 
@@ -345,10 +346,12 @@ fn slice(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
 /// Returns the name of a blob in messages: its file, where it is one.
 #[must_use]
 pub(super) fn blob_name(reference: &Reference, digest: Digest) -> String {
-    match reference {
-        Reference::OciLayout { dir, .. } => dir.join("blobs/sha256").join(digest.hex()).display().to_string(),
-        Reference::Registry { repository, .. } => format!("docker://{repository}@{digest}"),
-        other => format!("{other}: blob {digest}"),
+    match reference.path() {
+        Some(dir) if reference.scheme() == OCI_LAYOUT.name => {
+            dir.join("blobs/sha256").join(digest.hex()).display().to_string()
+        }
+        None if reference.repository().is_some() => reference.with_name(Some(ImageName::Digest(digest))).to_string(),
+        _ => format!("{reference}: blob {digest}"),
     }
 }
 

@@ -75,7 +75,7 @@ impl ImageCheck {
 /// # Errors
 /// If the check cannot be made. What is wrong with the image is no error but a finding.
 pub fn check_image(engine: &Engine, text: &str, request: CheckRequest<'_>) -> Result<ImageCheck, EngineError> {
-    let resolved = resolve(engine, &parse(text)?, Prefer::Dimsum)?;
+    let resolved = resolve(engine, &parse(engine, text)?, Prefer::Dimsum)?;
     if !resolved.manifest.is_dimsum() {
         return Err(EngineError::Ordinary { object: resolved.reference.to_string() });
     }

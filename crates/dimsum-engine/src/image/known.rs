@@ -11,7 +11,7 @@
 
 use dimsum_convert::OverlayEntries;
 use dimsum_format::Digest;
-use dimsum_source::{ImageName, Reference};
+use dimsum_source::Reference;
 use dimsum_store::{NodeKey, Record, Store};
 
 use super::{Located, origin};
@@ -48,7 +48,7 @@ pub(super) fn from_record(
 
 /// Returns the manifest that a reference stood for when its source was last there.
 pub(super) fn find_name(engine: &Engine, store: &Store, reference: &Reference) -> Result<Option<Digest>, EngineError> {
-    if let Some(digest) = pinned(reference) {
+    if let Some(digest) = reference.digest() {
         // Pinned by the user: nothing to look up.
         return Ok(Some(digest));
     }
@@ -89,7 +89,7 @@ pub(super) fn put_conversion(
 }
 
 fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest) -> Result<(), EngineError> {
-    if pinned(reference).is_some() {
+    if reference.digest().is_some() {
         return Ok(());
     }
     let record = Record { source: name_digest(reference), options: NAME.to_owned(), result: source };
@@ -99,15 +99,6 @@ fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest)
     store
         .put_record(key, &record)
         .map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
-}
-
-const fn pinned(reference: &Reference) -> Option<Digest> {
-    match reference {
-        Reference::Registry { name: ImageName::Digest(digest), .. }
-        | Reference::OciLayout { name: Some(ImageName::Digest(digest)), .. }
-        | Reference::OciArchive { name: Some(ImageName::Digest(digest)), .. } => Some(*digest),
-        _ => None,
-    }
 }
 
 fn name_digest(reference: &Reference) -> Digest {

@@ -15,7 +15,6 @@ mod incoming;
 mod known;
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use dimsum_erofs::{Bounds, ImageKind, OutOfRange, Summary};
@@ -101,19 +100,15 @@ impl Located {
 ///
 /// # Errors
 /// If it is no reference, or that of a file tree.
-pub fn parse(text: &str) -> Result<Reference, EngineError> {
-    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|source| EngineError::io("find", path, source));
-    let parsed = Reference::parse(text);
+pub fn parse(engine: &Engine, text: &str) -> Result<Reference, EngineError> {
+    let parsed = engine.schemes().parse(text);
     let parsed = parsed.map_err(|source| EngineError::Name { object: text.to_owned(), source: Box::new(source) })?;
-    Ok(match parsed {
-        Reference::OciLayout { dir, name } => Reference::OciLayout { dir: absolute(&dir)?, name },
-        Reference::OciArchive { file, name } => Reference::OciArchive { file: absolute(&file)?, name },
-        Reference::DockerArchive { file, name } => Reference::DockerArchive { file: absolute(&file)?, name },
-        Reference::Directory { .. } => {
-            return Err(EngineError::FileTree { object: text.to_owned() });
-        }
-        other => other,
-    })
+    if parsed.tree().is_some() {
+        return Err(EngineError::FileTree { object: text.to_owned() });
+    }
+    let Some(path) = parsed.path() else { return Ok(parsed) };
+    let path = std::path::absolute(path).map_err(|source| EngineError::io("find", path, source))?;
+    Ok(parsed.with_path(path))
 }
 
 /// Opens the place that a reference names.
@@ -124,7 +119,7 @@ pub fn open_place(engine: &Engine, reference: &Reference) -> Result<Arc<dyn Plac
     if engine.config().require_digest && !reference.is_pinned() {
         return Err(EngineError::Tag { object: reference.to_string() });
     }
-    let place = engine.network()?.open(reference);
+    let place = engine.transports()?.open(reference);
     place.map_err(|source| EngineError::Source { object: reference.to_string(), source: Box::new(source) })
 }
 
@@ -133,7 +128,7 @@ pub fn open_place(engine: &Engine, reference: &Reference) -> Result<Arc<dyn Plac
 /// # Errors
 /// If it cannot be written.
 pub fn create_target(engine: &Engine, text: &str) -> Result<Box<dyn Target>, EngineError> {
-    let target = engine.network()?.create(&parse(text)?);
+    let target = engine.transports()?.create(&parse(engine, text)?);
     let target = target.and_then(|target| target.check_writable().map(|()| target));
     target.map_err(|source| EngineError::Target { object: text.to_owned(), source: Box::new(source) })
 }
@@ -142,9 +137,9 @@ pub fn create_target(engine: &Engine, text: &str) -> Result<Box<dyn Target>, Eng
 ///
 /// # Errors
 /// If both texts name the same.
-pub fn refuse_same(source: &str, target: &str) -> Result<(), EngineError> {
-    let (from, to) = (parse(source)?, parse(target)?);
-    let local = !matches!(to, Reference::Registry { .. });
+pub fn refuse_same(engine: &Engine, source: &str, target: &str) -> Result<(), EngineError> {
+    let (from, to) = (parse(engine, source)?, parse(engine, target)?);
+    let local = to.repository().is_none();
     if local && from == to {
         return Err(EngineError::SamePlace { object: target.to_owned() });
     }
@@ -170,7 +165,7 @@ pub fn resolve(engine: &Engine, reference: &Reference, prefer: Prefer) -> Result
 /// # Errors
 /// If it is not there, cannot be converted, or does not prove.
 pub fn locate(engine: &Engine, text: &str) -> Result<Located, EngineError> {
-    let reference = parse(text)?;
+    let reference = parse(engine, text)?;
     let resolved = match resolve(engine, &reference, Prefer::Dimsum) {
         Ok(resolved) => resolved,
         Err(error) if is_gone(&reference, &error) => {
@@ -200,7 +195,7 @@ pub struct Held {
 /// # Errors
 /// If the image is not there, or the store does not have it.
 pub fn find_in_store(engine: &Engine, text: &str) -> Result<Held, EngineError> {
-    let reference = parse(text)?;
+    let reference = parse(engine, text)?;
     let missing = || EngineError::NotInStore { object: reference.to_string(), store: engine.config().store.clone() };
     // Asking must not make a store where there is none.
     if !engine.config().store.join("version").exists() {
@@ -246,13 +241,11 @@ fn located(engine: &Engine, resolved: Resolved) -> Result<Located, EngineError> 
 
 /// Returns where the blobs of an image come from, pinned to it.
 fn origin(engine: &Engine, reference: &Reference, digest: Digest) -> Result<ImageOrigin, EngineError> {
-    let reference = match reference {
-        Reference::Registry { repository, .. } => {
-            Reference::Registry { repository: repository.clone(), name: ImageName::Digest(digest) }
-        }
-        other => other.clone(),
+    let reference = match reference.repository() {
+        Some(_) => reference.with_name(Some(ImageName::Digest(digest))),
+        None => reference.clone(),
     };
-    Ok(ImageOrigin { reference: reference.to_string(), access: engine.network()?.access().clone() })
+    Ok(ImageOrigin { reference: reference.to_string(), access: engine.config().access.clone() })
 }
 
 /// Opens an image for reading in this process, through the node's store.
@@ -266,8 +259,8 @@ pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
 fn open_located(engine: &Engine, located: Located) -> Result<Opened, EngineError> {
     let mut origins: Vec<Arc<dyn Source>> = Vec::new();
     for origin in &located.origins {
-        let network = engine.network()?;
-        let opened = Reference::parse(&origin.reference).and_then(|reference| network.open(&reference));
+        let transports = engine.transports()?;
+        let opened = transports.parse(&origin.reference).and_then(|reference| transports.open(&reference));
         origins.push(
             opened
                 .map_err(|source| EngineError::Source { object: origin.reference.clone(), source: Box::new(source) })?,
@@ -291,12 +284,10 @@ pub fn make_store_directory(engine: &Engine) -> Result<(), EngineError> {
 /// that does not answer. A registry that answers that it has no such image is believed.
 fn is_gone(reference: &Reference, error: &EngineError) -> bool {
     let EngineError::Source { source, .. } = error else { return false };
-    match reference {
-        Reference::Registry { .. } => {
-            source.is_transient() || matches!(source.innermost(), SourceError::UnknownHost { .. })
-        }
-        _ => matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. }),
+    if reference.repository().is_some() {
+        return source.is_transient() || matches!(source.innermost(), SourceError::UnknownHost { .. });
     }
+    matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. })
 }
 
 /// Validates the whole file system of an opened image.

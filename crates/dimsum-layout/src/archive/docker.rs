@@ -11,7 +11,7 @@ use std::path::Path;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_INDEX_MANIFESTS, MAX_SOURCE_LAYERS};
 use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_source::{Reference, SourceError};
+use dimsum_source::{ImageName, Reference, SourceError, parse_image_name};
 use dimsum_tree::Compression;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::Archive;
 use super::content::Content;
 use super::members::{Members, clean};
+use crate::schemes::DOCKER_ARCHIVE;
 
 /// The listing of such an archive.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -36,7 +37,7 @@ pub(super) struct Saved {
 }
 
 pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceError> {
-    let reference = Reference::DockerArchive { file: file.to_owned(), name: name.clone() };
+    let reference = Reference::in_files(DOCKER_ARCHIVE.name, file, name.clone().map(ImageName::Tag));
     let (mut content, members) = Content::open(file, reference.to_string())?;
     let name_error = |reason| SourceError::Name { source_name: content.text.clone(), reason };
     let Some(listing) = members.file(MANIFEST) else {
@@ -117,9 +118,9 @@ fn pick<'i>(images: &'i [Saved], name: Option<&str>) -> Result<&'i Saved, String
 
 /// Returns a name as docker understands it: `redis` is `docker.io/library/redis:latest`.
 pub(super) fn canonical(name: &str) -> String {
-    match Reference::parse(name) {
-        Ok(Reference::Registry { repository, name }) => format!("{repository}{name}"),
-        _ => name.to_owned(),
+    match parse_image_name(name) {
+        Ok((repository, name)) => format!("{repository}{name}"),
+        Err(_) => name.to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::Archive;
 use super::content::Content;
 use super::members::Members;
 use crate::layout::find_named;
+use crate::schemes::OCI_ARCHIVE;
 
 /// The listing of a layout.
 pub(super) const INDEX: &str = "index.json";
@@ -17,7 +18,7 @@ pub(super) const INDEX: &str = "index.json";
 pub(super) const BLOBS: &str = "blobs/sha256/";
 
 pub(super) fn open(file: &Path, name: Option<ImageName>) -> Result<Archive, SourceError> {
-    let reference = Reference::OciArchive { file: file.to_owned(), name: name.clone() };
+    let reference = Reference::in_files(OCI_ARCHIVE.name, file, name.clone());
     let (mut content, members) = Content::open(file, reference.to_string())?;
     let name_error = |reason| SourceError::Name { source_name: content.text.clone(), reason };
     let Some(index) = members.file(INDEX) else {

@@ -17,6 +17,7 @@ use super::docker::{self, Saved, canonical};
 use super::oci::{BLOBS, INDEX};
 use super::spool::Spool;
 use super::write::TarWriter;
+use crate::schemes::{DOCKER_ARCHIVE, OCI_ARCHIVE};
 
 /// An archive that is being written, as a whole: what was at its place before is replaced when it is finished.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl ArchiveTarget {
     /// # Errors
     /// If it cannot be written, another process writes it, or `name` is a digest.
     pub fn oci(file: &Path, name: Option<ImageName>) -> Result<Self, SourceError> {
-        let text = Reference::OciArchive { file: file.to_owned(), name: name.clone() }.to_string();
+        let text = Reference::in_files(OCI_ARCHIVE.name, file, name.clone()).to_string();
         let tag = match name {
             Some(ImageName::Tag(tag)) => Some(tag),
             None => None,
@@ -58,7 +59,7 @@ impl ArchiveTarget {
     /// # Errors
     /// If it is there, cannot be written, or another process writes it.
     pub fn docker(file: &Path, name: Option<String>) -> Result<Self, SourceError> {
-        let text = Reference::DockerArchive { file: file.to_owned(), name: name.clone() }.to_string();
+        let text = Reference::in_files(DOCKER_ARCHIVE.name, file, name.clone().map(ImageName::Tag)).to_string();
         if fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {
             let reason = "the archive exists, and images cannot be added to it; remove it first";
             return Err(SourceError::Target { target_name: text, reason });

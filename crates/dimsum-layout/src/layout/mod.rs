@@ -18,6 +18,8 @@ use dimsum_format::Digest;
 use dimsum_source::{ImageName, MAX_BLOCKING_READS, Reference, SourceError};
 use tokio::sync::Semaphore;
 
+use crate::schemes::OCI_LAYOUT;
+
 pub(crate) use self::resolve::find_named;
 pub(crate) use self::write::sync_directory;
 
@@ -71,7 +73,7 @@ impl OciLayout {
     }
 
     fn new(dir: PathBuf, name: Option<ImageName>) -> Self {
-        let reference = Reference::OciLayout { dir: dir.clone(), name: name.clone() };
+        let reference = Reference::in_files(OCI_LAYOUT.name, &dir, name.clone());
         let text = reference.to_string();
         Self { dir, name, reference, text, reads: Arc::new(Semaphore::new(MAX_BLOCKING_READS)) }
     }

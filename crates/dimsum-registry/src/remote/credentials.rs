@@ -195,7 +195,6 @@ fn normal(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dimsum_source::Reference;
 
     fn look(files: &[(&str, &str)], name: &str) -> Result<Option<Credentials>, SourceError> {
         let dir = tempfile::tempdir().unwrap();
@@ -206,7 +205,7 @@ mod tests {
         };
         let mut paths: Vec<_> = files.iter().map(write).collect();
         paths.insert(0, dir.path().join("absent"));
-        let Ok(Reference::Registry { repository, .. }) = Reference::parse(name) else { panic!("{name}") };
+        let (repository, _) = dimsum_source::parse_image_name(name).unwrap();
         find(&paths, &repository, Duration::from_secs(5))
     }
 

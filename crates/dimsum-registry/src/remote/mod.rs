@@ -49,6 +49,8 @@ use hub::Registry;
 use moved::Moved;
 pub use timing::Timing;
 
+use crate::scheme::REGISTRY;
+
 /// Ranges of one repository that are read at the same time. Each is a connection with HTTP/1; more fill no link, and
 /// registries count them.
 const MAX_RANGES: usize = 16;
@@ -79,7 +81,7 @@ struct Repo {
 impl RemoteRepository {
     /// Prepares; nothing is connected yet.
     pub(crate) fn open(hub: &Arc<Hub>, runtime: &Runtime, repository: &Repository, name: &ImageName) -> Self {
-        let reference = Reference::Registry { repository: repository.clone(), name: name.clone() };
+        let reference = Reference::in_registry(REGISTRY.name, repository.clone(), name.clone());
         let repo = Repo {
             hub: Arc::clone(hub),
             registry: hub.registry(repository.host()),
@@ -124,7 +126,7 @@ impl Repo {
     /// Returns the address of something in this repository.
     async fn url(&self, tail: &str) -> Result<Url, SourceError> {
         let base = self.hub.base(&self.registry).await?;
-        let malformed = |_| SourceError::Reference { text: self.text.clone(), reason: "this is no address" };
+        let malformed = |_| SourceError::Reference { text: self.text.clone(), reason: "this is no address".into() };
         base.join(&format!("{}/{tail}", self.repository.path())).map_err(malformed)
     }
 

@@ -64,7 +64,7 @@ fn tokens_are_got_kept_and_renewed() {
     image.compare(&*network.open(&reference).unwrap());
     assert_eq!(server.seen().len(), 2, "{:?}", server.seen());
     // To read from another repository is one more thing to be allowed.
-    let Reference::Registry { repository, .. } = &reference else { panic!() };
+    let repository = reference.repository().unwrap();
     let target = network.create(&registry.reference("c/d:v1")).unwrap();
     assert!(target.mount_blob(blob(&image.layers[0]), repository).unwrap());
     assert_eq!(server.seen().len(), 3, "{:?}", server.seen());

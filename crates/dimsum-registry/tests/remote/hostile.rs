@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use dimsum_source::Reference;
 
+use crate::real::parse;
+
 /// What a client sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -71,7 +73,7 @@ impl Server {
     }
 
     pub(crate) fn reference(&self, name: &str) -> Reference {
-        format!("docker://{}/{name}", self.address).parse().unwrap()
+        parse(&format!("docker://{}/{name}", self.address))
     }
 
     /// Returns what was asked for, the looking for a registry excepted.

@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use dimsum_registry::{Access, Network, Timing};
-use dimsum_source::{Reference, Runtime};
+use dimsum_registry::{Access, Network, REGISTRY, Timing};
+use dimsum_source::{Reference, Runtime, Schemes};
 use tempfile::TempDir;
 
 /// Attempts to get a port that nobody else took between our looking and the registry's.
@@ -118,7 +118,7 @@ impl Registry {
 
     /// Returns a reference to an image in it.
     pub(crate) fn reference(&self, name: &str) -> Reference {
-        format!("docker://{}/{name}", self.host).parse().unwrap()
+        parse(&format!("docker://{}/{name}", self.host))
     }
 }
 
@@ -141,6 +141,13 @@ pub(crate) fn find(name: &str, required: bool) -> Option<PathBuf> {
         println!("skipped: {name} is not installed");
     }
     found
+}
+
+/// Parses what names an image in a registry.
+pub(crate) fn parse(text: &str) -> Reference {
+    let mut schemes = Schemes::default();
+    schemes.add_default(REGISTRY);
+    schemes.parse(text).unwrap()
 }
 
 /// A network with the defaults.

@@ -9,11 +9,11 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::{Reference, Role, Source as _, SourceError};
+use dimsum_source::{Role, Source as _, SourceError};
 
 use crate::content::{self, Image, go_on};
 use crate::hostile::{Request, Server, Stream, answer, blob, hang_up, head};
-use crate::real::impatient;
+use crate::real::{impatient, parse};
 use crate::roundtrip::range;
 
 fn content() -> Vec<u8> {
@@ -80,18 +80,18 @@ fn what_would_fail_again_is_not_tried_again() {
 fn a_registry_that_does_not_answer_is_given_up() {
     // It never accepts, and yet the kernel connects.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let reference: Reference = format!("{}/a/b:v1", listener.local_addr().unwrap()).parse().unwrap();
+    let reference = parse(&format!("{}/a/b:v1", listener.local_addr().unwrap()));
     let error = impatient().open(&reference).unwrap().root().unwrap_err();
     assert!(matches!(error, SourceError::Unreachable { .. } | SourceError::Deadline { .. }), "{error:?}");
     let port = listener.local_addr().unwrap();
     drop(listener);
-    let error = impatient().open(&format!("{port}/a/b:v1").parse().unwrap()).unwrap().root().unwrap_err();
+    let error = impatient().open(&parse(&format!("{port}/a/b:v1"))).unwrap().root().unwrap_err();
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
 }
 
 #[test]
 fn a_host_that_nobody_knows_is_said_so() {
-    let error = impatient().open(&"nowhere.invalid/a/b:v1".parse().unwrap()).unwrap().root().unwrap_err();
+    let error = impatient().open(&parse("nowhere.invalid/a/b:v1")).unwrap().root().unwrap_err();
     // Where there is no resolver at all, it may take longer than we wait.
     assert!(matches!(error, SourceError::UnknownHost { .. } | SourceError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("nowhere.invalid"), "{error}");

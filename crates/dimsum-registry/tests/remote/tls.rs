@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::certificates::Certificates;
 use crate::content::Image;
-use crate::real::{Extra, Kind, Registry, network};
+use crate::real::{Extra, Kind, Registry, network, parse};
 
 /// Starts a registry that speaks TLS.
 fn start(certificates: &Certificates, clients: bool) -> Option<Registry> {
@@ -83,7 +83,7 @@ fn a_client_certificate_is_shown_to_its_host() {
 fn files_that_are_no_certificates_are_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "nothing").unwrap();
-    let reference = "docker://localhost:1/a/b:v1".parse().unwrap();
+    let reference = parse("docker://localhost:1/a/b:v1");
     for path in [file.path(), Path::new("/nowhere/ca.crt")] {
         let access = Access { ca_files: vec![path.to_owned()], ..Access::default() };
         let error = network(access).open(&reference).unwrap().root().unwrap_err();

@@ -86,7 +86,7 @@ impl Estimate {
             allowed(&image)?;
         }
         // The original, where there are both: the question is what the Dimsum image costs beside it.
-        let resolved = resolve(&context.engine, &parse(&image)?, Prefer::Original)?;
+        let resolved = resolve(&context.engine, &parse(&context.engine, &image)?, Prefer::Original)?;
         let scratch = Scratch::create(&context)?;
         let prepared = self.prepare(&context, &scratch, resolved, !command.is_empty())?;
         interrupts.check()?;

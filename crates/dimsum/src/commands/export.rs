@@ -85,9 +85,9 @@ impl Export {
         self.check_words()?;
         if matches!(self.goal(), Goal::Image) {
             let hint = "give the ordinary image another name";
-            refuse_same(&self.image, &self.target).map_err(|error| Error::advised(error, hint))?;
+            refuse_same(&context.engine, &self.image, &self.target).map_err(|error| Error::advised(error, hint))?;
         }
-        let resolved = resolve(&context.engine, &parse(&self.image)?, Prefer::Dimsum)?;
+        let resolved = resolve(&context.engine, &parse(&context.engine, &self.image)?, Prefer::Dimsum)?;
         if !resolved.manifest.is_dimsum() {
             return Err(Error::Usage {
                 object: self.image.clone(),

@@ -69,7 +69,7 @@ impl SharingArgs {
     /// # Errors
     /// If one is not there, or one to re-use packs of is not named by its digest.
     pub fn open(&self, context: &Context) -> Result<Others, Error> {
-        let open = |text: &String| open_place(&context.engine, &parse(text)?);
+        let open = |text: &String| open_place(&context.engine, &parse(&context.engine, text)?);
         if self.reuse == Some(Reuse::Never) && !self.reuse_from.is_empty() {
             return Err(Error::Usage {
                 object: "--reuse-from".to_owned(),
@@ -78,7 +78,7 @@ impl SharingArgs {
             });
         }
         for text in &self.reuse_from {
-            if !parse(text)?.is_pinned() {
+            if !parse(&context.engine, text)?.is_pinned() {
                 return Err(Error::Usage {
                     object: text.clone(),
                     reason: "--reuse-from takes an image by its digest, since a tag may be moved".to_owned(),

@@ -55,7 +55,7 @@ pub struct OnNode {
 /// If it cannot be asked. Not being there is no error: then it has nothing.
 pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: &str) -> Result<InTarget, EngineError> {
     let context = scratch.context(context);
-    let reference = image::parse(target)?;
+    let reference = image::parse(&context.engine, target)?;
     let failed = |source| EngineError::Source { object: target.to_owned(), source: Box::new(source) };
     let place = match image::open_place(&context.engine, &reference) {
         Ok(place) => Some(place),

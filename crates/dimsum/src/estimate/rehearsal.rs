@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
+use dimsum_layout::OCI_LAYOUT;
+use dimsum_registry::REGISTRY;
 use dimsum_source::{BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target};
 
 use crate::context::Context;
@@ -45,7 +47,7 @@ impl Rehearsal {
         // It is a target: it is named by a tag.
         let engine = context.engine.reconfigured(|config| config.require_digest = false);
         let context = Context { engine, ..context.clone() };
-        let reference = target.map(image::parse).transpose()?;
+        let reference = target.map(|target| image::parse(&context.engine, target)).transpose()?;
         let there = match reference.filter(keeps) {
             Some(reference) => match image::open_place(&context.engine, &reference) {
                 Ok(place) => Some(place),
@@ -67,8 +69,8 @@ impl Rehearsal {
     }
 
     fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
-        match self.context.engine.network() {
-            Ok(network) => network.open(reference),
+        match self.context.engine.transports() {
+            Ok(transports) => transports.open(reference),
             // It was made when the real target was opened.
             Err(_) => Err(SourceError::Cancelled { source_name: reference.to_string() }),
         }
@@ -76,18 +78,13 @@ impl Rehearsal {
 }
 
 /// Whether a place keeps several things under names, as a target that a conversion looks something up in does.
-const fn keeps(reference: &Reference) -> bool {
-    matches!(reference, Reference::Registry { .. } | Reference::OciLayout { .. })
+fn keeps(reference: &Reference) -> bool {
+    reference.repository().is_some() || reference.scheme() == OCI_LAYOUT.name
 }
 
 /// Returns the reference of another tag beside this one.
 fn beside(reference: &Reference, tag: &str) -> Option<Reference> {
-    let name = ImageName::Tag(tag.to_owned());
-    match reference {
-        Reference::Registry { repository, .. } => Some(Reference::Registry { repository: repository.clone(), name }),
-        Reference::OciLayout { dir, .. } => Some(Reference::OciLayout { dir: dir.clone(), name: Some(name) }),
-        _ => None,
-    }
+    keeps(reference).then(|| reference.with_name(Some(ImageName::Tag(tag.to_owned()))))
 }
 
 impl Target for Rehearsal {
@@ -113,7 +110,7 @@ impl Target for Rehearsal {
         let mounts = same_registry.is_some_and(|to| to.host() == from.host() && to.path() != from.path());
         if mounts && self.whole {
             // Blobs are named by their digests, whatever the reference stands for.
-            let reference = Reference::Registry { repository: from.clone(), name: ImageName::Digest(blob.digest) };
+            let reference = Reference::in_registry(REGISTRY.name, from.clone(), ImageName::Digest(blob.digest));
             self.fetch(blob, &*self.open(&reference)?)?;
         }
         Ok(mounts)

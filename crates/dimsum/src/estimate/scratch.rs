@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dimsum_convert::{Converted, Input, Options, convert_as};
+use dimsum_layout::OCI_LAYOUT;
 use dimsum_source::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
 use tempfile::TempDir;
 
@@ -61,12 +62,12 @@ impl Scratch {
     /// Returns the reference of the image in the layout.
     #[must_use]
     pub fn reference(&self) -> Reference {
-        Reference::OciLayout { dir: self.path("image"), name: Some(ImageName::Tag(TAG.to_owned())) }
+        Reference::in_files(OCI_LAYOUT.name, self.path("image"), Some(ImageName::Tag(TAG.to_owned())))
     }
 
     fn target(&self, context: &Context) -> Result<Box<dyn Target>, EngineError> {
         let reference = self.reference();
-        let target = context.engine.network()?.create(&reference);
+        let target = context.engine.transports()?.create(&reference);
         target.map_err(|source| EngineError::Target { object: reference.to_string(), source: Box::new(source) })
     }
 

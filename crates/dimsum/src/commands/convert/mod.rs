@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use clap::Args;
 use dimsum_convert::{Choice, Converted, Input, Options, convert_all, convert_as};
-use dimsum_source::{Reference, Role, Target};
+use dimsum_source::{Role, Target};
 
 use self::decisions::decisions;
 use self::index::IndexSummary;
@@ -59,13 +59,13 @@ impl Convert {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
-        let source = Reference::parse(&self.source);
+        let source = context.engine.schemes().parse(&self.source);
         let source =
             source.map_err(|source| EngineError::Name { object: self.source.clone(), source: Box::new(source) })?;
         let options = Options { keep_original: self.keep_original, ..self.conversion.options(&context) };
         let others = self.sharing.open(&context)?;
         let shown = ConvertProgress::new(&context.engine, &self.source);
-        if let Reference::Directory { path } = source {
+        if let Some(path) = source.tree() {
             if self.with_original {
                 return Err(Error::Usage {
                     object: self.source.clone(),
@@ -76,7 +76,7 @@ impl Convert {
                 });
             }
             let target = self.target(&context, &others)?;
-            let input = Input::Directory { path: &path };
+            let input = Input::Directory { path };
             let sharing = others.sharing().resolve(&*target, None, None, &options);
             let sharing = sharing.map_err(|error| shown.error(error))?;
             let converted = convert_as(input, &*target, Role::Root, &options, &sharing, &shown);
@@ -86,10 +86,10 @@ impl Convert {
             self.explain(&context, &others, &converted);
             return context.output.write(&Summary::new(&self, &converted, written, seconds));
         }
-        let place = open_place(&context.engine, &parse(&self.source)?)?;
+        let place = open_place(&context.engine, &parse(&context.engine, &self.source)?)?;
         if !self.with_original {
             let hint = "--with-original puts both under one name; else give the image another";
-            refuse_same(&self.source, &self.target).map_err(|error| Error::advised(error, hint))?;
+            refuse_same(&context.engine, &self.source, &self.target).map_err(|error| Error::advised(error, hint))?;
         }
         let target = self.target(&context, &others)?;
         let sharing = others.sharing();

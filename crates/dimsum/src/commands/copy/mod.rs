@@ -57,7 +57,7 @@ impl Copy {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
-        let source = open_place(&context.engine, &parse(&self.source)?)?;
+        let source = open_place(&context.engine, &parse(&context.engine, &self.source)?)?;
         let target = create_target(&context.engine, &self.target)?;
         let selection = match &*context.engine.config().platforms {
             [] => Selection::All,
