@@ -7,6 +7,7 @@ use std::thread;
 
 use dimsum_format::Digest;
 use dimsum_format::codec::Decompressor;
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::{Role, Source, Target};
 use dimsum_tree::{Tree, merge};
 
@@ -23,7 +24,6 @@ use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::reuse::{Candidates, Reusable};
 use crate::sharing::{Refusals, Reuse, Sharing};
-use crate::temporary::Temporaries;
 use crate::trusted;
 
 /// What a conversion is told.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use dimsum_erofs::PlanError;
 use dimsum_format::{Digest, FormatError};
+use dimsum_recipe::RecipeError;
+use dimsum_recipe::temporary::TemporaryError;
 use dimsum_source::SourceError;
 use dimsum_tree::PathName;
-
-use crate::original::RecipeError;
 
 /// Why there is no image. Nothing of it is visible in the target then.
 #[derive(Debug, thiserror::Error)]
@@ -249,8 +249,32 @@ impl Error {
         }
     }
 
+    /// Names the layer whose recipe was wrong.
+    pub(crate) fn in_layer(self, digest: Digest) -> Self {
+        match self {
+            Self::Original { layer: None, source } => Self::Original { layer: Some(digest), source },
+            error => error,
+        }
+    }
+
     /// Wraps a breach of the format's limits.
     pub(crate) fn format(origin: &str, source: FormatError) -> Self {
         Self::Format { origin: origin.to_owned(), source: Box::new(source) }
+    }
+}
+
+impl From<TemporaryError> for Error {
+    fn from(TemporaryError { dir, source }: TemporaryError) -> Self {
+        Self::Temporary { dir, source }
+    }
+}
+
+/// The recipe of an original that is to be made again is wrong.
+impl From<RecipeError> for Error {
+    fn from(error: RecipeError) -> Self {
+        match error {
+            RecipeError::Temporary(error) => error.into(),
+            error => Self::Original { layer: None, source: Box::new(error) },
+        }
     }
 }

@@ -1,16 +1,15 @@
-//! What strangers' packs and recipes go through, for the fuzz targets: no part of the API.
+//! What strangers' packs go through, for the fuzz targets: no part of the API.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use dimsum_format::manifest::Blob;
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::Source;
 use dimsum_tree::OverlayEntries;
 
 use crate::content::Contents;
 use crate::known::describe;
-pub use crate::original::fuzz::{deflate, recipe, recipe_of_parts};
-use crate::temporary::Temporaries;
 use crate::{Options, trusted};
 
 /// Reads what a pack says of itself, then its layer as if it were trusted. Says how far that went: not at all, described, read.

@@ -47,14 +47,14 @@ mod sequence;
 mod sharing;
 mod source;
 mod stream;
-mod temporary;
 mod trusted;
 
 pub use convert::{Converted, Input, LayerSummary, convert, convert_as};
+pub use dimsum_recipe::RecipeError;
 pub use dimsum_tree::{OverlayEntries, Report};
 pub use error::Error;
 pub use options::Options;
-pub use original::{Gives, KeptLayer, KeptOriginal, RecipeError};
+pub use original::{Gives, KeptLayer, KeptOriginal};
 pub use platforms::{Choice, ConvertedImage, ConvertedRoot, LeftOut, Reason, convert_all};
 pub use progress::{Phase, Progress};
 pub use sharing::{ForeignPack, KnownImage, Refused, Reuse, ReusedPack, Shared, Sharing, SharingFrom};

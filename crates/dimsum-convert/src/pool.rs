@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use dimsum_format::codec::Compressor;
+use dimsum_recipe::temporary::Temporary;
 
 use crate::error::Error;
-use crate::temporary::Temporary;
 
 /// Slices waiting per thread, so that no thread waits for the reader, nor the reader for one slow slice.
 const WAITING_PER_JOB: usize = 2;
@@ -264,7 +264,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::temporary::Temporaries;
+    use dimsum_recipe::temporary::Temporaries;
 
     fn with_pool<R>(jobs: usize, body: impl FnOnce(&Pool) -> R) -> R {
         let frames = Temporaries::new(std::env::temp_dir()).create().unwrap();

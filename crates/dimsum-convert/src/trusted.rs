@@ -8,13 +8,13 @@ use std::sync::RwLockWriteGuard;
 
 use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, to_tree, validate};
 use dimsum_format::{BLOCK_U64, DeviceId};
+use dimsum_recipe::temporary::Temporary;
 use dimsum_tree::{ContentId, Tree};
 
 use crate::content::{Content, Contents, Place, SliceId, SliceTable, SmallId, SmallRecord, slice_count, write};
 use crate::error::Error;
 use crate::known::Described;
 use crate::options::Options;
-use crate::temporary::Temporary;
 
 /// Reads the layer that a pack describes, as the device with this number. `lower` are number, id and blocks of the devices
 /// below.
@@ -72,7 +72,7 @@ impl MetaRead for Bytes<'_> {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        self.file.read(offset, buffer)
+        Ok(self.file.read(offset, buffer)?)
     }
 }
 

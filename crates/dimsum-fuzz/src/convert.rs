@@ -4,7 +4,6 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 
 use bytes::Bytes;
-use dimsum_convert::fuzzing;
 use dimsum_erofs::ondisk::{SUPERBLOCK_OFFSET, Superblock};
 use dimsum_format::codec::Compressor;
 use dimsum_format::manifest::Blob;
@@ -13,6 +12,7 @@ use dimsum_format::pack::{
     FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, SKIPPABLE_LAYER_META, skippable_header,
 };
 use dimsum_format::{Blake3, Digest};
+use dimsum_recipe::fuzzing;
 use dimsum_source::{BoxFuture, Source, SourceError};
 use zerocopy::FromBytes as _;
 
@@ -54,7 +54,7 @@ pub fn pack_description(data: &[u8]) {
 
 fn describe(pack: Pack) {
     let blob = Blob { digest: Digest::new([1; 32]), size: pack.front + pack.tail.len() as u64 };
-    fuzzing::pack_description(&pack, blob, &std::env::temp_dir());
+    dimsum_convert::fuzzing::pack_description(&pack, blob, &std::env::temp_dir());
 }
 
 /// Makes a pack around a layer meta: blocks of the tree, chunks, references, files, each an u16, then the layer meta up to its footer.

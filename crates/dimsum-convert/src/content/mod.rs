@@ -11,6 +11,7 @@ mod worker;
 
 use dimsum_erofs::Run;
 use dimsum_format::BLOCK_U64;
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_tree::{ContentId, Inode};
 
 pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, slice_count, write};
@@ -19,7 +20,6 @@ pub(crate) use self::sink::{ContentCounts, Splitter};
 pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord, SmallRows};
 pub(crate) use self::worker::{Arrived, Workers};
 use crate::error::Error;
-use crate::temporary::Temporaries;
 
 /// The content of all files of an image, as far as layers have been read.
 #[derive(Debug)]

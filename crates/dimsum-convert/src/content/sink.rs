@@ -1,13 +1,13 @@
 //! Splits the content of files as it streams by.
 
 use dimsum_format::Blake3;
+use dimsum_recipe::temporary::Gathering;
 use dimsum_tree::{ContentId, ContentSink};
 
 use super::large::slice_count;
 use super::{Arrived, Content, LargeFiles, SmallFiles, SmallRecord, Workers};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::temporary::Gathering;
 
 /// What came in.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use dimsum_format::{Blake3, FormatError};
+use dimsum_recipe::temporary::{Gathering, Temporaries, Temporary};
 use hashbrown::HashTable;
 
 use super::{MAX_CONTENTS, Place};
 use crate::error::Error;
-use crate::temporary::{Gathering, Temporaries, Temporary};
 
 /// Bytes of a row in the file: digest, length, place in the spool.
 const ROW: usize = 44;

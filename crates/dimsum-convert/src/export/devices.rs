@@ -17,8 +17,9 @@ use super::contents::from_failure;
 use super::open::ExportImage;
 use super::pack_maps;
 use crate::error::Error;
-use crate::original::{Devices, RecipeError, max_decoded};
-use crate::temporary::{Temporaries, Temporary};
+use dimsum_recipe::limits::max_decoded;
+use dimsum_recipe::temporary::{Temporaries, Temporary};
+use dimsum_recipe::{Devices, RecipeError};
 
 /// Bytes of the largest chunk.
 const MAX_CHUNK_BYTES: u64 = MAX_CHUNK_BLOCKS as u64 * BLOCK_U64;
@@ -31,7 +32,6 @@ pub(super) struct Shelf<'a> {
     packs: Vec<Blob>,
     fetched: Vec<Pack>,
     temporaries: &'a Temporaries,
-    wrong: &'a dyn Fn(RecipeError) -> Error,
 }
 
 /// A pack that the image does not list.
@@ -54,18 +54,17 @@ impl<'a> Shelf<'a> {
         source: &'a dyn Source,
         mut packs: Vec<Blob>,
         temporaries: &'a Temporaries,
-        wrong: &'a dyn Fn(RecipeError) -> Error,
     ) -> Self {
         packs.reverse();
-        Self { image, source, packs, fetched: Vec::new(), temporaries, wrong }
+        Self { image, source, packs, fetched: Vec::new(), temporaries }
     }
 
     /// Finds a pack that holds a device, fetching more of them until it is there.
     fn pack(&mut self, device: DeviceId) -> Result<&mut Pack, Error> {
         while !self.fetched.iter().any(|pack| pack.id == device) {
-            let Some(blob) = self.packs.pop() else { return Err((self.wrong)(RecipeError::NoDevice { device })) };
-            let file = fetch(self.source, blob, self.temporaries).map_err(|error| error.with(self.wrong))?;
-            let wrong = |source| (self.wrong)(RecipeError::Pack { pack: blob.digest, source: Box::new(source) });
+            let Some(blob) = self.packs.pop() else { return Err(RecipeError::NoDevice { device }.into()) };
+            let file = fetch(self.source, blob, self.temporaries)?;
+            let wrong = |source| RecipeError::Pack { pack: blob.digest, source: Box::new(source) };
             let (map, frames) = pack_maps::read(&file, self.temporaries)?.map_err(wrong)?;
             let id = map.id();
             let decompressor = Decompressor::default();
@@ -73,11 +72,13 @@ impl<'a> Shelf<'a> {
             self.fetched.push(Pack { blob, id, map, frames, file, decompressor, left, last: None });
         }
         let found = self.fetched.iter_mut().find(|pack| pack.id == device);
-        found.ok_or_else(|| (self.wrong)(RecipeError::NoDevice { device }))
+        Ok(found.ok_or(RecipeError::NoDevice { device })?)
     }
 }
 
 impl Devices for Shelf<'_> {
+    type Error = Error;
+
     fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let outside = RecipeError::Outside { device, offset: at, length: buffer.len() as u64 };
         let fits =
@@ -85,24 +86,23 @@ impl Devices for Shelf<'_> {
         let image = self.image;
         if let Some(listed) = image.maps().devices.iter().find(|listed| listed.id == device) {
             if !fits(listed.map.blocks()) {
-                return Err((self.wrong)(outside));
+                return Err(outside.into());
             }
             let flat = u64::from(listed.first_block) * BLOCK_U64 + at;
             return image.read(flat, buffer).map_err(|failure| from_failure(failure, image.name()));
         }
-        let wrong = self.wrong;
         let pack = self.pack(device)?;
         if !fits(pack.map.blocks()) {
-            return Err(wrong(outside));
+            return Err(outside.into());
         }
-        pack.read(at, buffer, wrong)
+        pack.read(at, buffer)
     }
 }
 
 impl Pack {
-    fn read(&mut self, mut at: u64, mut buffer: &mut [u8], wrong: &dyn Fn(RecipeError) -> Error) -> Result<(), Error> {
+    fn read(&mut self, mut at: u64, mut buffer: &mut [u8]) -> Result<(), Error> {
         let pack = self.blob.digest;
-        let failed = |source: FormatError| wrong(RecipeError::Pack { pack, source: Box::new(source) });
+        let failed = |source: FormatError| RecipeError::Pack { pack, source: Box::new(source) };
         self.left = self.left.saturating_add(max_decoded(buffer.len() as u64));
         while !buffer.is_empty() {
             let block = u32::try_from(at / BLOCK_U64).unwrap_or(u32::MAX);
@@ -111,7 +111,7 @@ impl Pack {
             let (chunk, range) = place.ok_or_else(nothing)?;
             if self.last.as_ref().is_none_or(|(last, _)| *last != chunk) {
                 let (part, value, limit) = ("bytes decoded of a pack", range.end - range.start, self.left);
-                self.left = limit.checked_sub(value).ok_or_else(|| wrong(RecipeError::Limit { part, value, limit }))?;
+                self.left = limit.checked_sub(value).ok_or(RecipeError::Limit { part, value, limit })?;
                 self.last = Some((chunk, self.decode(chunk)?.map_err(failed)?));
             }
             let bytes = self.last.as_ref().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
@@ -143,34 +143,15 @@ impl Pack {
     }
 }
 
-/// Why a blob that comes with the recipes is not there.
-pub(super) enum Missing {
-    /// It cannot be had, or is another.
-    Wrong(RecipeError),
-    /// It could not be kept.
-    Other(Error),
-}
-
-impl Missing {
-    pub(super) fn with(self, wrong: &dyn Fn(RecipeError) -> Error) -> Error {
-        match self {
-            Self::Wrong(error) => wrong(error),
-            Self::Other(error) => error,
-        }
-    }
-}
-
 /// Copies a blob into a temporary file and checks its digest.
-pub(super) fn fetch(source: &dyn Source, blob: Blob, temporaries: &Temporaries) -> Result<Temporary, Missing> {
+pub(super) fn fetch(source: &dyn Source, blob: Blob, temporaries: &Temporaries) -> Result<Temporary, RecipeError> {
     /// Bytes copied at a time.
     const BUFFER: usize = 256 << 10;
-    let absent = |source: Box<dyn std::error::Error + Send + Sync>| {
-        Missing::Wrong(RecipeError::Fetch { blob: blob.digest, source })
-    };
+    let absent = |source: Box<dyn std::error::Error + Send + Sync>| RecipeError::Fetch { blob: blob.digest, source };
     let reader = source.open(blob.digest).map_err(|error| absent(error.into()))?;
     // One byte more tells a blob that is too long.
     let mut reader = crate::hashing::Hashing::new(reader.take(blob.size.saturating_add(1)), &());
-    let file = temporaries.create().map_err(Missing::Other)?;
+    let file = temporaries.create()?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = match reader.read(&mut buffer) {
@@ -181,15 +162,15 @@ pub(super) fn fetch(source: &dyn Source, blob: Blob, temporaries: &Temporaries) 
         if count == 0 {
             break;
         }
-        file.append(buffer.get(..count).unwrap_or_default()).map_err(Missing::Other)?;
+        file.append(buffer.get(..count).unwrap_or_default())?;
     }
     let (is, size) = reader.finish();
     if is != blob.digest {
-        return Err(Missing::Wrong(RecipeError::Digest { part: "blob", is, must: blob.digest }));
+        return Err(RecipeError::Digest { part: "blob", is, must: blob.digest });
     }
     if size != blob.size {
         let part = "bytes of the blob";
-        return Err(Missing::Wrong(RecipeError::Mismatch { part, said: blob.size, is: size }));
+        return Err(RecipeError::Mismatch { part, said: blob.size, is: size });
     }
     Ok(file)
 }

@@ -14,6 +14,7 @@ use dimsum_format::pack::{
     SKIPPABLE_LAYER_META, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
+use dimsum_recipe::temporary::{Temporaries, Temporary};
 use dimsum_tree::{Compression, LayerDecoder};
 
 use super::contents::from_failure;
@@ -21,7 +22,6 @@ use super::open::ExportImage;
 use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::progress::Progress;
-use crate::temporary::{Temporaries, Temporary};
 
 /// Bytes decoded at a time: one frame of a layer meta.
 const BUFFER: usize = 128 << 10;
@@ -50,7 +50,7 @@ impl LayerMeta {
     }
 
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        self.file.read(offset, buffer)
+        Ok(self.file.read(offset, buffer)?)
     }
 }
 

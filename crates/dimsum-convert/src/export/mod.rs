@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_format::{Digest, FormatError, media};
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::{Role, Target};
 pub use dimsum_tree::{LeftOut, Omission, Owners};
 use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
@@ -44,7 +45,6 @@ use self::document::{Documents, Shape};
 use crate::blob::{BlobOut, last_chance};
 use crate::error::Error;
 use crate::progress::{Phase, Progress};
-use crate::temporary::Temporaries;
 
 /// How files are spread over layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,6 +12,9 @@
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, media};
+use dimsum_recipe::limits::MAX_RECIPE_BYTES;
+use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::{Devices, Form, Recipe, RecipeError, serve};
 use dimsum_source::{Source, Target};
 use dimsum_tree::LeftOut;
 use sha2::{Digest as _, Sha256};
@@ -22,9 +25,8 @@ use super::open::ExportImage;
 use super::{Exported, ExportedLayer, Options, Reached, check_limits};
 use crate::blob::{BlobOut, WholeBlob, last_chance};
 use crate::error::Error;
-use crate::original::{Artifact, Devices, Form, Piece, Recipe, RecipeError, serve};
+use crate::original::{Artifact, Piece};
 use crate::progress::{Phase, Progress};
-use crate::temporary::Temporaries;
 
 /// Gives back the image that was converted, with the recipes that `referrer`, a manifest in `source`, keeps.
 ///
@@ -43,24 +45,17 @@ pub fn export_original(
     progress: &dyn Progress,
 ) -> Result<Exported, Error> {
     check_level(options)?;
-    let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
-    let original = Original::read(image, source, referrer).map_err(|error| wrong(*error))?;
+    let original = Original::read(image, source, referrer).map_err(|source| Error::Original { layer: None, source })?;
     let temporaries = Temporaries::new(options.temp_dir.clone());
-    let mut shelf = Shelf::new(image, source, original.artifact.packs.clone(), &temporaries, &wrong);
+    let mut shelf = Shelf::new(image, source, original.artifact.packs.clone(), &temporaries);
     let mut layers = Vec::new();
     for (index, (layer, piece)) in original.manifest.layers.iter().zip(&original.artifact.layers).enumerate() {
-        let wrong = |source| Error::Original { layer: Some(layer.digest), source: Box::new(source) };
-        if piece.recipe.size > crate::original::MAX_RECIPE_BYTES {
-            let (value, limit) = (piece.recipe.size, crate::original::MAX_RECIPE_BYTES);
-            return Err(wrong(RecipeError::Limit { part: "bytes of the recipe", value, limit }));
-        }
-        let file = fetch(source, piece.recipe, &temporaries).map_err(|error| error.with(&wrong))?;
-        let recipe = Recipe::open(file).map_err(wrong)?;
-        check_head(&recipe, layer, piece).map_err(wrong)?;
+        let wrong = |error: Error| error.in_layer(layer.digest);
+        let recipe = open_recipe(source, layer, piece, &temporaries).map_err(|error| wrong(error.into()))?;
         let (digest, size) = (Some(layer.digest), Some(recipe.tar_bytes()));
         progress.phase(Phase::Layer { index, count: original.manifest.layers.len(), digest, size });
-        let mut work = Layer { recipe: &recipe, shelf: &mut shelf, target, options, progress, wrong: &wrong };
-        layers.push(work.write(layer, piece.diff_id)?);
+        let mut work = Layer { recipe: &recipe, shelf: &mut shelf, target, options, progress };
+        layers.push(work.write(layer, piece.diff_id).map_err(wrong)?);
     }
     original.publish(layers, target, options, progress)
 }
@@ -150,6 +145,22 @@ impl Original {
     }
 }
 
+/// Fetches the recipe of a layer.
+fn open_recipe(
+    source: &dyn Source,
+    layer: &Descriptor,
+    piece: &Piece,
+    temporaries: &Temporaries,
+) -> Result<Recipe, RecipeError> {
+    if piece.recipe.size > MAX_RECIPE_BYTES {
+        let (value, limit) = (piece.recipe.size, MAX_RECIPE_BYTES);
+        return Err(RecipeError::Limit { part: "bytes of the recipe", value, limit });
+    }
+    let recipe = Recipe::open(fetch(source, piece.recipe, temporaries)?)?;
+    check_head(&recipe, layer, piece)?;
+    Ok(recipe)
+}
+
 /// A recipe that says something else than the manifest is that of another layer.
 fn check_head(recipe: &Recipe, layer: &Descriptor, piece: &Piece) -> Result<(), RecipeError> {
     let (blob, size, diff_id) = recipe.of();
@@ -195,11 +206,10 @@ impl Made<'_> {
 /// The making of a layer.
 struct Layer<'l, 't> {
     recipe: &'l Recipe,
-    shelf: &'l mut dyn Devices,
+    shelf: &'l mut dyn Devices<Error = Error>,
     target: &'t dyn Target,
     options: &'l Options,
     progress: &'t dyn Progress,
-    wrong: &'l dyn Fn(RecipeError) -> Error,
 }
 
 impl<'t> Layer<'_, 't> {
@@ -221,13 +231,13 @@ impl<'t> Layer<'_, 't> {
     fn blob(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
         let mut out = BlobOut::new(self.target, self.progress)?;
         let mut hasher = Sha256::new();
-        let (recipe, progress, wrong) = (self.recipe, self.progress, self.wrong);
+        let (recipe, progress) = (self.recipe, self.progress);
         let mut put = |bytes: &[u8]| out.put(bytes);
         let mut rewrap = match recipe.form() {
-            Form::Gzip => Some(recipe.rewrap(wrong)?),
+            Form::Gzip => Some(recipe.rewrap()?),
             _ => None,
         };
-        serve(recipe, self.shelf, wrong, &mut |bytes| {
+        serve(recipe, self.shelf, &mut |bytes| {
             hasher.update(bytes);
             progress.bytes_in(bytes.len() as u64);
             match &mut rewrap {
@@ -240,7 +250,7 @@ impl<'t> Layer<'_, 't> {
         }
         let is = Digest::new(hasher.finalize().into());
         if is != diff_id {
-            return Err(wrong(RecipeError::Digest { part: "tar", is, must: diff_id }));
+            return Err(RecipeError::Digest { part: "tar", is, must: diff_id }.into());
         }
         let blob = out.finish();
         Ok(Made { blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Blob })
@@ -248,15 +258,15 @@ impl<'t> Layer<'_, 't> {
 
     fn tar(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
         let out = BlobOut::new(self.target, self.progress)?;
-        let (recipe, progress, wrong) = (self.recipe, self.progress, self.wrong);
+        let (recipe, progress) = (self.recipe, self.progress);
         let (layer, ()) = compress(self.options, out, |stream| {
-            serve(recipe, self.shelf, wrong, &mut |bytes| {
+            serve(recipe, self.shelf, &mut |bytes| {
                 progress.bytes_in(bytes.len() as u64);
                 stream.put(bytes)
             })
         })?;
         if layer.diff_id != diff_id {
-            return Err(wrong(RecipeError::Digest { part: "tar", is: layer.diff_id, must: diff_id }));
+            return Err(RecipeError::Digest { part: "tar", is: layer.diff_id, must: diff_id }.into());
         }
         Ok(Made { blob: layer.blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Tar })
     }

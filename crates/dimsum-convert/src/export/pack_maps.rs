@@ -6,11 +6,10 @@ use dimsum_format::limits::MAX_META_BYTES;
 use dimsum_format::map::{DEVICE_ROW, DeviceMap, FRAME_ROW, FrameMap};
 use dimsum_format::pack::{FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{BLOCK_U64, FormatError};
+use dimsum_recipe::temporary::{Part, Temporaries, Temporary};
 use dimsum_tree::{Compression, LayerDecoder};
 
 use crate::error::Error;
-use crate::original::Part;
-use crate::temporary::{Temporaries, Temporary};
 
 /// Bytes decoded at a time: one frame of a layer meta.
 const BUFFER: usize = 128 << 10;

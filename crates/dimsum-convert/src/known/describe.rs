@@ -14,11 +14,11 @@ use dimsum_format::pack::{
     SKIPPABLE_LAYER_META, parse_file_table, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
+use dimsum_recipe::temporary::{Temporaries, Temporary};
 use dimsum_source::Source;
 use dimsum_tree::{Compression, LayerDecoder};
 
 use crate::error::Error;
-use crate::temporary::{Temporaries, Temporary};
 
 /// Bytes that are fetched from a pack's end at first: most layer metas are smaller, so one request is enough.
 const TAIL: u64 = 128 << 10;

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Config, Descriptor, DimsumManifest, Manifest};
 use dimsum_format::{Digest, FormatError, media};
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::{Source, SourceError};
 
 use super::describe::describe;
 use super::packs::KnownPack;
 use crate::error::Error;
 use crate::sharing::{KnownImage, Refusals, Refused};
-use crate::temporary::Temporaries;
 
 /// Images whose packs are looked at: the whole corpus of a team, and a bound for a list that a script made.
 const MAX_IMAGES: usize = 256;

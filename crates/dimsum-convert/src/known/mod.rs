@@ -21,6 +21,7 @@ use std::sync::Arc;
 use dimsum_format::codec::Decompressor;
 use dimsum_format::limits::{MAX_PACKS, MAX_SOURCE_LAYERS};
 use dimsum_format::{BLOCK_U64, Blake3, FormatError};
+use dimsum_recipe::temporary::Temporary;
 use dimsum_source::Source;
 use dimsum_tree::Tree;
 
@@ -34,7 +35,6 @@ use crate::content::{self, Content, Contents, Piece, Place, SliceId, SmallId};
 use crate::error::Error;
 use crate::ordered::with_workers;
 use crate::sharing::Refused;
-use crate::temporary::Temporary;
 
 /// Devices below this number are those of layers; above it those of packs of other images.
 const FIRST_FOREIGN: u16 = MAX_SOURCE_LAYERS as u16;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::{BLOCK, Blake3, FormatError};
+use dimsum_recipe::temporary::Temporary;
 use sha2::{Digest as _, Sha256};
 
 use super::device::Device;
@@ -11,7 +12,6 @@ use crate::content::{Arrived, Slices, SmallRows, read};
 use crate::error::Error;
 use crate::pool::{Pool, Stored};
 use crate::sequence::{Sequence, Sink};
-use crate::temporary::Temporary;
 
 /// Bundles per thread that may be done before one that stands before them.
 const AHEAD_PER_JOB: usize = 2;

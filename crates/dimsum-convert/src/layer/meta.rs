@@ -31,7 +31,7 @@ pub(super) fn write(plan: &Plan, maps: &Maps, common: Common<'_>, out: &mut Blob
     let length = layer_meta.footer.length();
     // The length of a skippable frame stands before it, so what is in it must be known first.
     let compressed = common.temporaries.create()?;
-    let mut put = |bytes: &[u8]| compressed.append(bytes).map(drop);
+    let mut put = |bytes: &[u8]| Ok(compressed.append(bytes).map(drop)?);
     let (jobs, level) = (common.jobs, common.options.level);
     let streamed = stream(jobs, level, origin, length, &mut put, |stream| layer_meta.write(stream))?;
     let layer_meta_offset = out.size();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::{BLOCK, DeviceId, Digest};
+use dimsum_recipe::temporary::{Temporaries, Temporary};
 use dimsum_tree::Tree;
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +17,6 @@ use crate::content::{Contents, SmallRows};
 use crate::error::Error;
 use crate::options::Options;
 use crate::ordered::with_workers;
-use crate::temporary::{Temporaries, Temporary};
 
 /// A layer whose chunks are all compressed: everything that its pack will say is known.
 #[derive(Debug)]

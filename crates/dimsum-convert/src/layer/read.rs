@@ -14,6 +14,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dimsum_format::Digest;
+use dimsum_recipe::temporary::{Gathering, Temporaries, Temporary};
+use dimsum_recipe::{Recorded, Recording};
 use dimsum_tree::{Compression, Layer, LayerDecoder, Policy, ReadError, Tree};
 use sha2::{Digest as _, Sha256};
 
@@ -22,10 +24,9 @@ use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::known::Promised;
 use crate::options::Options;
-use crate::original::{Recorded, Recording};
+use crate::original::unkept;
 use crate::pool::Pool;
 use crate::progress::Progress;
-use crate::temporary::{Gathering, Temporaries, Temporary};
 
 /// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one is held up.
 const BUFFER: usize = 256 << 10;
@@ -78,7 +79,7 @@ pub(crate) fn read_image_layer(
     let policy = policy(reader.options);
     let (progress, origin) = (reader.progress, reader.origin);
     let keep = reader.options.keep_original;
-    let recording = keep.then(|| Recording::new(reader.temporaries)).transpose()?;
+    let recording = keep.then(|| Recording::new(reader.temporaries)).transpose().map_err(unkept)?;
     thread::scope(|scope| {
         let (full, inbox) = bounded(BUFFERS);
         let (free, empty) = bounded(BUFFERS);
@@ -110,7 +111,7 @@ pub(crate) fn read_image_layer(
         if tar.0 != expected.diff_id {
             return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
         }
-        let recorded = recording.map(Recording::finish).transpose()?;
+        let recorded = recording.map(Recording::finish).transpose().map_err(unkept)?;
         Ok(ReadLayer { layer, taken, tar_bytes: tar.1, recorded })
     })
 }

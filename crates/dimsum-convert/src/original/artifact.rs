@@ -2,10 +2,10 @@
 
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Manifest};
 use dimsum_format::{Digest, media};
+use dimsum_recipe::RecipeError;
+use dimsum_recipe::limits::MAX_BLOBS;
 
-use super::error::RecipeError;
 use super::keep::Gives;
-use super::limits::MAX_BLOBS;
 
 /// The config of an artifact that needs none.
 pub(super) const EMPTY: &[u8] = b"{}";

@@ -7,22 +7,14 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use dimsum_format::{BLOCK_U64, DeviceId};
+use dimsum_recipe::limits::{COPY, MAX_DEVICES, max_references};
+use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::{Operations, RecipeError, Recorded, RecordedReader, Section, Segment};
 use dimsum_tree::{ContentId, LayerDecoder};
 
-use super::error::RecipeError;
-use super::limits::{COPY, MAX_DEVICES, max_references};
-use super::record::{Recorded, Segment};
-use super::section::{Section, SectionIn, SectionOut};
-use super::varint;
+use super::unkept;
 use crate::content::{self, Content, Contents, Piece, Place};
 use crate::error::Error;
-use crate::temporary::Temporaries;
-
-/// Kinds of operations: the two lowest bits of the number that starts one.
-pub(super) const LITERAL: u64 = 0;
-pub(super) const ZEROS: u64 = 1;
-pub(super) const CONTENT: u64 = 2;
-pub(super) const KIND_BITS: u32 = 2;
 
 /// The parts of a recipe that give the tar.
 pub(crate) struct Cooked {
@@ -66,15 +58,8 @@ struct Stretch {
 pub(crate) fn cook(recorded: Recorded, kitchen: &Kitchen<'_>) -> Result<Cooked, Error> {
     let mut cook = Cook {
         kitchen,
-        out: Operations {
-            operations: SectionOut::new(kitchen.temporaries)?,
-            literals: SectionOut::new(kitchen.temporaries)?,
-            pending: 0,
-            device: 0,
-            expected: 0,
-            references: 0,
-        },
-        known: SectionIn::of(&recorded.literals, "notes").map_err(odd)?,
+        out: Operations::new(kitchen.temporaries).map_err(unkept)?,
+        known: recorded.reader().map_err(unkept)?,
         numbers: HashMap::new(),
         devices: Vec::new(),
         file: None,
@@ -83,22 +68,21 @@ pub(crate) fn cook(recorded: Recorded, kitchen: &Kitchen<'_>) -> Result<Cooked, 
         at: 0,
         source: None,
     };
-    let mut segments = recorded.segments();
-    while let Some(segment) = segments.next()? {
+    while let Some(segment) = cook.known.next_segment().map_err(unkept)? {
         cook.literals(segment.between)?;
         cook.segment(segment)?;
     }
-    cook.literals(recorded.tail)?;
-    let Cook { mut out, devices, .. } = cook;
-    out.flush()?;
-    Ok(Cooked { operations: out.operations.finish()?, literals: out.literals.finish()?, devices })
+    cook.literals(recorded.tail())?;
+    let Cook { out, devices, .. } = cook;
+    let (operations, literals) = out.finish().map_err(unkept)?;
+    Ok(Cooked { operations, literals, devices })
 }
 
 struct Cook<'a> {
     kitchen: &'a Kitchen<'a>,
     out: Operations,
     /// What is not content.
-    known: SectionIn<'a>,
+    known: RecordedReader<'a>,
     /// The number in the recipe of each device used.
     numbers: HashMap<u16, u64>,
     devices: Vec<(DeviceId, u32)>,
@@ -118,8 +102,8 @@ impl Cook<'_> {
         while count > 0 {
             let now = usize::try_from(count).map_or(COPY, |count| count.min(COPY));
             let bytes = self.buffer.get_mut(..now).unwrap_or_default();
-            self.known.fill(bytes).map_err(odd)?;
-            self.out.literal(bytes)?;
+            self.known.literals(bytes).map_err(unkept)?;
+            self.out.literal(bytes).map_err(unkept)?;
             count -= now as u64;
             self.at += now as u64;
         }
@@ -140,12 +124,12 @@ impl Cook<'_> {
             let count = stretch_end.min(end) - at;
             let skip = at - start;
             match place {
-                Where::Null => self.out.zeros(count)?,
+                Where::Null => self.out.zeros(count).map_err(unkept)?,
                 // Who reads it follows no more references than these.
-                Where::Device { .. } if self.out.references >= max_references(self.at) => self.again(count)?,
+                Where::Device { .. } if self.out.references() >= max_references(self.at) => self.again(count)?,
                 Where::Device { number, at } => {
                     let number = self.device(number)?;
-                    self.out.content(number, at + skip, count)?;
+                    self.out.content(number, at + skip, count).map_err(unkept)?;
                 }
                 Where::Nowhere => self.again(count)?,
             }
@@ -164,7 +148,7 @@ impl Cook<'_> {
         let device = self.kitchen.devices.get(usize::from(number)).copied().flatten().ok_or_else(missing)?;
         let next = self.devices.len() as u64;
         if next >= u64::from(MAX_DEVICES) {
-            return Err(odd(RecipeError::Limit { part: "devices", value: next + 1, limit: MAX_DEVICES.into() }));
+            return Err(unkept(RecipeError::Limit { part: "devices", value: next + 1, limit: MAX_DEVICES.into() }));
         }
         self.devices.push(device);
         self.numbers.insert(number, next);
@@ -185,7 +169,7 @@ impl Cook<'_> {
             let now = usize::try_from(count).map_or(COPY, |count| count.min(COPY));
             let bytes = self.buffer.get_mut(..now).unwrap_or_default();
             tar.read_exact(bytes).map_err(unreadable)?;
-            self.out.literal(bytes)?;
+            self.out.literal(bytes).map_err(unkept)?;
             count -= now as u64;
             read += now as u64;
         }
@@ -236,66 +220,4 @@ impl Stretch {
             place => next == place,
         }
     }
-}
-
-/// Writes operations.
-struct Operations {
-    operations: SectionOut,
-    literals: SectionOut,
-    /// Bytes of a literal that may go on.
-    pending: u64,
-    /// The device of the last content, and the block behind it, where the next one is expected.
-    device: u64,
-    expected: u64,
-    /// References to devices so far.
-    references: u64,
-}
-
-impl Operations {
-    fn literal(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.pending += bytes.len() as u64;
-        self.literals.put(bytes)
-    }
-
-    fn zeros(&mut self, count: u64) -> Result<(), Error> {
-        self.flush()?;
-        self.put(&[count << KIND_BITS | ZEROS])
-    }
-
-    fn content(&mut self, device: u64, at: u64, count: u64) -> Result<(), Error> {
-        self.flush()?;
-        self.references += 1;
-        if device != self.device {
-            self.expected = 0;
-        }
-        let step = varint::zigzag(at.cast_signed().wrapping_sub(self.expected.cast_signed()));
-        self.put(&[count << KIND_BITS | CONTENT, device, step])?;
-        (self.device, self.expected) = (device, expected(at, count));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        match std::mem::take(&mut self.pending) {
-            0 => Ok(()),
-            count => self.put(&[count << KIND_BITS | LITERAL]),
-        }
-    }
-
-    fn put(&mut self, numbers: &[u64]) -> Result<(), Error> {
-        let mut bytes = Vec::new();
-        for &number in numbers {
-            varint::put(&mut bytes, number);
-        }
-        self.operations.put(&bytes)
-    }
-}
-
-/// Where content behind other content is expected: on the next whole block.
-pub(super) const fn expected(at: u64, count: u64) -> u64 {
-    at.saturating_add(count).next_multiple_of(BLOCK_U64)
-}
-
-/// What we wrote ourselves and cannot read.
-fn odd(error: RecipeError) -> Error {
-    Error::Recipe { reason: error.to_string() }
 }

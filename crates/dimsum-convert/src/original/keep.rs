@@ -7,24 +7,23 @@ use std::num::NonZeroUsize;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Descriptor, Manifest};
 use dimsum_format::{DeviceId, Digest, media};
+use dimsum_recipe::limits::MAX_RECIPE_BYTES;
+use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::{Form, Reason, RecipeError, RecipeParts, Recorded, Section, note};
 use dimsum_source::{Source, SourceError, Target};
 
 use super::artifact::{Artifact, EMPTY, Piece};
 use super::cook::{Cooked, Kitchen, cook};
-use super::limits::{COPY, MAX_RECIPE_BYTES};
-use super::recipe::{Form, Head, Lengths};
-use super::record::Recorded;
-use super::section::Section;
-use super::wrap::{self, Reason};
+use super::unkept;
 use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
 use crate::convert::{Input, limit};
 use crate::error::Error;
+use crate::hashing::Hashing;
 use crate::layer::Expected;
 use crate::options::Options;
 use crate::ordered::with_workers;
 use crate::progress::Progress;
-use crate::temporary::{Temporaries, Temporary};
 
 /// Layers whose compression is looked at at the same time: each takes up to some 100 MiB of memory.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
@@ -136,7 +135,7 @@ impl<'a> Keeping<'a> {
             let compression = if expected.digest == expected.diff_id {
                 Ok(None)
             } else {
-                wrap::note(open, &expected, temporaries, progress)?.map(Some)
+                note_compression(open()?, &expected, temporaries, progress)?.map(Some)
             };
             Ok(Ready { expected, tar_bytes, cooked, compression })
         };
@@ -221,43 +220,57 @@ impl Ready {
     /// Writes the recipe.
     fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
         let Self { expected, tar_bytes, cooked, compression } = self;
-        let lengths = |section: &Section| Lengths { compressed: section.file.len(), length: section.length };
         let (form, gives) = match &compression {
             Ok(None) => (Form::Plain, Gives::Blob),
             Ok(Some(_)) => (Form::Gzip, Gives::Blob),
             Err(reason) => (Form::Unknown, Gives::Tar(reason)),
         };
-        let notes = compression.ok().flatten();
-        let head = Head {
+        let recipe = RecipeParts {
             form,
             tar_bytes,
             diff_id: expected.diff_id,
-            blob_bytes: expected.size,
-            blob: expected.digest,
-            operations: lengths(&cooked.operations),
-            literals: lengths(&cooked.literals),
-            wrap: notes.as_ref().map(lengths).unwrap_or_default(),
+            blob: Blob { digest: expected.digest, size: expected.size },
             devices: cooked.devices,
+            operations: cooked.operations,
+            literals: cooked.literals,
+            notes: compression.ok().flatten(),
         };
         let mut out = BlobOut::new(target, progress)?;
-        out.put(&head.to_bytes())?;
-        for part in [Some(&cooked.operations), Some(&cooked.literals), notes.as_ref()].into_iter().flatten() {
-            copy(&part.file, &mut out)?;
-        }
+        recipe.write(&mut |bytes| out.put(bytes))?;
         limit("recipe of a layer", out.size(), MAX_RECIPE_BYTES)?;
         Ok((out.finish(), gives))
     }
 }
 
-fn copy(file: &Temporary, out: &mut BlobOut<'_>) -> Result<(), Error> {
-    let mut buffer = vec![0; COPY];
-    let mut at = 0;
-    while at < file.len() {
-        let count = usize::try_from(file.len() - at).map_or(COPY, |left| left.min(COPY));
-        let bytes = buffer.get_mut(..count).unwrap_or_default();
-        file.read(at, bytes)?;
-        out.put(bytes)?;
-        at += count as u64;
+/// Reads a layer's blob again and notes how it comes from its tar.
+fn note_compression(
+    blob: impl Read,
+    expected: &Expected,
+    temporaries: &Temporaries,
+    progress: &dyn Progress,
+) -> Result<Result<Section, Reason>, Error> {
+    let quiet = Quiet(progress);
+    let mut input = Hashing::new(blob.take(expected.size.saturating_add(1)), &quiet);
+    let section = match note(&mut input, expected.size, temporaries) {
+        Ok(Ok(section)) => section,
+        Ok(Err(reason)) => return Ok(Err(reason)),
+        Err(_) if progress.cancelled() => return Err(Error::Cancelled),
+        Err(RecipeError::Read { source, .. }) => {
+            return Err(Error::Unreadable { object: "the layer".to_owned(), source: source.into() });
+        }
+        Err(error) => return Err(unkept(error)),
+    };
+    if input.finish() != (expected.digest, expected.size) {
+        return Ok(Err("its bytes were others when they were read again"));
     }
-    Ok(())
+    Ok(Ok(section))
+}
+
+/// The blob was counted when it was read for the first time.
+struct Quiet<'p>(&'p dyn Progress);
+
+impl Progress for Quiet<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
 }

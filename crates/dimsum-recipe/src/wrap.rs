@@ -1,6 +1,6 @@
 //! How the gzip blob of a layer comes from its tar: everything about it that the tar does not say.
 //!
-//! A DEFLATE stream is what a compressor chose to write. The [model](super::deflate) of a few compressors foresees nearly all of it,
+//! A DEFLATE stream is what a compressor chose to write. The [model](crate::deflate) of a few compressors foresees nearly all of it,
 //! if it is the right one; what it does not foresee is noted: about half a percent of the blob for zlib and its kin (gzip, pigz)
 //! and for Go's compressor, with which most layers are made. Headers, trailers and the borders of members are kept as they are. What
 //! would cost too much is not kept: its tar is.
@@ -12,27 +12,23 @@
 
 use std::io::Read;
 
-use dimsum_format::Digest;
 use dimsum_tree::Compression;
 
-use super::deflate::{Describer, STYLE_COUNT, Stop as End};
-use super::effort::{Effort, TooMuch};
-use super::limits::{
+use crate::deflate::{Describer, STYLE_COUNT, Stop as End};
+use crate::effort::{Effort, TooMuch};
+use crate::error::RecipeError;
+use crate::limits::{
     CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, PROBE, max_notes,
 };
-use super::section::{Section, SectionOut};
-use super::varint;
-use crate::error::Error;
-use crate::hashing::Hashing;
-use crate::layer::Expected;
-use crate::progress::Progress;
+use crate::section::{Section, SectionOut};
 use crate::temporary::Temporaries;
+use crate::varint;
 
 /// Kinds of pieces: the two lowest bits of the number that starts one.
-pub(super) const LITERAL: u64 = 0;
-pub(super) const BEGIN: u64 = 1;
-pub(super) const CHUNK_OF_TAR: u64 = 2;
-pub(super) const KIND_BITS: u32 = 2;
+pub(crate) const LITERAL: u64 = 0;
+pub(crate) const BEGIN: u64 = 1;
+pub(crate) const CHUNK_OF_TAR: u64 = 2;
+pub(crate) const KIND_BITS: u32 = 2;
 
 /// Bytes of the fixed part of a gzip header, and of what stands behind the compressed bytes.
 const GZIP_HEADER: usize = 10;
@@ -41,7 +37,7 @@ const GZIP_TRAILER: usize = 8;
 const MAGIC: usize = 4;
 
 /// Why the compression of a layer was not kept.
-pub(crate) type Reason = &'static str;
+pub type Reason = &'static str;
 
 const WORK: Reason = "to repeat its compression would be too much work";
 
@@ -49,7 +45,7 @@ const WORK: Reason = "to repeat its compression would be too much work";
 enum Stop {
     /// It cannot be kept so.
     Reason(Reason),
-    Error(Error),
+    Error(RecipeError),
 }
 
 impl From<TooMuch> for Stop {
@@ -58,24 +54,20 @@ impl From<TooMuch> for Stop {
     }
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
+impl From<RecipeError> for Stop {
+    fn from(error: RecipeError) -> Self {
         Self::Error(error)
     }
 }
 
-/// Notes how the gzip blob that `open` gives comes from its tar.
-pub(crate) fn note<'s>(
-    open: impl Fn() -> Result<Box<dyn Read + Send + 's>, Error>,
-    expected: &Expected,
-    temporaries: &Temporaries,
-    progress: &dyn Progress,
-) -> Result<Result<Section, Reason>, Error> {
-    let quiet = Quiet(progress);
-    let input = Hashing::new(open()?.take(expected.size.saturating_add(1)), &quiet);
-    let (out, most) = (SectionOut::new(temporaries)?, max_notes(expected.size));
+/// Notes how the gzip blob of `bytes` bytes that is read from `blob` comes from its tar; or says why it is not kept.
+///
+/// # Errors
+/// If the blob cannot be read, or a temporary file fails.
+pub fn note(blob: impl Read, bytes: u64, temporaries: &Temporaries) -> Result<Result<Section, Reason>, RecipeError> {
+    let (out, most) = (SectionOut::new(temporaries)?, max_notes(bytes));
     let mut notes = Notes {
-        input,
+        input: blob,
         buffer: Vec::new(),
         used: 0,
         ended: false,
@@ -88,27 +80,13 @@ pub(crate) fn note<'s>(
     match notes.blob() {
         Ok(()) => {}
         Err(Stop::Reason(reason)) => return Ok(Err(reason)),
-        Err(Stop::Error(_)) if progress.cancelled() => return Err(Error::Cancelled),
         Err(Stop::Error(error)) => return Err(error),
-    }
-    let is: (Digest, u64) = notes.input.finish();
-    if is != (expected.digest, expected.size) {
-        return Ok(Err("its bytes were others when they were read again"));
     }
     notes.out.finish().map(Ok)
 }
 
-/// The blob was counted when it was read for the first time.
-struct Quiet<'p>(&'p dyn Progress);
-
-impl Progress for Quiet<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
-
-struct Notes<'p, R> {
-    input: Hashing<'p, R>,
+struct Notes<R> {
+    input: R,
     /// What was read ahead, and how much of it is done.
     buffer: Vec<u8>,
     used: usize,
@@ -123,7 +101,7 @@ struct Notes<'p, R> {
     effort: Effort,
 }
 
-impl<R: Read> Notes<'_, R> {
+impl<R: Read> Notes<R> {
     fn blob(&mut self) -> Result<(), Stop> {
         if Compression::sniff(self.ahead(MAGIC)?) == Compression::Zstd {
             return Err(Stop::Reason("zstd layers are kept as their tar"));
@@ -145,8 +123,7 @@ impl<R: Read> Notes<'_, R> {
             self.used = 0;
             let missing = (count - self.buffer.len()).max(CHUNK);
             let read = (&mut self.input).take(missing as u64).read_to_end(&mut self.buffer);
-            let read =
-                read.map_err(|source| Error::Unreadable { object: "the layer".to_owned(), source: source.into() })?;
+            let read = read.map_err(|source| RecipeError::Read { part: "the layer", source })?;
             self.ended = read < missing;
         }
         Ok(self.buffer.get(self.used..).unwrap_or_default())

@@ -2,9 +2,8 @@
 
 use std::io::{self, BufReader, Read, Write};
 
-use super::error::RecipeError;
-use crate::error::Error;
-use crate::temporary::{Temporaries, Temporary};
+use crate::error::RecipeError;
+use crate::temporary::{Part, Temporaries, Temporary, TemporaryError};
 
 /// zstd level: what is not content is little, and a lot of it repeats.
 const LEVEL: i32 = 9;
@@ -14,16 +13,17 @@ const WINDOW_LOG: u32 = 23;
 const BUFFER: usize = 64 << 10;
 
 /// A part that is being written.
-pub(super) struct SectionOut {
+pub(crate) struct SectionOut {
     encoder: zstd::stream::write::Encoder<'static, Appending>,
     length: u64,
 }
 
-/// A part that is whole, compressed.
-pub(super) struct Section {
-    pub(super) file: Temporary,
+/// A part of a recipe that is whole: compressed, in a temporary file.
+#[derive(Debug)]
+pub struct Section {
+    pub(crate) file: Temporary,
     /// Bytes before compression.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 /// A temporary file as a stream.
@@ -33,16 +33,16 @@ struct Appending {
 }
 
 impl SectionOut {
-    pub(super) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
+    pub(crate) fn new(temporaries: &Temporaries) -> Result<Self, RecipeError> {
         Self::with_level(temporaries, LEVEL)
     }
 
     /// Starts a part that is only kept for a while.
-    pub(super) fn fast(temporaries: &Temporaries) -> Result<Self, Error> {
+    pub(crate) fn fast(temporaries: &Temporaries) -> Result<Self, RecipeError> {
         Self::with_level(temporaries, 1)
     }
 
-    fn with_level(temporaries: &Temporaries, level: i32) -> Result<Self, Error> {
+    fn with_level(temporaries: &Temporaries, level: i32) -> Result<Self, RecipeError> {
         let file = Appending { file: temporaries.create()?, buffer: Vec::with_capacity(BUFFER) };
         let encoder = zstd::stream::write::Encoder::new(file, level).and_then(|mut encoder| {
             encoder.window_log(WINDOW_LOG)?;
@@ -52,12 +52,12 @@ impl SectionOut {
         Ok(Self { encoder, length: 0 })
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), RecipeError> {
         self.length += bytes.len() as u64;
         self.encoder.write_all(bytes).map_err(failed)
     }
 
-    pub(super) fn finish(self) -> Result<Section, Error> {
+    pub(crate) fn finish(self) -> Result<Section, RecipeError> {
         let mut file = self.encoder.finish().map_err(failed)?;
         file.flush().map_err(failed)?;
         Ok(Section { file: file.file, length: self.length })
@@ -65,10 +65,11 @@ impl SectionOut {
 }
 
 /// The error of a temporary file, on its way through zstd.
-fn failed(error: io::Error) -> Error {
-    let message = error.to_string();
-    let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
-    inner.map_or_else(|| Error::Recipe { reason: message }, |error| *error)
+fn failed(error: io::Error) -> RecipeError {
+    match error.downcast::<TemporaryError>() {
+        Ok(error) => error.into(),
+        Err(source) => RecipeError::Write { source },
+    }
 }
 
 impl Write for Appending {
@@ -94,21 +95,14 @@ impl Write for Appending {
 }
 
 /// A part that is read from its start to its end.
-pub(super) struct SectionIn<'t> {
+pub(crate) struct SectionIn<'t> {
     part: &'static str,
     decoder: io::Take<zstd::stream::read::Decoder<'static, BufReader<Part<'t>>>>,
 }
 
-/// Some bytes of a temporary file.
-pub(crate) struct Part<'t> {
-    file: &'t Temporary,
-    at: u64,
-    end: u64,
-}
-
 impl<'t> SectionIn<'t> {
     /// Opens the `compressed` bytes from `at` on, which are `length` bytes uncompressed: never more are given.
-    pub(super) fn open(
+    pub(crate) fn open(
         file: &'t Temporary,
         at: u64,
         compressed: u64,
@@ -125,11 +119,11 @@ impl<'t> SectionIn<'t> {
         Ok(Self { part, decoder: decoder.take(length.saturating_add(1)) })
     }
 
-    pub(super) fn of(section: &'t Section, part: &'static str) -> Result<Self, RecipeError> {
+    pub(crate) fn of(section: &'t Section, part: &'static str) -> Result<Self, RecipeError> {
         Self::open(&section.file, 0, section.file.len(), section.length, part)
     }
 
-    pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RecipeError> {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RecipeError> {
         let part = self.part;
         self.decoder.read_exact(bytes).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => RecipeError::Short { part },
@@ -138,7 +132,7 @@ impl<'t> SectionIn<'t> {
     }
 
     /// Makes sure that nothing is left.
-    pub(super) fn end(mut self) -> Result<(), RecipeError> {
+    pub(crate) fn end(mut self) -> Result<(), RecipeError> {
         let mut byte = [0];
         match self.decoder.read(&mut byte) {
             Ok(0) => Ok(()),
@@ -151,23 +145,5 @@ impl<'t> SectionIn<'t> {
 impl Read for SectionIn<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.decoder.read(bytes)
-    }
-}
-
-impl<'t> Part<'t> {
-    /// The `length` bytes from `at` on, or as many as there are.
-    pub(crate) const fn new(file: &'t Temporary, at: u64, length: u64) -> Self {
-        Self { file, at, end: at.saturating_add(length) }
-    }
-}
-
-impl Read for Part<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = self.end.min(self.file.len()).saturating_sub(self.at);
-        let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
-        let now = bytes.get_mut(..count).unwrap_or_default();
-        self.file.read(self.at, now).map_err(io::Error::other)?;
-        self.at += count as u64;
-        Ok(count)
     }
 }

@@ -2,43 +2,50 @@
 
 use dimsum_format::DeviceId;
 
-use super::cook::{CONTENT, KIND_BITS, LITERAL, ZEROS, expected};
-use super::error::{RecipeError, limit};
-use super::limits::{COPY, max_references};
-use super::recipe::Recipe;
-use super::varint;
-use crate::error::Error;
+use crate::error::{RecipeError, limit};
+use crate::limits::{COPY, max_references};
+use crate::operations::{CONTENT, KIND_BITS, LITERAL, ZEROS, expected};
+use crate::recipe::Recipe;
+use crate::varint;
 
 /// Where bytes of devices come from.
-pub(crate) trait Devices {
+pub trait Devices {
+    /// Why they cannot be had.
+    type Error;
+
     /// Fills `buffer` from byte `at` of a device on, which is within its length as the recipe says it.
-    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error>;
+    ///
+    /// # Errors
+    /// If they cannot be had; making the tar ends with this error.
+    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Self::Error>;
 }
 
-/// Gives the tar to `out`, piece by piece. `wrong` says whose recipe it is.
-pub(crate) fn serve(
+/// Gives the tar to `out`, piece by piece.
+///
+/// # Errors
+/// If the recipe makes no sense, `devices` do not give what it refers to, or `out` fails.
+pub fn serve<E: From<RecipeError>>(
     recipe: &Recipe,
-    devices: &mut dyn Devices,
-    wrong: &dyn Fn(RecipeError) -> Error,
-    out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+    devices: &mut dyn Devices<Error = E>,
+    out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     const PART: &str = "operations";
     let head = &recipe.head;
-    let mut operations = recipe.operations().map_err(wrong)?;
-    let mut literals = recipe.literals().map_err(wrong)?;
+    let mut operations = recipe.operations()?;
+    let mut literals = recipe.literals()?;
     let mut buffer = vec![0; COPY];
     let (mut left, mut device, mut next, mut references) = (head.tar_bytes, 0, 0, 0);
     while left > 0 {
-        let number = varint::need(&mut operations, PART).map_err(wrong)?;
+        let number = varint::need(&mut operations, PART)?;
         let (count, kind) = (number >> KIND_BITS, number & ((1 << KIND_BITS) - 1));
         // An operation that gives nothing would let few bytes make much work.
         if count == 0 || count > left {
-            return Err(wrong(RecipeError::Mismatch { part: "bytes of the tar", said: count, is: left }));
+            return Err(RecipeError::Mismatch { part: "bytes of the tar", said: count, is: left }.into());
         }
         let at = head.tar_bytes - left;
         left -= count;
         match kind {
-            LITERAL => pieces(&mut buffer, count, |_, bytes| literals.fill(bytes).map_err(wrong), out)?,
+            LITERAL => pieces(&mut buffer, count, |_, bytes| Ok(literals.fill(bytes)?), out)?,
             ZEROS => pieces(
                 &mut buffer,
                 count,
@@ -50,34 +57,34 @@ pub(crate) fn serve(
             )?,
             CONTENT => {
                 references += 1;
-                limit("references to devices", references, max_references(at)).map_err(wrong)?;
-                let number = varint::need(&mut operations, PART).map_err(wrong)?;
-                let step = varint::unzigzag(varint::need(&mut operations, PART).map_err(wrong)?);
+                limit("references to devices", references, max_references(at))?;
+                let number = varint::need(&mut operations, PART)?;
+                let step = varint::unzigzag(varint::need(&mut operations, PART)?);
                 let value = RecipeError::Value { part: "number of a device", value: number };
-                let (id, bytes) = head.device_bytes(number).ok_or_else(|| wrong(value))?;
+                let (id, bytes) = head.device_bytes(number).ok_or(value)?;
                 if number != device {
                     next = 0;
                 }
                 let offset = u64::checked_add_signed(next, step).unwrap_or(u64::MAX);
                 if offset.checked_add(count).is_none_or(|end| end > bytes) {
-                    return Err(wrong(RecipeError::Outside { device: id, offset, length: count }));
+                    return Err(RecipeError::Outside { device: id, offset, length: count }.into());
                 }
                 (device, next) = (number, expected(offset, count));
                 pieces(&mut buffer, count, |done, bytes| devices.read(id, offset + done, bytes), out)?;
             }
-            value => return Err(wrong(RecipeError::Value { part: "operation", value })),
+            value => return Err(RecipeError::Value { part: "operation", value }.into()),
         }
     }
-    operations.end().and_then(|()| literals.end()).map_err(wrong)
+    Ok(operations.end().and_then(|()| literals.end())?)
 }
 
 /// Gets and gives `count` bytes in pieces; `get` is told how many there were before.
-fn pieces(
+fn pieces<E>(
     buffer: &mut [u8],
     count: u64,
-    mut get: impl FnMut(u64, &mut [u8]) -> Result<(), Error>,
-    out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+    mut get: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let mut done = 0;
     while done < count {
         let now = usize::try_from(count - done).map_or(buffer.len(), |left| left.min(buffer.len()));
@@ -93,15 +100,17 @@ fn pieces(
 mod tests {
     use dimsum_format::Digest;
 
-    use super::super::recipe::{Form, Head, Lengths};
     use super::*;
+    use crate::recipe::{Form, Head, Lengths};
     use crate::temporary::Temporaries;
 
     /// Devices of zeros that count how often they are asked.
     struct Counting(u64);
 
     impl Devices for Counting {
-        fn read(&mut self, _: DeviceId, _: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        type Error = RecipeError;
+
+        fn read(&mut self, _: DeviceId, _: u64, buffer: &mut [u8]) -> Result<(), RecipeError> {
             self.0 += 1;
             buffer.fill(0);
             Ok(())
@@ -134,9 +143,8 @@ mod tests {
         let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
         file.append(&[head.to_bytes(), compressed].concat()).unwrap();
         let recipe = Recipe::open(file).unwrap();
-        let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
         let mut devices = Counting(0);
-        let error = serve(&recipe, &mut devices, &wrong, &mut |_| Ok(())).unwrap_err();
+        let error = serve(&recipe, &mut devices, &mut |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("references to devices"), "{error}");
         assert!((65_536..66_000).contains(&devices.0), "{} reads", devices.0);
     }

@@ -1,8 +1,10 @@
-//! What is wrong with a recipe, or with what it refers to.
+//! Why a recipe cannot be written, or a layer cannot be made from it.
 
 use std::io;
 
 use dimsum_format::{DeviceId, Digest, FormatError};
+
+use crate::temporary::TemporaryError;
 
 /// Why an original layer cannot be put together from its recipe.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +112,18 @@ pub enum RecipeError {
         /// What is wrong.
         source: Box<FormatError>,
     },
+    /// A temporary file failed.
+    #[error(transparent)]
+    Temporary(#[from] TemporaryError),
+    /// A part of a recipe could not be compressed.
+    #[error("cannot write a part of a recipe: {source}")]
+    Write {
+        /// The compressor's error.
+        source: io::Error,
+    },
+    /// The tar reader called other bytes content than it takes next.
+    #[error("the tar reader hands on bytes in another order than it reads them")]
+    Order,
     /// A document of the referrer does not fit the image.
     #[error("{reason}")]
     Document {
@@ -120,12 +134,13 @@ pub enum RecipeError {
 
 impl RecipeError {
     /// Says whether only the compression cannot be repeated: the tar may be right.
-    pub(crate) const fn is_compression(&self) -> bool {
+    #[must_use]
+    pub const fn is_compression(&self) -> bool {
         matches!(self, Self::Compression { .. })
     }
 }
 
 /// Refuses a value above its limit.
-pub(super) const fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), RecipeError> {
+pub(crate) const fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), RecipeError> {
     if value > limit { Err(RecipeError::Limit { part, value, limit }) } else { Ok(()) }
 }

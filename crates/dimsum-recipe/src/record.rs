@@ -11,18 +11,19 @@
 //! the archive, content that nobody wants. Nothing is kept in memory, and content is not copied.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use dimsum_tree::{ContentId, ContentSink};
 
-use super::section::{Section, SectionOut};
-use super::varint;
-use crate::error::Error;
+use crate::error::RecipeError;
+use crate::section::{Section, SectionIn, SectionOut};
 use crate::temporary::{Gathering, Temporaries, Temporary};
+use crate::varint;
 
 /// What is known of a tar, as far as it has been read.
-pub(crate) struct Recording(RefCell<State>);
+pub struct Recording(RefCell<State>);
 
 struct State {
     literals: SectionOut,
@@ -36,7 +37,7 @@ struct State {
     between: u64,
     file: File,
     /// What failed in a call that cannot say so.
-    error: Option<Error>,
+    error: Option<RecipeError>,
 }
 
 /// The current file.
@@ -60,30 +61,37 @@ struct Part {
 }
 
 /// A tar that has been read to its end.
-pub(crate) struct Recorded {
+#[derive(Debug)]
+pub struct Recorded {
     /// The bytes that are not content, one after the other.
-    pub(super) literals: Section,
+    literals: Section,
     segments: Arc<Temporary>,
     segment_bytes: u64,
     /// How many of the literals come behind the last segment.
-    pub(super) tail: u64,
+    tail: u64,
 }
 
 /// Content in the tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub struct Segment {
     /// Bytes before it that are not content.
-    pub(super) between: u64,
-    pub(super) content: ContentId,
+    pub between: u64,
+    /// The file's content.
+    pub content: ContentId,
     /// Bytes of the file.
-    pub(super) size: u64,
+    pub size: u64,
     /// Where in the file it starts.
-    pub(super) position: u64,
-    pub(super) length: u64,
+    pub position: u64,
+    /// Bytes of it.
+    pub length: u64,
 }
 
 impl Recording {
-    pub(crate) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
+    /// Starts with two temporary files.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn new(temporaries: &Temporaries) -> Result<Self, RecipeError> {
         Ok(Self(RefCell::new(State {
             literals: SectionOut::fast(temporaries)?,
             segments: Gathering::new(temporaries.create()?),
@@ -97,23 +105,32 @@ impl Recording {
     }
 
     /// Watches what is read of a tar.
-    pub(crate) const fn tee<R>(&self, tar: R) -> Tee<'_, R> {
+    pub const fn tee<R>(&self, tar: R) -> Tee<'_, R> {
         Tee { tar, recording: self }
     }
 
     /// Watches what goes to a sink.
-    pub(crate) const fn sink<'r, S>(&'r self, sink: &'r mut S) -> RecordingSink<'r, S> {
+    pub const fn sink<'r, S>(&'r self, sink: &'r mut S) -> RecordingSink<'r, S> {
         RecordingSink { sink, recording: self }
     }
 
     /// Ends when the tar has been read to its end.
-    pub(crate) fn finish(self) -> Result<Recorded, Error> {
+    ///
+    /// # Errors
+    /// If a temporary file failed meanwhile, or the tar reader hands on bytes in another order than it reads them.
+    pub fn finish(self) -> Result<Recorded, RecipeError> {
         let state = self.0.into_inner();
         if let Some(error) = state.error {
             return Err(error);
         }
         let State { literals, mut segments, segment_bytes, between, .. } = state;
         Ok(Recorded { literals: literals.finish()?, segments: segments.share()?, segment_bytes, tail: between })
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").finish_non_exhaustive()
     }
 }
 
@@ -136,8 +153,7 @@ impl State {
     fn content(&mut self, length: usize) {
         // Content is spoken of before it is taken, and piece by piece.
         if self.claimed > 0 || self.file.offset.take() != Some(self.taken) {
-            let reason = "the tar reader hands on bytes in another order than it reads them".to_owned();
-            self.error.get_or_insert(Error::Recipe { reason });
+            self.error.get_or_insert(RecipeError::Order);
             return;
         }
         self.claimed = length;
@@ -165,20 +181,60 @@ impl State {
         if self.error.is_none()
             && let Err(error) = self.segments.append(&bytes)
         {
-            self.error = Some(error);
+            self.error = Some(error.into());
         }
     }
 }
 
 impl Recorded {
-    /// Returns the segments in their order.
-    pub(super) fn segments(&self) -> Segments<'_> {
-        Segments { recorded: self, at: 0, buffer: Vec::new(), used: 0 }
+    /// Reads it from the start of the tar to its end.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be read.
+    pub fn reader(&self) -> Result<RecordedReader<'_>, RecipeError> {
+        let segments = Segments { recorded: self, at: 0, buffer: Vec::new(), used: 0 };
+        Ok(RecordedReader { segments, literals: SectionIn::of(&self.literals, "notes")? })
+    }
+
+    /// Bytes behind the last segment that are not content.
+    #[must_use]
+    pub const fn tail(&self) -> u64 {
+        self.tail
+    }
+}
+
+/// Reads what was noted of a tar in the order of the tar.
+pub struct RecordedReader<'r> {
+    segments: Segments<'r>,
+    literals: SectionIn<'r>,
+}
+
+impl RecordedReader<'_> {
+    /// Returns the next content; none behind the last.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be read.
+    pub fn next_segment(&mut self) -> Result<Option<Segment>, RecipeError> {
+        self.segments.next()
+    }
+
+    /// Fills `bytes` with the next bytes that are not content.
+    ///
+    /// # Errors
+    /// If there are not so many, or the temporary file cannot be read.
+    pub fn literals(&mut self, bytes: &mut [u8]) -> Result<(), RecipeError> {
+        self.literals.fill(bytes)
+    }
+}
+
+impl fmt::Debug for RecordedReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordedReader").finish_non_exhaustive()
     }
 }
 
 /// The segments of a tar, one by one.
-pub(super) struct Segments<'r> {
+struct Segments<'r> {
     recorded: &'r Recorded,
     at: u64,
     buffer: Vec<u8>,
@@ -186,10 +242,9 @@ pub(super) struct Segments<'r> {
 }
 
 impl Segments<'_> {
-    pub(super) fn next(&mut self) -> Result<Option<Segment>, Error> {
-        let odd = |_| Error::Recipe { reason: "the notes of a layer cannot be read again".to_owned() };
-        let Some(between) = varint::read(self, "notes").map_err(odd)? else { return Ok(None) };
-        let mut number = || varint::need(self, "notes").map_err(odd);
+    fn next(&mut self) -> Result<Option<Segment>, RecipeError> {
+        let Some(between) = varint::read(self, "notes")? else { return Ok(None) };
+        let mut number = || varint::need(self, "notes");
         let (content, size, position, length) = (number()?, number()?, number()?, number()?);
         let content = ContentId::new(u32::try_from(content).expect("a content id has 32 bits"));
         Ok(Some(Segment { between, content, size, position, length }))
@@ -215,7 +270,8 @@ impl Read for Segments<'_> {
 }
 
 /// A tar that is watched.
-pub(crate) struct Tee<'r, R> {
+#[derive(Debug)]
+pub struct Tee<'r, R> {
     tar: R,
     recording: &'r Recording,
 }
@@ -243,7 +299,8 @@ impl<R: BufRead> Read for Tee<'_, R> {
 }
 
 /// A sink that is watched.
-pub(crate) struct RecordingSink<'r, S> {
+#[derive(Debug)]
+pub struct RecordingSink<'r, S> {
     sink: &'r mut S,
     recording: &'r Recording,
 }

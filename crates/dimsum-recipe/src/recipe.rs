@@ -2,17 +2,17 @@
 //!
 //! Nothing in it is trusted. It says how to make bytes; whether they are the right ones is decided by digests from elsewhere.
 
+use dimsum_format::manifest::Blob;
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};
 use dimsum_tree::limits::MAX_LAYER_SIZE;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::error::{RecipeError, limit};
-use super::limits::{MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES, max_notes};
-use super::rewrap::Rewrap;
-use super::section::SectionIn;
-use crate::error::Error;
-use crate::temporary::Temporary;
+use crate::error::{RecipeError, limit};
+use crate::limits::{COPY, MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES, max_notes};
+use crate::rewrap::Rewrap;
+use crate::section::{Section, SectionIn};
+use crate::temporary::{Temporary, TemporaryError};
 
 const MAGIC: [u8; 8] = *b"DIMSUMO1";
 const VERSION: u32 = 1;
@@ -21,7 +21,7 @@ const DEVICE_ROW: usize = 36;
 
 /// How the blob of the layer comes from its tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// It cannot be made again.
     Unknown,
     /// It is the tar.
@@ -55,33 +55,93 @@ struct PartBytes {
 }
 
 /// Bytes of the header.
-pub(super) const HEADER: usize = size_of::<HeaderBytes>();
+pub(crate) const HEADER: usize = size_of::<HeaderBytes>();
 
 /// Lengths of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lengths {
-    pub(super) compressed: u64,
-    pub(super) length: u64,
+pub(crate) struct Lengths {
+    pub(crate) compressed: u64,
+    pub(crate) length: u64,
+}
+
+/// Everything that a recipe is made of.
+#[derive(Debug)]
+pub struct RecipeParts {
+    /// How the blob comes from the tar.
+    pub form: Form,
+    /// Bytes of the tar.
+    pub tar_bytes: u64,
+    /// SHA-256 of the tar.
+    pub diff_id: Digest,
+    /// The blob that the layer had.
+    pub blob: Blob,
+    /// Devices that the operations refer to, each with its blocks; at most [`MAX_DEVICES`].
+    pub devices: Vec<(DeviceId, u32)>,
+    /// How the tar is put together.
+    pub operations: Section,
+    /// Bytes of the tar that are in no device.
+    pub literals: Section,
+    /// What the compressor chose, if the form is [`Form::Gzip`].
+    pub notes: Option<Section>,
+}
+
+impl RecipeParts {
+    /// Gives the bytes of the recipe to `out`, piece by piece.
+    ///
+    /// # Errors
+    /// If a temporary file cannot be read, or `out` fails.
+    pub fn write<E: From<TemporaryError>>(self, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let lengths = |section: &Section| Lengths { compressed: section.file.len(), length: section.length };
+        let head = Head {
+            form: self.form,
+            tar_bytes: self.tar_bytes,
+            diff_id: self.diff_id,
+            blob_bytes: self.blob.size,
+            blob: self.blob.digest,
+            operations: lengths(&self.operations),
+            literals: lengths(&self.literals),
+            wrap: self.notes.as_ref().map(lengths).unwrap_or_default(),
+            devices: self.devices,
+        };
+        out(&head.to_bytes())?;
+        for part in [Some(&self.operations), Some(&self.literals), self.notes.as_ref()].into_iter().flatten() {
+            copy(&part.file, out)?;
+        }
+        Ok(())
+    }
+}
+
+fn copy<E: From<TemporaryError>>(file: &Temporary, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut buffer = vec![0; COPY];
+    let mut at = 0;
+    while at < file.len() {
+        let count = usize::try_from(file.len() - at).map_or(COPY, |left| left.min(COPY));
+        let bytes = buffer.get_mut(..count).unwrap_or_default();
+        file.read(at, bytes)?;
+        out(bytes)?;
+        at += count as u64;
+    }
+    Ok(())
 }
 
 /// What the front of a recipe says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    pub(super) form: Form,
-    pub(super) tar_bytes: u64,
-    pub(super) diff_id: Digest,
-    pub(super) blob_bytes: u64,
-    pub(super) blob: Digest,
+    pub(crate) form: Form,
+    pub(crate) tar_bytes: u64,
+    pub(crate) diff_id: Digest,
+    pub(crate) blob_bytes: u64,
+    pub(crate) blob: Digest,
     /// Device ids, each with its blocks.
-    pub(super) devices: Vec<(DeviceId, u32)>,
-    pub(super) operations: Lengths,
-    pub(super) literals: Lengths,
-    pub(super) wrap: Lengths,
+    pub(crate) devices: Vec<(DeviceId, u32)>,
+    pub(crate) operations: Lengths,
+    pub(crate) literals: Lengths,
+    pub(crate) wrap: Lengths,
 }
 
 impl Head {
     /// Returns the bytes before the parts.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let part =
             |lengths: Lengths| PartBytes { compressed: lengths.compressed.into(), length: lengths.length.into() };
         let header = HeaderBytes {
@@ -117,21 +177,25 @@ impl Head {
     }
 
     /// Bytes of a device.
-    pub(super) fn device_bytes(&self, number: u64) -> Option<(DeviceId, u64)> {
+    pub(crate) fn device_bytes(&self, number: u64) -> Option<(DeviceId, u64)> {
         let &(id, blocks) = self.devices.get(usize::try_from(number).ok()?)?;
         Some((id, u64::from(blocks) * BLOCK_U64))
     }
 }
 
 /// A recipe that was fetched, whose header is checked.
-pub(crate) struct Recipe {
-    pub(super) head: Head,
+#[derive(Debug)]
+pub struct Recipe {
+    pub(crate) head: Head,
     file: Temporary,
 }
 
 impl Recipe {
     /// Checks the header against the length of the file.
-    pub(crate) fn open(file: Temporary) -> Result<Self, RecipeError> {
+    ///
+    /// # Errors
+    /// If it is no recipe, is longer than allowed, or its lengths do not agree.
+    pub fn open(file: Temporary) -> Result<Self, RecipeError> {
         let length = file.len();
         if length > MAX_RECIPE_BYTES {
             return Err(RecipeError::Limit { part: "bytes of the recipe", value: length, limit: MAX_RECIPE_BYTES });
@@ -199,38 +263,44 @@ impl Recipe {
     }
 
     /// Digest and bytes of the blob, and the `diff_id`, of which this is the recipe.
-    pub(crate) const fn of(&self) -> (Digest, u64, Digest) {
+    #[must_use]
+    pub const fn of(&self) -> (Digest, u64, Digest) {
         (self.head.blob, self.head.blob_bytes, self.head.diff_id)
     }
 
     /// Bytes of the tar.
-    pub(crate) const fn tar_bytes(&self) -> u64 {
+    #[must_use]
+    pub const fn tar_bytes(&self) -> u64 {
         self.head.tar_bytes
     }
 
     /// How the blob comes from the tar.
-    pub(crate) const fn form(&self) -> Form {
+    #[must_use]
+    pub const fn form(&self) -> Form {
         self.head.form
     }
 
     /// Starts to make the blob.
-    pub(crate) fn rewrap<'r>(&'r self, wrong: &'r dyn Fn(RecipeError) -> Error) -> Result<Rewrap<'r>, Error> {
+    ///
+    /// # Errors
+    /// [`RecipeError::Compression`] if there are no notes that can be followed.
+    pub fn rewrap(&self) -> Result<Rewrap<'_>, RecipeError> {
         let Head { wrap, blob_bytes, .. } = self.head;
         // Whatever is wrong with the notes, the tar may be right.
-        let wrong_notes = |error| wrong(RecipeError::Compression { source: Box::new(error) });
+        let wrong_notes = |error| RecipeError::Compression { source: Box::new(error) };
         limit("notes of the compression", wrap.length, max_notes(blob_bytes)).map_err(wrong_notes)?;
-        Ok(Rewrap::new(self.wrap().map_err(wrong_notes)?, blob_bytes, wrong))
+        Ok(Rewrap::new(self.wrap().map_err(wrong_notes)?, blob_bytes))
     }
 
-    pub(super) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
+    pub(crate) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
         self.part(self.head.parts_at(), self.head.operations, "operations")
     }
 
-    pub(super) fn literals(&self) -> Result<SectionIn<'_>, RecipeError> {
+    pub(crate) fn literals(&self) -> Result<SectionIn<'_>, RecipeError> {
         self.part(self.head.parts_at() + self.head.operations.compressed, self.head.literals, "literals")
     }
 
-    pub(super) fn wrap(&self) -> Result<SectionIn<'_>, RecipeError> {
+    pub(crate) fn wrap(&self) -> Result<SectionIn<'_>, RecipeError> {
         let before = self.head.operations.compressed + self.head.literals.compressed;
         self.part(self.head.parts_at() + before, self.head.wrap, "compression")
     }

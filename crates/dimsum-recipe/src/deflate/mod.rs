@@ -13,15 +13,15 @@ mod model;
 use self::bits::{BitReader, BitWriter};
 use self::codes::{END, Pair};
 use self::model::{Model, STYLES, Token};
-use super::effort::{Effort, TooMuch};
-use super::varint::put;
+use crate::effort::{Effort, TooMuch};
+use crate::varint::put;
 
 /// Numbers of the styles.
-pub(super) const STYLE_COUNT: u8 = STYLES.len() as u8;
+pub(crate) const STYLE_COUNT: u8 = STYLES.len() as u8;
 
 /// Why a stream is not described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// No block ends in the bytes that were given.
     More,
     /// It is no DEFLATE stream, or has something that cannot be written again.
@@ -53,21 +53,21 @@ enum Kind {
 }
 
 /// Some blocks of a stream.
-pub(super) struct Described {
+pub(crate) struct Described {
     /// Whole bytes of the stream that are done; the next block may start in the byte behind them.
-    pub(super) used: usize,
+    pub(crate) used: usize,
     /// The stream has ended, and `used` counts its last byte.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// The text of the blocks.
-    pub(super) text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     /// How many tokens there are, and how many were foreseen wrong.
-    pub(super) tokens: usize,
-    pub(super) wrong: usize,
-    pub(super) corrections: Vec<u8>,
+    pub(crate) tokens: usize,
+    pub(crate) wrong: usize,
+    pub(crate) corrections: Vec<u8>,
 }
 
 /// Takes a stream apart.
-pub(super) struct Describer {
+pub(crate) struct Describer {
     model: Model,
     /// Bits of the first byte that are done.
     bit: usize,
@@ -76,13 +76,13 @@ pub(super) struct Describer {
 }
 
 impl Describer {
-    pub(super) fn new(style: u8) -> Option<Self> {
+    pub(crate) fn new(style: u8) -> Option<Self> {
         let style = *STYLES.get(usize::from(style))?;
         Some(Self { model: Model::new(style), bit: 0, window: Vec::new() })
     }
 
     /// Describes the whole blocks at the start of `bytes`, of which at most `limit` bytes of text.
-    pub(super) fn describe(&mut self, bytes: &[u8], limit: usize, effort: &mut Effort) -> Result<Described, Stop> {
+    pub(crate) fn describe(&mut self, bytes: &[u8], limit: usize, effort: &mut Effort) -> Result<Described, Stop> {
         let mut input = BitReader::new(bytes, self.bit);
         let mut text = std::mem::take(&mut self.window);
         let before = text.len();
@@ -235,14 +235,14 @@ fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<
 }
 
 /// Puts a stream together.
-pub(super) struct Maker {
+pub(crate) struct Maker {
     model: Model,
     out: BitWriter,
 }
 
 /// Why no stream is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unmade {
+pub(crate) enum Unmade {
     /// The corrections make no sense.
     Nonsense,
     /// It is too much work.
@@ -256,13 +256,13 @@ impl From<TooMuch> for Unmade {
 }
 
 impl Maker {
-    pub(super) fn new(style: u8) -> Option<Self> {
+    pub(crate) fn new(style: u8) -> Option<Self> {
         let style = *STYLES.get(usize::from(style))?;
         Some(Self { model: Model::new(style), out: BitWriter::default() })
     }
 
     /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their corrections.
-    pub(super) fn make(&mut self, text: &[u8], mut corrections: &[u8], effort: &mut Effort) -> Result<Vec<u8>, Unmade> {
+    pub(crate) fn make(&mut self, text: &[u8], mut corrections: &[u8], effort: &mut Effort) -> Result<Vec<u8>, Unmade> {
         self.model.add(text);
         let input = &mut corrections;
         let blocks = get(input)?;
@@ -378,7 +378,7 @@ impl Maker {
 }
 
 fn get(input: &mut &[u8]) -> Result<u64, Unmade> {
-    super::varint::need(input, "corrections").map_err(|_| Unmade::Nonsense)
+    crate::varint::need(input, "corrections").map_err(|_| Unmade::Nonsense)
 }
 
 #[cfg(test)]

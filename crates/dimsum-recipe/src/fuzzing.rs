@@ -4,12 +4,11 @@ use std::path::Path;
 
 use dimsum_format::{DeviceId, Digest};
 
-use super::deflate::{Describer, Maker, STYLE_COUNT};
-use super::effort::Effort;
-use super::error::RecipeError;
-use super::recipe::{Form, Head, Lengths, Recipe};
-use super::serve::{Devices, serve};
-use crate::error::Error;
+use crate::deflate::{Describer, Maker, STYLE_COUNT};
+use crate::effort::Effort;
+use crate::error::RecipeError;
+use crate::recipe::{Form, Head, Lengths, Recipe};
+use crate::serve::{Devices, serve};
 use crate::temporary::Temporaries;
 
 /// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask for 1 TiB, and it is the
@@ -105,22 +104,21 @@ pub fn deflate(style: u8, stream: &[u8]) {
 }
 
 fn make(recipe: &Recipe) {
-    let wrong = |source: RecipeError| Error::Original { layer: None, source: Box::new(source) };
     let head = &recipe.head;
     let mut tar = 0;
-    let made = serve(recipe, &mut Filled(head), &wrong, &mut |bytes| count(&mut tar, bytes));
+    let made = serve(recipe, &mut Filled(head), &mut |bytes| count(&mut tar, bytes));
     assert!(tar <= head.tar_bytes && (made.is_err() || tar == head.tar_bytes), "the tar is as long as is said");
     // What a blob takes of time is bounded by its length, which the original manifest says too.
     if recipe.form() != Form::Gzip || head.blob_bytes > MAX_MADE {
         return;
     }
-    let Ok(mut rewrap) = recipe.rewrap(&wrong) else { return };
+    let Ok(mut rewrap) = recipe.rewrap() else { return };
     let (mut tar, mut blob) = (0, 0);
     let mut put = |bytes: &[u8]| {
         blob += bytes.len() as u64;
         Ok(())
     };
-    let served = serve(recipe, &mut Filled(head), &wrong, &mut |bytes| {
+    let served = serve(recipe, &mut Filled(head), &mut |bytes| {
         count(&mut tar, bytes)?;
         rewrap.put(bytes, &mut put)
     });
@@ -131,16 +129,22 @@ fn make(recipe: &Recipe) {
 }
 
 /// Counts bytes, up to what is made.
-const fn count(made: &mut u64, bytes: &[u8]) -> Result<(), Error> {
+const fn count(made: &mut u64, bytes: &[u8]) -> Result<(), RecipeError> {
     *made += bytes.len() as u64;
-    if *made > MAX_MADE { Err(Error::Cancelled) } else { Ok(()) }
+    if *made > MAX_MADE {
+        Err(RecipeError::Limit { part: "bytes that are made", value: *made, limit: MAX_MADE })
+    } else {
+        Ok(())
+    }
 }
 
 /// Devices of which each byte tells where it is.
 struct Filled<'h>(&'h Head);
 
 impl Devices for Filled<'_> {
-    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    type Error = RecipeError;
+
+    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), RecipeError> {
         let end = at.checked_add(buffer.len() as u64).expect("what is read has an end");
         let within = |&(id, blocks): &(DeviceId, u32)| id == device && end <= u64::from(blocks) * 4096;
         assert!(self.0.devices.iter().any(within), "what is read is within the device");

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 
-use super::error::RecipeError;
+use crate::error::RecipeError;
 
 /// Bytes of the longest number.
 const MAX_BYTES: u32 = 10;
 
 /// Appends a number.
-pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     loop {
         let [low, ..] = value.to_le_bytes();
         value >>= 7;
@@ -21,7 +21,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Reads a number; none where the stream ends before it.
-pub(super) fn read(input: &mut impl Read, part: &'static str) -> Result<Option<u64>, RecipeError> {
+pub(crate) fn read(input: &mut impl Read, part: &'static str) -> Result<Option<u64>, RecipeError> {
     let mut value = 0u64;
     for index in 0..MAX_BYTES {
         let mut byte = [0];
@@ -45,17 +45,17 @@ pub(super) fn read(input: &mut impl Read, part: &'static str) -> Result<Option<u
 }
 
 /// Reads a number that must be there.
-pub(super) fn need(input: &mut impl Read, part: &'static str) -> Result<u64, RecipeError> {
+pub(crate) fn need(input: &mut impl Read, part: &'static str) -> Result<u64, RecipeError> {
     read(input, part)?.ok_or(RecipeError::Short { part })
 }
 
 /// Lets small negative numbers be small numbers.
-pub(super) const fn zigzag(value: i64) -> u64 {
+pub(crate) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// The way back from [`zigzag`].
-pub(super) const fn unzigzag(value: u64) -> i64 {
+pub(crate) const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 

@@ -5,7 +5,7 @@
 //! So work is counted where it is done, and has to be in proportion to the bytes of the blob that are there. It depends on notes
 //! and text alone: whoever notes a blob counts the same, and writes no notes that nobody may follow.
 
-use super::error::RecipeError;
+use crate::error::RecipeError;
 
 /// Work that may be ahead of the blob: as much as the largest block of zlib can be, 2^14 tokens with two searches of 2^12 places
 /// each. A block's bytes are there only when it has ended.
@@ -19,46 +19,46 @@ const CODES: u64 = 1 << 10;
 
 /// Work done for a blob, counted in places where a search for a match looked, and bytes that came of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Effort {
+pub(crate) struct Effort {
     spent: u64,
     given: u64,
 }
 
 /// More work than there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMuch {
-    pub(super) spent: u64,
-    pub(super) most: u64,
+pub(crate) struct TooMuch {
+    pub(crate) spent: u64,
+    pub(crate) most: u64,
 }
 
 impl Effort {
     /// Counts the begin of a stream.
-    pub(super) const fn begin(&mut self) -> Result<(), TooMuch> {
+    pub(crate) const fn begin(&mut self) -> Result<(), TooMuch> {
         self.spent += BEGIN;
         self.check(self.most(0))
     }
 
     /// Counts the codes of a block.
-    pub(super) const fn codes(&mut self) {
+    pub(crate) const fn codes(&mut self) {
         self.spent += CODES;
     }
 
     /// Counts places that were looked at.
-    pub(super) const fn search(&mut self, places: u64) {
+    pub(crate) const fn search(&mut self, places: u64) {
         self.spent += places;
     }
 
     /// Counts bytes of the blob.
-    pub(super) const fn give(&mut self, bytes: usize) {
+    pub(crate) const fn give(&mut self, bytes: usize) {
         self.given += bytes as u64;
     }
 
     /// Returns how much work there may be when `more` bytes are there, and a block begins.
-    pub(super) const fn most(&self, more: usize) -> u64 {
+    pub(crate) const fn most(&self, more: usize) -> u64 {
         AHEAD + PER_BYTE.saturating_mul(self.given.saturating_add(more as u64))
     }
 
-    pub(super) const fn check(&self, most: u64) -> Result<(), TooMuch> {
+    pub(crate) const fn check(&self, most: u64) -> Result<(), TooMuch> {
         if self.spent > most { Err(TooMuch { spent: self.spent, most }) } else { Ok(()) }
     }
 }

@@ -1,20 +1,28 @@
-//! Temporary files: without a name, counted.
+//! Temporary files without a name. What they hold together is counted.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Error;
-
 /// Bytes gathered before they are written: small files and table rows would each cost a system call.
 const WRITE_BUFFER: usize = 256 << 10;
 
+/// A temporary file could not be made, written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("temporary file in {}: {source}", dir.display())]
+pub struct TemporaryError {
+    /// The directory of temporary files.
+    pub dir: PathBuf,
+    /// The system's error.
+    pub source: io::Error,
+}
+
 /// Makes temporary files and knows how much they hold together.
 #[derive(Clone, Debug)]
-pub(crate) struct Temporaries {
+pub struct Temporaries {
     dir: Arc<PathBuf>,
     usage: Arc<Usage>,
 }
@@ -26,29 +34,35 @@ struct Usage {
 }
 
 impl Temporaries {
-    pub(crate) fn new(dir: PathBuf) -> Self {
+    /// Makes files in this directory.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
         Self { dir: Arc::new(dir), usage: Arc::default() }
     }
 
     /// Makes an empty file that vanishes with the value, or with the process.
-    pub(crate) fn create(&self) -> Result<Temporary, Error> {
+    ///
+    /// # Errors
+    /// If the directory does not take one.
+    pub fn create(&self) -> Result<Temporary, TemporaryError> {
         let file = tempfile::tempfile_in(&*self.dir).map_err(|source| self.error(source))?;
         Ok(Temporary { file, length: AtomicU64::new(0), owner: self.clone() })
     }
 
-    /// Returns the most that all files held at one time.
-    pub(crate) fn peak(&self) -> u64 {
+    /// Returns the most bytes that all files held at one time.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
         self.usage.peak.load(Ordering::Relaxed)
     }
 
-    fn error(&self, source: io::Error) -> Error {
-        Error::Temporary { dir: self.dir.to_path_buf(), source }
+    fn error(&self, source: io::Error) -> TemporaryError {
+        TemporaryError { dir: self.dir.to_path_buf(), source }
     }
 }
 
 /// A file that only grows; several threads may append and read.
 #[derive(Debug)]
-pub(crate) struct Temporary {
+pub struct Temporary {
     file: File,
     length: AtomicU64,
     owner: Temporaries,
@@ -56,7 +70,10 @@ pub(crate) struct Temporary {
 
 impl Temporary {
     /// Appends bytes and returns where they start.
-    pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn append(&self, bytes: &[u8]) -> Result<u64, TemporaryError> {
         let count = bytes.len() as u64;
         let offset = self.length.fetch_add(count, Ordering::Relaxed);
         let usage = &self.owner.usage;
@@ -67,12 +84,17 @@ impl Temporary {
     }
 
     /// Fills `bytes` from `offset` on.
-    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be read, or ends before.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), TemporaryError> {
         self.file.read_exact_at(bytes, offset).map_err(|source| self.owner.error(source))
     }
 
     /// Returns the number of bytes appended.
-    pub(crate) fn len(&self) -> u64 {
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
         self.length.load(Ordering::Relaxed)
     }
 }
@@ -83,20 +105,52 @@ impl Drop for Temporary {
     }
 }
 
+/// Reads a range of a temporary file as a stream.
+#[derive(Debug)]
+pub struct Part<'t> {
+    file: &'t Temporary,
+    at: u64,
+    end: u64,
+}
+
+impl<'t> Part<'t> {
+    /// Takes the `length` bytes from `at` on, or as many as there are.
+    #[must_use]
+    pub const fn new(file: &'t Temporary, at: u64, length: u64) -> Self {
+        Self { file, at, end: at.saturating_add(length) }
+    }
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.min(self.file.len()).saturating_sub(self.at);
+        let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let now = bytes.get_mut(..count).unwrap_or_default();
+        self.file.read(self.at, now).map_err(io::Error::other)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
 /// A temporary file with one writer that gathers small pieces; what is not written yet can be read all the same.
 #[derive(Debug)]
-pub(crate) struct Gathering {
+pub struct Gathering {
     file: Arc<Temporary>,
     buffer: Vec<u8>,
 }
 
 impl Gathering {
-    pub(crate) fn new(file: Temporary) -> Self {
+    /// Starts with a file that nobody else writes.
+    #[must_use]
+    pub fn new(file: Temporary) -> Self {
         Self { file: Arc::new(file), buffer: Vec::with_capacity(WRITE_BUFFER) }
     }
 
     /// Appends bytes and returns where they start.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<u64, TemporaryError> {
         if self.buffer.len() + bytes.len() > WRITE_BUFFER {
             self.flush()?;
         }
@@ -110,13 +164,16 @@ impl Gathering {
     }
 
     /// Writes what has been gathered and returns the file, which others may read while this goes on growing.
-    pub(crate) fn share(&mut self) -> Result<Arc<Temporary>, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn share(&mut self) -> Result<Arc<Temporary>, TemporaryError> {
         self.flush()?;
         Ok(Arc::clone(&self.file))
     }
 
     /// Writes what has been gathered.
-    fn flush(&mut self) -> Result<(), Error> {
+    fn flush(&mut self) -> Result<(), TemporaryError> {
         if !self.buffer.is_empty() {
             self.file.append(&self.buffer)?;
             self.buffer.clear();
@@ -125,7 +182,13 @@ impl Gathering {
     }
 
     /// Fills `bytes` from `offset` on, whether they are written already, or in part, or not at all.
-    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    /// If the bytes were never appended.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), TemporaryError> {
         let written = self.file.len().saturating_sub(offset);
         let written = usize::try_from(written).map_or(bytes.len(), |written| written.min(bytes.len()));
         let (from_file, from_buffer) = bytes.split_at_mut(written);

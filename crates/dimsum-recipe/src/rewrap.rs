@@ -1,18 +1,19 @@
-//! From a tar and what was noted of its compression to the blob (see [`wrap`](super::wrap)).
+//! From a tar and what was noted of its compression to the blob (see [`wrap`](crate::wrap)).
 
-use super::deflate::{Maker, Unmade};
-use super::effort::Effort;
-use super::error::{RecipeError, limit};
-use super::limits::{COPY, MAX_CHUNK_TAR, MAX_CORRECTIONS};
-use super::section::SectionIn;
-use super::varint;
-use super::wrap::{BEGIN, CHUNK_OF_TAR, KIND_BITS, LITERAL};
-use crate::error::Error;
+use std::fmt;
+
+use crate::deflate::{Maker, Unmade};
+use crate::effort::Effort;
+use crate::error::{RecipeError, limit};
+use crate::limits::{COPY, MAX_CHUNK_TAR, MAX_CORRECTIONS};
+use crate::section::SectionIn;
+use crate::varint;
+use crate::wrap::{BEGIN, CHUNK_OF_TAR, KIND_BITS, LITERAL};
 
 const PART: &str = "compression";
 
 /// Takes a tar and gives its blob.
-pub(crate) struct Rewrap<'r> {
+pub struct Rewrap<'r> {
     notes: SectionIn<'r>,
     processor: Option<Maker>,
     /// Whether it has done nothing yet.
@@ -25,12 +26,11 @@ pub(crate) struct Rewrap<'r> {
     left: u64,
     /// What has been done for it.
     effort: Effort,
-    wrong: &'r dyn Fn(RecipeError) -> Error,
 }
 
 impl<'r> Rewrap<'r> {
     /// Starts a blob of `bytes` bytes.
-    pub(super) fn new(notes: SectionIn<'r>, bytes: u64, wrong: &'r dyn Fn(RecipeError) -> Error) -> Self {
+    pub(crate) fn new(notes: SectionIn<'r>, bytes: u64) -> Self {
         Self {
             notes,
             processor: None,
@@ -40,20 +40,22 @@ impl<'r> Rewrap<'r> {
             corrections: Vec::new(),
             left: bytes,
             effort: Effort::default(),
-            wrong,
         }
     }
 
     /// Takes the next bytes of the tar.
-    pub(crate) fn put(
+    ///
+    /// # Errors
+    /// [`RecipeError::Compression`] if the notes give no blob; what `out` fails with.
+    pub fn put<E: From<RecipeError>>(
         &mut self,
         mut bytes: &[u8],
-        out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
             let Some(missing) = self.missing else {
                 if !self.piece(out)? {
-                    return Err(self.fail(RecipeError::Short { part: PART }));
+                    return Err(fail(RecipeError::Short { part: PART }));
                 }
                 continue;
             };
@@ -67,55 +69,56 @@ impl<'r> Rewrap<'r> {
     }
 
     /// Ends the blob when all of the tar has come.
-    pub(crate) fn finish(mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn finish<E: From<RecipeError>>(mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         while self.missing.is_none() && self.piece(out)? {}
-        let outer = self.wrong;
-        let wrong = |error| fail(outer, error);
         match self.missing {
-            Some(missing) => {
-                Err(wrong(RecipeError::Mismatch { part: "bytes of the tar", said: missing as u64, is: 0 }))
-            }
-            None => self.notes.end().map_err(wrong),
+            Some(missing) => Err(fail(RecipeError::Mismatch { part: "bytes of the tar", said: missing as u64, is: 0 })),
+            None => self.notes.end().map_err(fail),
         }
     }
 
     /// Takes the next piece of the notes; false at their end.
-    fn piece(&mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<bool, Error> {
-        let outer = self.wrong;
-        let wrong = |error| fail(outer, error);
-        let Some(number) = varint::read(&mut self.notes, PART).map_err(wrong)? else { return Ok(false) };
+    fn piece<E: From<RecipeError>>(&mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<bool, E> {
+        let Some(number) = varint::read(&mut self.notes, PART).map_err(fail)? else { return Ok(false) };
         let (count, kind) = (number >> KIND_BITS, number & ((1 << KIND_BITS) - 1));
         match kind {
             // A piece that gives nothing would let few bytes make much work.
             LITERAL if count > 0 => self.literal(count, out)?,
             BEGIN if !self.fresh => {
                 let value = RecipeError::Value { part: "style of a compressor", value: count };
-                self.effort.begin().map_err(|error| wrong(error.into()))?;
+                self.effort.begin().map_err(|error| fail(error.into()))?;
                 let maker = u8::try_from(count).ok().and_then(Maker::new);
-                self.processor = Some(maker.ok_or_else(|| wrong(value))?);
+                self.processor = Some(maker.ok_or_else(|| fail(value))?);
                 self.fresh = true;
             }
             CHUNK_OF_TAR => {
-                let corrections = varint::need(&mut self.notes, PART).map_err(wrong)?;
-                limit("bytes of a chunk", count, MAX_CHUNK_TAR as u64).map_err(wrong)?;
-                limit("corrections of a chunk", corrections, MAX_CORRECTIONS as u64).map_err(wrong)?;
+                let corrections = varint::need(&mut self.notes, PART).map_err(fail)?;
+                limit("bytes of a chunk", count, MAX_CHUNK_TAR as u64).map_err(fail)?;
+                limit("corrections of a chunk", corrections, MAX_CORRECTIONS as u64).map_err(fail)?;
                 self.corrections.resize(usize::try_from(corrections).unwrap_or(0), 0);
-                self.notes.fill(&mut self.corrections).map_err(wrong)?;
+                self.notes.fill(&mut self.corrections).map_err(fail)?;
                 self.missing = Some(usize::try_from(count).unwrap_or(usize::MAX));
                 self.fresh = false;
                 self.complete(out)?;
             }
-            value => return Err(wrong(RecipeError::Value { part: PART, value })),
+            value => return Err(fail(RecipeError::Value { part: PART, value })),
         }
         Ok(true)
     }
 
-    fn literal(&mut self, mut count: u64, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    fn literal<E: From<RecipeError>>(
+        &mut self,
+        mut count: u64,
+        out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut buffer = vec![0; usize::try_from(count).map_or(COPY, |count| count.min(COPY))];
         while count > 0 {
             let now = usize::try_from(count).map_or(buffer.len(), |count| count.min(buffer.len()));
             let bytes = buffer.get_mut(..now).unwrap_or_default();
-            self.notes.fill(bytes).map_err(|error| fail(self.wrong, error))?;
+            self.notes.fill(bytes).map_err(fail)?;
             self.count(now)?;
             self.effort.give(now);
             out(bytes)?;
@@ -125,17 +128,15 @@ impl<'r> Rewrap<'r> {
     }
 
     /// Compresses the chunk if all of it is there.
-    fn complete(&mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    fn complete<E: From<RecipeError>>(&mut self, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         if self.missing != Some(0) {
             return Ok(());
         }
-        let outer = self.wrong;
-        let wrong = |error| fail(outer, error);
-        let processor = self.processor.as_mut().ok_or_else(|| wrong(RecipeError::Short { part: PART }))?;
+        let processor = self.processor.as_mut().ok_or_else(|| fail(RecipeError::Short { part: PART }))?;
         let made = processor.make(&self.chunk, &self.corrections, &mut self.effort);
         let made = made.map_err(|error| match error {
-            Unmade::Nonsense => wrong(RecipeError::Corrections),
-            Unmade::Work(error) => wrong(error.into()),
+            Unmade::Nonsense => fail(RecipeError::Corrections),
+            Unmade::Work(error) => fail(error.into()),
         })?;
         self.count(made.len())?;
         self.missing = None;
@@ -144,27 +145,29 @@ impl<'r> Rewrap<'r> {
     }
 
     /// Counts bytes of the blob.
-    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+    fn count<E: From<RecipeError>>(&mut self, bytes: usize) -> Result<(), E> {
         let left = self.left.checked_sub(bytes as u64);
         let more = RecipeError::Mismatch { part: "bytes of the blob", said: self.left, is: bytes as u64 };
-        self.left = left.ok_or_else(|| self.fail(more))?;
+        self.left = left.ok_or_else(|| fail(more))?;
         Ok(())
     }
+}
 
-    fn fail(&self, error: RecipeError) -> Error {
-        fail(self.wrong, error)
+impl fmt::Debug for Rewrap<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rewrap").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
 /// Says that it is the compression that is wrong, not the tar.
-fn fail(wrong: &dyn Fn(RecipeError) -> Error, error: RecipeError) -> Error {
-    wrong(RecipeError::Compression { source: Box::new(error) })
+fn fail<E: From<RecipeError>>(error: RecipeError) -> E {
+    RecipeError::Compression { source: Box::new(error) }.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::original::section::SectionOut;
+    use crate::section::SectionOut;
     use crate::temporary::Temporaries;
 
     /// Gives a blob that is made of these notes to `judge`.
@@ -172,14 +175,12 @@ mod tests {
         let mut out = SectionOut::new(&Temporaries::new(std::env::temp_dir())).unwrap();
         out.put(notes).unwrap();
         let section = out.finish().unwrap();
-        let wrong = |source| Error::Original { layer: None, source: Box::new(source) };
-        judge(Rewrap::new(SectionIn::of(&section, PART).unwrap(), 1 << 30, &wrong));
+        judge(Rewrap::new(SectionIn::of(&section, PART).unwrap(), 1 << 30));
     }
 
     /// Returns the work that was done and that there may be.
-    fn refused(error: Error) -> (u64, u64) {
-        let Error::Original { source, .. } = error else { panic!("{error}") };
-        let RecipeError::Compression { source } = *source else { panic!("{source}") };
+    fn refused(error: RecipeError) -> (u64, u64) {
+        let RecipeError::Compression { source } = error else { panic!("{error}") };
         let RecipeError::Limit { part: "work of the compression", value, limit } = *source else { panic!("{source}") };
         (value, limit)
     }
@@ -188,7 +189,7 @@ mod tests {
     fn streams_that_only_begin_are_soon_refused() {
         let begin_and_chunk_of_nothing = [1 << KIND_BITS as u8 | BEGIN as u8, CHUNK_OF_TAR as u8, 1, 0];
         with(&begin_and_chunk_of_nothing.repeat(1_000_000), |mut rewrap| {
-            let error = (0..20_000).find_map(|_| rewrap.piece(&mut |_| Ok(())).err());
+            let error = (0..20_000).find_map(|_| rewrap.piece::<RecipeError>(&mut |_| Ok(())).err());
             refused(error.expect("less than 10,000 begins of 1,000,000"));
         });
     }
@@ -216,7 +217,7 @@ mod tests {
         });
         with(&notes, |mut rewrap| {
             // As much of it as needs no more is made.
-            let error = rewrap.put(&text[..1000], &mut |_| Ok(())).err();
+            let error = rewrap.put::<RecipeError>(&text[..1000], &mut |_| Ok(())).err();
             assert!(error.is_none());
         });
     }
