@@ -7,10 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::digest::MetaRoot;
 use crate::error::FormatError;
+use crate::footer::check_meta_length;
 use crate::group::{self, ChainingValue, Groups};
 use crate::limits::{MAX_META_BYTES, MAX_META_INDEX_BYTES};
 use crate::map::{FRAME_ROW, FrameMap};
-use crate::pack::{META_FRAME, SKIPPABLE_HEADER, check_meta_length, skippable_header};
+use crate::pack::{META_FRAME, SKIPPABLE_HEADER, skippable_header};
 
 /// Magic of the skippable frame that holds the index.
 pub const SKIPPABLE_INDEX: u32 = 0x184D_2A5E;

@@ -9,6 +9,7 @@
 pub mod codec;
 mod digest;
 mod error;
+mod footer;
 pub mod group;
 pub mod index;
 pub mod limits;

@@ -7,9 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::digest::{Blake3, DeviceId};
 use crate::error::FormatError;
+use crate::footer::{FooterHead, check_meta_length, read_footer};
 use crate::limits::{MAX_CHUNKS, MAX_FLAT_BLOCKS, MAX_PACKS};
 use crate::map::{DEVICE_ROW, DeviceMap, FRAME_ROW, FrameMap};
-use crate::pack::{META_FOOTER_BYTES, VERSION, check_head, check_meta_length};
+use crate::pack::META_FOOTER_BYTES;
 use crate::{BLOCK_U64, pack};
 
 const META_MAGIC: [u8; 8] = *b"DIMSUMM1";
@@ -18,10 +19,8 @@ pub const TABLE_ROW: usize = size_of::<TableRowBytes>();
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct FooterBytes {
-    magic: [u8; 8],
-    version: U32,
-    flags: U32,
+struct MetaFooterBytes {
+    head: FooterHead,
     erofs_blocks: U32,
     devices: U32,
     chunks: U64,
@@ -78,10 +77,8 @@ impl MetaFooter {
     /// Returns the footer.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; META_FOOTER_BYTES] {
-        zerocopy::transmute!(FooterBytes {
-            magic: META_MAGIC,
-            version: VERSION.into(),
-            flags: 0.into(),
+        zerocopy::transmute!(MetaFooterBytes {
+            head: FooterHead::new(META_MAGIC),
             erofs_blocks: self.erofs_blocks.into(),
             devices: self.devices.into(),
             chunks: self.chunks.into(),
@@ -95,13 +92,7 @@ impl MetaFooter {
     /// # Errors
     /// If they are no footer, or the counts are above the limits or do not give `length`.
     pub fn parse(footer: &[u8], length: u64) -> Result<Self, FormatError> {
-        let part = "meta footer";
-        let bytes = FooterBytes::ref_from_bytes(footer).map_err(|_| FormatError::Truncated {
-            part,
-            need: META_FOOTER_BYTES as u64,
-            have: footer.len() as u64,
-        })?;
-        check_head(part, bytes.magic, META_MAGIC, bytes.version.get(), bytes.flags.get())?;
+        let bytes: &MetaFooterBytes = read_footer("meta footer", META_MAGIC, footer)?;
         let parsed =
             Self { erofs_blocks: bytes.erofs_blocks.get(), devices: bytes.devices.get(), chunks: bytes.chunks.get() };
         if parsed.devices as usize > MAX_PACKS {

@@ -5,7 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::digest::Blake3;
 use crate::error::FormatError;
-use crate::limits::{MAX_CHUNKS, MAX_META_BYTES};
+use crate::footer::{FooterHead, check_meta_length, read_footer};
+use crate::limits::MAX_CHUNKS;
 use crate::map::{DEVICE_ROW, DeviceMap, FRAME_ROW};
 use crate::{BLOCK, BLOCK_U64};
 
@@ -20,7 +21,7 @@ pub const SKIPPABLE_HEADER: usize = 8;
 /// Bytes of uncompressed layer meta or meta per zstd frame: what a piecewise fetch costs at least.
 pub const META_FRAME: usize = 128 << 10;
 /// Bytes of the pack footer with the header of its skippable frame.
-pub const FOOTER_BYTES: usize = SKIPPABLE_HEADER + size_of::<FooterBytes>();
+pub const FOOTER_BYTES: usize = SKIPPABLE_HEADER + size_of::<PackFooterBytes>();
 /// Bytes of the footer of a meta or layer meta.
 pub const META_FOOTER_BYTES: usize = 64;
 
@@ -46,10 +47,8 @@ pub fn skippable_header(magic: u32, payload: u64) -> Result<[u8; SKIPPABLE_HEADE
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct FooterBytes {
-    magic: [u8; 8],
-    version: U32,
-    flags: U32,
+struct PackFooterBytes {
+    head: FooterHead,
     layer_meta_offset: U64,
     layer_meta_length: U64,
     layer_meta_compressed: U32,
@@ -74,17 +73,15 @@ impl PackFooter {
     /// Returns the skippable frame that ends a pack.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let payload = FooterBytes {
-            magic: PACK_MAGIC,
-            version: VERSION.into(),
-            flags: 0.into(),
+        let payload = PackFooterBytes {
+            head: FooterHead::new(PACK_MAGIC),
             layer_meta_offset: self.layer_meta_offset.into(),
             layer_meta_length: self.layer_meta_length.into(),
             layer_meta_compressed: self.layer_meta_compressed.into(),
             reserved: 0.into(),
             layer_meta_digest: *self.layer_meta_digest.as_bytes(),
         };
-        let header = skippable_header(SKIPPABLE_FOOTER, size_of::<FooterBytes>() as u64).expect("72 bytes fit");
+        let header = skippable_header(SKIPPABLE_FOOTER, size_of::<PackFooterBytes>() as u64).expect("72 bytes fit");
         [header.as_slice(), payload.as_bytes()].concat()
     }
 
@@ -94,21 +91,15 @@ impl PackFooter {
     /// If they are not a footer, or what it says does not fit the pack.
     pub fn parse(tail: &[u8], pack_length: u64) -> Result<Self, FormatError> {
         let part = "pack footer";
-        let have = tail.len() as u64;
         let (header, payload) = tail.split_first_chunk::<SKIPPABLE_HEADER>().ok_or(FormatError::Truncated {
             part,
             need: FOOTER_BYTES as u64,
-            have,
+            have: tail.len() as u64,
         })?;
-        if *header != skippable_header(SKIPPABLE_FOOTER, size_of::<FooterBytes>() as u64)? {
+        if *header != skippable_header(SKIPPABLE_FOOTER, size_of::<PackFooterBytes>() as u64)? {
             return Err(FormatError::Magic { part });
         }
-        let bytes = FooterBytes::ref_from_bytes(payload).map_err(|_| FormatError::Truncated {
-            part,
-            need: FOOTER_BYTES as u64,
-            have,
-        })?;
-        check_head(part, bytes.magic, PACK_MAGIC, bytes.version.get(), bytes.flags.get())?;
+        let bytes: &PackFooterBytes = read_footer(part, PACK_MAGIC, payload)?;
         if bytes.reserved.get() != 0 {
             return Err(FormatError::Value {
                 part: "reserved field of the pack footer",
@@ -138,10 +129,8 @@ impl PackFooter {
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct LayerFooterBytes {
-    magic: [u8; 8],
-    version: U32,
-    flags: U32,
+struct LayerMetaFooterBytes {
+    head: FooterHead,
     erofs_blocks: U32,
     blocks: U32,
     chunks: U32,
@@ -183,10 +172,8 @@ impl LayerMetaFooter {
     /// Returns the footer.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; META_FOOTER_BYTES] {
-        let bytes = LayerFooterBytes {
-            magic: LAYER_META_MAGIC,
-            version: VERSION.into(),
-            flags: 0.into(),
+        let bytes = LayerMetaFooterBytes {
+            head: FooterHead::new(LAYER_META_MAGIC),
             erofs_blocks: self.erofs_blocks.into(),
             blocks: self.blocks.into(),
             chunks: self.chunks.into(),
@@ -202,13 +189,7 @@ impl LayerMetaFooter {
     /// # Errors
     /// If it is none, or its counts are above the limits or do not give `length`.
     pub fn parse(footer: &[u8], length: u64) -> Result<Self, FormatError> {
-        let part = "layer meta footer";
-        let bytes = LayerFooterBytes::ref_from_bytes(footer).map_err(|_| FormatError::Truncated {
-            part,
-            need: META_FOOTER_BYTES as u64,
-            have: footer.len() as u64,
-        })?;
-        check_head(part, bytes.magic, LAYER_META_MAGIC, bytes.version.get(), bytes.flags.get())?;
+        let bytes: &LayerMetaFooterBytes = read_footer("layer meta footer", LAYER_META_MAGIC, footer)?;
         let parsed = Self {
             erofs_blocks: bytes.erofs_blocks.get(),
             blocks: bytes.blocks.get(),
@@ -291,41 +272,6 @@ pub fn parse_file_table(rows: &[u8], device: &DeviceMap) -> Result<Vec<FileRow>,
     Ok(files)
 }
 
-/// Checks magic, version and flags, which all footers have first.
-pub(crate) fn check_head(
-    part: &'static str,
-    magic: [u8; 8],
-    must: [u8; 8],
-    version: u32,
-    flags: u32,
-) -> Result<(), FormatError> {
-    if magic != must {
-        return Err(FormatError::Magic { part });
-    }
-    if version != VERSION {
-        return Err(FormatError::Version { part, version });
-    }
-    if flags != 0 {
-        return Err(FormatError::Value { part: "flags", value: u64::from(flags) });
-    }
-    Ok(())
-}
-
-/// A meta is a whole number of blocks, at least one, and within the limit.
-pub(crate) fn check_meta_length(part: &'static str, length: u64) -> Result<(), FormatError> {
-    if length > MAX_META_BYTES {
-        return Err(FormatError::Limit { part, value: length, limit: MAX_META_BYTES });
-    }
-    if length == 0 || !length.is_multiple_of(BLOCK_U64) {
-        return Err(FormatError::Mismatch {
-            part,
-            said: length,
-            is: length.next_multiple_of(BLOCK_U64).max(BLOCK as u64),
-        });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,7 +279,7 @@ mod tests {
     #[test]
     fn footers_have_the_sizes_of_the_document() {
         assert_eq!(FOOTER_BYTES, 80);
-        assert_eq!(size_of::<LayerFooterBytes>(), META_FOOTER_BYTES);
+        assert_eq!(size_of::<LayerMetaFooterBytes>(), META_FOOTER_BYTES);
     }
 
     #[test]
