@@ -2,21 +2,42 @@
 //! written, several of them and the meta at the same time.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};
+use dimsum_recipe::temporary::{Temporaries, Temporary};
 use dimsum_source::Source;
 use dimsum_tree::Tree;
 
 use crate::blob::BlobOut;
-use crate::conversion::{Conversion, LaidOut, Task};
+use crate::content::{Contents, SmallRows};
+use crate::convert::LayerSummary;
 use crate::error::Error;
 use crate::image::{self, Meta};
-use crate::layer::{Chunks, Common, Maps, Packed, Plan, verify_pack, write_pack};
-use crate::manifest::ListedPack;
+use crate::known::Foreign;
+use crate::layer::{Bundling, Chunks, Common, Device, Maps, Packed, Plan, verify_pack, write_pack};
+use crate::manifest::{ListedPack, SourceLayer};
 use crate::ordered::with_workers;
-use crate::original::Kept;
+use crate::original::{Keeping, Kept};
 use crate::progress::Phase;
 use crate::reuse::Reusable;
+use crate::task::Task;
+
+/// A layer whose content has its places.
+pub(crate) enum LaidOut<'a> {
+    /// It was read, and its bundles are with the pool.
+    Own {
+        device: Arc<Device>,
+        tree: Arc<Tree>,
+        rows: SmallRows,
+        bundling: Bundling,
+        origin: String,
+        /// The pack that it may turn out to be.
+        reusable: Option<Reusable<'a>>,
+    },
+    /// It is what this pack says, unseen.
+    Trusted(Reusable<'a>),
+}
 
 /// All blobs of data, written but not visible yet, or elsewhere.
 pub(crate) struct Assembled<'t> {
@@ -48,9 +69,9 @@ pub(crate) enum From<'t> {
 }
 
 /// A device that the image lists.
-pub(crate) struct Listed<'t> {
-    pub(crate) number: u16,
-    pub(crate) id: DeviceId,
+struct Listed<'t> {
+    number: u16,
+    id: DeviceId,
     layer: Option<usize>,
     pack: Pack<'t>,
 }
@@ -63,14 +84,32 @@ enum Pack<'t> {
     Take { pack: ListedPack, source: &'t dyn Source, what: String },
 }
 
-impl<'a> Conversion<'a> {
-    /// Writes packs and meta of the image, whose tree this is. The pool has done everything.
-    pub(crate) fn assemble(&mut self, tree: &Tree) -> Result<Assembled<'a>, Error> {
-        let live = image::live(tree, &self.contents)?;
-        let Planned { listed, maps, mut unlisted, devices } = self.plan(&live)?;
-        let keeping = self.keeping.take().map(|keeping| {
+/// What is known when all layers have been read and the pool has done everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Assembler<'i, 'a> {
+    pub(crate) task: Task<'a>,
+    pub(crate) contents: &'i Contents,
+    /// The spool of frames.
+    pub(crate) frames: &'i Temporary,
+    pub(crate) temporaries: &'i Temporaries,
+    pub(crate) foreign: &'i Foreign<'a>,
+    pub(crate) layers: &'i [SourceLayer],
+}
+
+impl<'a> Assembler<'_, 'a> {
+    /// Writes packs and meta of the image, whose tree this is, and completes the summaries of its layers.
+    pub(crate) fn assemble(
+        self,
+        tree: &Tree,
+        laid: Vec<Option<LaidOut<'a>>>,
+        keeping: Option<Keeping<'a>>,
+        summaries: &mut [LayerSummary],
+    ) -> Result<Assembled<'a>, Error> {
+        let live = image::live(tree, self.contents)?;
+        let Planned { listed, maps, mut unlisted, devices } = self.plan(&live, laid, keeping.is_some(), summaries)?;
+        let keeping = keeping.map(|keeping| {
             let Task { options, progress, .. } = self.task;
-            keeping.cook(&self.contents, &devices, options, &self.temporaries, progress)
+            keeping.cook(self.contents, &devices, options, self.temporaries, progress)
         });
         let kept = keeping.transpose()?;
         let needed = kept.as_ref().map(Kept::devices).unwrap_or_default();
@@ -79,12 +118,12 @@ impl<'a> Conversion<'a> {
         let Task { target, options, progress, .. } = self.task;
         let threads = options.jobs.get().min(count).max(1);
         let common = Common {
-            contents: &self.contents,
-            frames: self.pool.frames(),
+            contents: self.contents,
+            frames: self.frames,
             devices: &devices,
             options,
             jobs: NonZeroUsize::new(options.jobs.get() / threads).unwrap_or(NonZeroUsize::MIN),
-            temporaries: &self.temporaries,
+            temporaries: self.temporaries,
         };
         let count = self.layers.len();
         let work = |(): &mut (), (listed, maps): (&Listed<'a>, &Maps)| {
@@ -125,7 +164,8 @@ impl<'a> Conversion<'a> {
                 }
                 progress.phase(Phase::Meta);
                 let out = BlobOut::new(target, progress)?;
-                let meta = image::write_meta(tree, &self.contents, &listed, &maps, options, out)?;
+                let devices: Vec<_> = listed.iter().map(|listed| (listed.number, listed.id)).collect();
+                let meta = image::write_meta(tree, self.contents, &devices, &maps, options, out)?;
                 while let Some(pack) = ordered.take() {
                     packs.push(pack?);
                 }
@@ -136,15 +176,21 @@ impl<'a> Conversion<'a> {
     }
 
     /// Names all devices, and says what is to be done for those that are listed: packs of other images first, then the layers in
-    /// their order.
-    fn plan(&mut self, live: &[bool]) -> Result<Planned<'a>, Error> {
+    /// their order. Devices of which the image uses nothing are returned beside these if recipes may need them.
+    fn plan(
+        self,
+        live: &[bool],
+        laid: Vec<Option<LaidOut<'a>>>,
+        keeping: bool,
+        summaries: &mut [LayerSummary],
+    ) -> Result<Planned<'a>, Error> {
         let is_live = |number: u16| live.get(usize::from(number)) == Some(&true);
         let mut planned = Planned::default();
         let mut foreign = Vec::new();
         for number in self.foreign.devices() {
             let Some((known, source)) = self.foreign.pack_of(number) else { continue };
             planned.name(number, known.id, known.map.blocks());
-            if !is_live(number) && self.keeping.is_none() {
+            if !is_live(number) && !keeping {
                 continue;
             }
             let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
@@ -159,7 +205,7 @@ impl<'a> Conversion<'a> {
             }
         }
         let mut own = Vec::new();
-        for (layer, laid) in std::mem::take(&mut self.laid).into_iter().enumerate() {
+        for (layer, laid) in laid.into_iter().enumerate() {
             let number = u16::try_from(layer).expect("a source has at most 512 layers");
             let Some(laid) = laid else {
                 own.extend(self.stands_for(layer, &mut foreign));
@@ -168,14 +214,14 @@ impl<'a> Conversion<'a> {
             let (id, maps, pack) = prepare(number, laid)?;
             let blocks = maps.0.blocks();
             planned.name(number, id, blocks);
-            if let Some(summary) = self.summaries.get_mut(layer) {
+            if let Some(summary) = summaries.get_mut(layer) {
                 summary.device = Some(id);
                 summary.device_bytes = u64::from(blocks) * BLOCK_U64;
                 summary.chunks = maps.0.chunks();
             }
             if is_live(number) {
                 own.push((Listed { number, id, layer: Some(layer), pack }, maps));
-            } else if self.keeping.is_some() {
+            } else if keeping {
                 planned.unlisted.push((Listed { number, id, layer: Some(layer), pack }, maps));
             }
         }
@@ -185,7 +231,7 @@ impl<'a> Conversion<'a> {
 
     /// Returns the pack of another image that was made of the same layers, if this one stores nothing of its own.
     fn stands_for(
-        &self,
+        self,
         layer: usize,
         foreign: &mut Vec<(Option<Digest>, (Listed<'a>, Maps))>,
     ) -> Option<(Listed<'a>, Maps)> {

@@ -7,79 +7,56 @@ use std::thread;
 
 use dimsum_format::Digest;
 use dimsum_format::codec::Decompressor;
+use dimsum_format::manifest::Config;
 use dimsum_recipe::temporary::Temporaries;
-use dimsum_source::{Role, Source, Target};
-use dimsum_tree::{Tree, merge};
+use dimsum_source::Source;
+use dimsum_tree::{Tree, TreeBuilder, merge};
 
-use crate::content::{self, Contents, SliceId, SmallRows};
+use crate::assemble::{Assembler, LaidOut};
+use crate::content::{self, Contents, SliceId};
 use crate::convert::{Converted, LayerSummary};
 use crate::error::Error;
 use crate::known::{FETCHES, Foreign, Promised, describe, load, refuse};
-use crate::layer::{Bundling, Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
+use crate::layer::{Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
 use crate::manifest::{self, SourceLayer};
-use crate::options::Options;
 use crate::ordered::with_workers;
 use crate::original::Keeping;
 use crate::pool::Pool;
-use crate::progress::{Phase, Progress};
-use crate::reuse::{Candidates, Reusable};
-use crate::sharing::{Refusals, Reuse, Sharing};
+use crate::progress::Phase;
+use crate::publish::Publication;
+use crate::reuse::Reusable;
+use crate::sharing::{Refusals, Reuse};
+use crate::task::Task;
 use crate::trusted;
-
-/// What a conversion is told.
-#[derive(Clone, Copy)]
-pub(crate) struct Task<'a> {
-    pub(crate) target: &'a dyn Target,
-    pub(crate) role: Role,
-    pub(crate) options: &'a Options,
-    pub(crate) sharing: &'a Sharing<'a>,
-    pub(crate) candidates: &'a Candidates<'a>,
-    pub(crate) progress: &'a dyn Progress,
-}
 
 /// A conversion under way.
 pub(crate) struct Conversion<'a> {
-    pub(crate) task: Task<'a>,
+    task: Task<'a>,
     /// Layers of the source.
     count: usize,
-    pub(crate) temporaries: Temporaries,
-    pub(crate) pool: Pool,
-    pub(crate) contents: Contents,
-    pub(crate) foreign: Foreign<'a>,
+    temporaries: Temporaries,
+    pool: Pool,
+    contents: Contents,
+    foreign: Foreign<'a>,
     /// The layers so far, merged.
-    pub(crate) tree: Option<Arc<Tree>>,
+    tree: Option<Arc<Tree>>,
     /// The layers so far, each if it has data of its own.
-    pub(crate) laid: Vec<Option<LaidOut<'a>>>,
-    pub(crate) layers: Vec<SourceLayer>,
-    pub(crate) summaries: Vec<LayerSummary>,
-    pub(crate) refused: &'a mut Refusals,
+    laid: Vec<Option<LaidOut<'a>>>,
+    layers: Vec<SourceLayer>,
+    summaries: Vec<LayerSummary>,
+    refused: &'a mut Refusals,
     /// Whether a pack was taken unseen: then nothing here proves what a layer becomes.
-    pub(crate) unseen: bool,
+    unseen: bool,
     /// What is kept of the source, if it is.
-    pub(crate) keeping: Option<Keeping<'a>>,
+    keeping: Option<Keeping<'a>>,
 }
 
-/// A layer whose content has its places.
-pub(crate) enum LaidOut<'a> {
-    /// It was read, and its bundles are with the pool.
-    Own {
-        device: Arc<Device>,
-        tree: Arc<Tree>,
-        rows: SmallRows,
-        bundling: Bundling,
-        origin: String,
-        /// The pack that it may turn out to be.
-        reusable: Option<Reusable<'a>>,
-    },
-    /// It is what this pack says, unseen.
-    Trusted(Reusable<'a>),
-}
-
-/// Makes ready for an image of `count` layers, and lets `body` do it.
+/// Prepares for an image of `count` layers, and lets `body` convert it. `keeping` collects what is kept of the source.
 pub(crate) fn run<'a>(
     task: Task<'a>,
     count: usize,
     refused: &'a mut Refusals,
+    keeping: Option<Keeping<'a>>,
     body: impl FnOnce(Conversion<'a>) -> Result<Converted, Error>,
 ) -> Result<Converted, Error> {
     let Task { options, sharing, .. } = task;
@@ -102,12 +79,13 @@ pub(crate) fn run<'a>(
             summaries: Vec::new(),
             refused,
             unseen: false,
-            keeping: None,
+            keeping,
         })
     })
 }
 
 impl<'a> Conversion<'a> {
+    /// Reads a directory as the only layer.
     pub(crate) fn directory(&mut self, path: &Path) -> Result<(), Error> {
         self.task.progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
         let origin = path.display().to_string();
@@ -117,6 +95,7 @@ impl<'a> Conversion<'a> {
         self.lay_out(read, summary, origin, None)
     }
 
+    /// Reads the next layer.
     pub(crate) fn layer(&mut self, source: &dyn Source, layer: &Expected, index: usize) -> Result<(), Error> {
         let (digest, size) = (Some(layer.digest), Some(layer.size));
         self.task.progress.phase(Phase::Layer { index, count: self.count, digest, size });
@@ -145,6 +124,37 @@ impl<'a> Conversion<'a> {
         }
         let summary = LayerSummary { tar_bytes: read.tar_bytes, ..summary };
         self.lay_out(read, summary, origin, reusable)
+    }
+
+    /// Writes the packs and what belongs to the image as a whole, and makes everything visible. `source` is the manifest that was
+    /// converted, if it was one.
+    pub(crate) fn finish(self, config: Config, source: Option<Digest>) -> Result<Converted, Error> {
+        self.pool.wait_for_batches()?;
+        let Self { task, temporaries, pool, contents, mut foreign, tree, laid, layers, mut summaries, .. } = self;
+        let (refused, unseen) = (self.refused, self.unseen);
+        let tree = match tree {
+            Some(tree) => tree,
+            // An image may have no layers at all.
+            None => Arc::new(
+                TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
+            ),
+        };
+        let assembler = Assembler {
+            task,
+            contents: &contents,
+            frames: pool.frames(),
+            temporaries: &temporaries,
+            foreign: &foreign,
+            layers: &layers,
+        };
+        let assembled = assembler.assemble(&tree, laid, self.keeping, &mut summaries)?;
+        let (inodes, shared_bytes) = (tree.len() as u64, foreign.content_bytes);
+        let publication =
+            Publication { task, layers, summaries, unseen, temporaries: &temporaries, inodes, shared_bytes };
+        let mut converted = publication.publish(assembled, config, source)?;
+        foreign.refused.drain(..).for_each(|refusal| refused.add(refusal));
+        converted.shared.refused = std::mem::take(&mut refused.list);
+        Ok(converted)
     }
 
     /// Looks for a pack that a layer may turn out to be.

@@ -7,13 +7,14 @@ use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot};
 use dimsum_source::{Role, Source, Target};
 use dimsum_tree::Report;
 
-use crate::conversion::{Task, run};
+use crate::conversion::run;
 use crate::error::Error;
 use crate::options::Options;
 use crate::original::{Keeping, KeptOriginal};
 use crate::progress::Progress;
 use crate::reuse::Candidates;
 use crate::sharing::{Refusals, Refused, Reuse, Shared, Sharing};
+use crate::task::Task;
 use crate::{manifest, source};
 
 /// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can write tags could
@@ -148,14 +149,13 @@ pub fn convert_as(
 fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Refusals) -> Result<Converted, Error> {
     let keeping = Keeping::start(input, task.target, task.options)?;
     match input {
-        Input::Directory { path } => run(task, 1, refused, |mut conversion| {
+        Input::Directory { path } => run(task, 1, refused, keeping, |mut conversion| {
             conversion.directory(path)?;
             conversion.finish(manifest::new_config(), None)
         }),
         Input::Image { source, manifest } => {
             let image = source::read(source, manifest)?;
-            run(task, image.layers.len(), refused, |mut conversion| {
-                conversion.keeping = keeping;
+            run(task, image.layers.len(), refused, keeping, |mut conversion| {
                 for (index, layer) in image.layers.iter().enumerate() {
                     conversion.layer(source, layer, index)?;
                 }

@@ -7,10 +7,9 @@ use dimsum_format::codec::meta_level;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::MAX_PACKS;
 use dimsum_format::meta::MetaMaps;
-use dimsum_format::{Digest, FormatError, MetaRoot};
+use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot};
 use dimsum_tree::Tree;
 
-use crate::assemble::Listed;
 use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
 use crate::erofs::{DataArea, Image, for_each_use};
@@ -51,17 +50,17 @@ pub(crate) fn live(tree: &Tree, contents: &Contents) -> Result<Vec<bool>, Error>
     Ok(live)
 }
 
-/// Writes the meta over the devices that are listed; `maps` are theirs.
+/// Writes the meta over the listed devices, each a number and an id; `maps` are theirs.
 pub(crate) fn write_meta<'t>(
     tree: &Tree,
     contents: &Contents,
-    listed: &[Listed<'_>],
+    listed: &[(u16, DeviceId)],
     maps: &[Maps],
     options: &Options,
     mut out: BlobOut<'t>,
 ) -> Result<Meta<'t>, Error> {
     let mut area = DataArea::default();
-    for (Listed { number, id, .. }, (map, _)) in listed.iter().zip(maps) {
+    for ((number, id), (map, _)) in listed.iter().zip(maps) {
         area.push(*number, *id, map.blocks());
     }
     let image = Image::plan(tree, contents, &area, ImageKind::Image, options, ORIGIN)?;

@@ -47,6 +47,7 @@ mod sequence;
 mod sharing;
 mod source;
 mod stream;
+mod task;
 mod trusted;
 
 pub use convert::{Converted, Input, LayerSummary, convert, convert_as};

@@ -1,36 +1,44 @@
 //! The end of a conversion: config and manifest, and everything made visible, the manifest last.
 
-use std::sync::Arc;
-
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor};
 use dimsum_format::{Digest, media};
+use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::Source;
-use dimsum_tree::TreeBuilder;
 
 use crate::assemble::{Assembled, Assembly, From};
 use crate::blob::{BlobOut, go_on, last_chance, unless_cancelled};
-use crate::conversion::{Conversion, Task};
-use crate::convert::{Converted, limit};
+use crate::convert::{Converted, LayerSummary, limit};
 use crate::error::Error;
 use crate::known::without;
-use crate::manifest::{self, ListedPack, MetaLayer, Origin};
+use crate::manifest::{self, ListedPack, MetaLayer, Origin, SourceLayer};
 use crate::progress::Phase;
 use crate::reuse::{Made, remember};
 use crate::sharing::{ForeignPack, Reuse, ReusedPack, Shared};
+use crate::task::Task;
 
-impl Conversion<'_> {
-    /// Writes the packs and what belongs to the image as a whole, and makes everything visible.
-    pub(crate) fn finish(mut self, mut config: Config, source: Option<Digest>) -> Result<Converted, Error> {
-        self.pool.wait_for_batches()?;
-        let tree = match self.tree.take() {
-            Some(tree) => tree,
-            // An image may have no layers at all.
-            None => Arc::new(
-                TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
-            ),
-        };
-        let Assembled { packs, unlisted, meta, kept } = self.assemble(&tree)?;
+/// What is known of an image whose data is written.
+pub(crate) struct Publication<'p, 'a> {
+    pub(crate) task: Task<'a>,
+    pub(crate) layers: Vec<SourceLayer>,
+    pub(crate) summaries: Vec<LayerSummary>,
+    /// Whether a pack was taken unseen: then nothing here proves what a layer becomes, and no tag may say it.
+    pub(crate) unseen: bool,
+    pub(crate) temporaries: &'p Temporaries,
+    /// Inodes of the image.
+    pub(crate) inodes: u64,
+    /// Bytes of content that lie in packs of other images.
+    pub(crate) shared_bytes: u64,
+}
+
+impl Publication<'_, '_> {
+    /// Writes config and manifest, and makes everything visible. `source` is the manifest that was converted.
+    pub(crate) fn publish(
+        mut self,
+        Assembled { packs, unlisted, meta, kept }: Assembled<'_>,
+        mut config: Config,
+        source: Option<Digest>,
+    ) -> Result<Converted, Error> {
         let Task { target, role, options, sharing, progress, .. } = self.task;
         let meta_layer = MetaLayer { blob: meta.blob.blob, diff_id: meta.diff_id, root: meta.root };
         let mut foreign: Vec<ListedPack> = Vec::new();
@@ -63,7 +71,7 @@ impl Conversion<'_> {
         let mut shared = Shared {
             with: sharing.with.iter().map(|known| known.manifest).collect(),
             parent: sharing.parent,
-            content_bytes: self.foreign.content_bytes,
+            content_bytes: self.shared_bytes,
             ..Shared::default()
         };
         // What others have may be gone by now. It comes first, so that nothing is half done where all is done again without it.
@@ -94,8 +102,6 @@ impl Conversion<'_> {
         let subject = Descriptor::new(media::MANIFEST, Blob { digest: manifest, size: manifest_bytes });
         let original = kept.map(|kept| kept.publish(target, subject, beside, progress)).transpose()?;
         remember(target, &made, options, progress)?;
-        self.foreign.refused.drain(..).for_each(|refused| self.refused.add(refused));
-        shared.refused = std::mem::take(&mut self.refused.list);
         Ok(Converted {
             manifest,
             manifest_bytes,
@@ -103,7 +109,7 @@ impl Conversion<'_> {
             meta: meta_layer.blob,
             root: meta.root,
             meta_bytes: meta.length,
-            inodes: tree.len() as u64,
+            inodes: self.inodes,
             flat_blocks: meta.flat_blocks,
             layers: self.summaries,
             shared,
