@@ -22,6 +22,7 @@
 
 mod assemble;
 mod blob;
+mod chunked;
 mod content;
 mod conversion;
 mod convert;

@@ -1,6 +1,6 @@
 //! A meta or layer meta as a stream: hashed, cut into frames of 128 KiB, compressed on all processors.
 
-use std::io::{self, Write};
+use std::io;
 use std::num::NonZeroUsize;
 
 use dimsum_format::codec::Compressor;
@@ -8,8 +8,8 @@ use dimsum_format::group::{self, ChainingValue, GROUP};
 use dimsum_format::map::FrameMap;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{Blake3, Digest, FormatError};
-use sha2::{Digest as _, Sha256};
 
+use crate::chunked::{BlockSink, Chunked, Ended};
 use crate::error::Error;
 use crate::ordered::{Ordered, with_workers};
 
@@ -27,31 +27,31 @@ pub(crate) struct Streamed {
 }
 
 /// 128 KiB, or what is left at the end.
-struct Task {
+pub(crate) struct Task {
     bytes: Vec<u8>,
     first_group: u64,
     length: u64,
 }
 
-struct Frame {
+pub(crate) struct Frame {
     bytes: Result<Vec<u8>, FormatError>,
     values: Vec<ChainingValue>,
 }
 
 /// Takes the uncompressed bytes.
-pub(crate) struct MetaStream<'a> {
+pub(crate) type MetaStream<'a> = Chunked<MetaFrames<'a>>;
+
+/// Has blocks compressed and passes their frames on, in order.
+pub(crate) struct MetaFrames<'a> {
     ordered: &'a mut Ordered<Task, Frame>,
     out: &'a mut dyn FnMut(&[u8]) -> Result<(), Error>,
     origin: &'a str,
-    buffer: Vec<u8>,
     /// Bytes there will be.
     length: u64,
-    submitted: u64,
-    hasher: Sha256,
+    /// Groups handed over so far.
+    groups: u64,
     frames: FrameMap,
     values: Vec<ChainingValue>,
-    /// What failed, while the writer above only sees that something did.
-    error: Option<Error>,
 }
 
 /// Streams `length` bytes that `body` writes; the frames go to `out` in order.
@@ -68,20 +68,11 @@ pub(crate) fn stream(
         || Compressor::new(level).ok(),
         compress,
         |ordered| {
-            let mut stream = MetaStream {
-                ordered,
-                out,
-                origin,
-                buffer: Vec::with_capacity(META_FRAME),
-                length,
-                submitted: 0,
-                hasher: Sha256::new(),
-                frames: FrameMap::default(),
-                values: Vec::new(),
-                error: None,
-            };
+            let (frames, values) = (FrameMap::default(), Vec::new());
+            let sink = MetaFrames { ordered, out, origin, length, groups: 0, frames, values };
+            let mut stream = Chunked::new(META_FRAME, sink);
             let written = body(&mut stream);
-            stream.finish(written)
+            finish(stream, origin, length, written)
         },
     )
 }
@@ -98,18 +89,18 @@ fn compress(compressor: &mut Option<Compressor>, task: Task) -> Frame {
     Frame { bytes: done.map(|_| frame), values }
 }
 
-impl MetaStream<'_> {
-    fn submit(&mut self) -> Result<(), Error> {
-        let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(META_FRAME));
-        self.hasher.update(&bytes);
-        let (first_group, length) = (self.submitted / GROUP as u64, self.length);
-        self.submitted += bytes.len() as u64;
-        match self.ordered.submit(Task { bytes, first_group, length }) {
+impl BlockSink for MetaFrames<'_> {
+    fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let task = Task { bytes, first_group: self.groups, length: self.length };
+        self.groups += (META_FRAME / GROUP) as u64;
+        match self.ordered.submit(task) {
             Some(frame) => self.put(frame),
             None => Ok(()),
         }
     }
+}
 
+impl MetaFrames<'_> {
     fn put(&mut self, frame: Frame) -> Result<(), Error> {
         let failed = |source| Error::format(self.origin, source);
         let bytes = frame.bytes.map_err(failed)?;
@@ -117,40 +108,20 @@ impl MetaStream<'_> {
         self.values.extend_from_slice(&frame.values);
         (self.out)(&bytes)
     }
-
-    fn finish(mut self, written: io::Result<()>) -> Result<Streamed, Error> {
-        if let Err(source) = written {
-            let by_the_writer = || Error::Meta { origin: self.origin.to_owned(), source };
-            return Err(self.error.take().unwrap_or_else(by_the_writer));
-        }
-        if !self.buffer.is_empty() {
-            self.submit()?;
-        }
-        while let Some(frame) = self.ordered.take() {
-            self.put(frame)?;
-        }
-        let mismatch = FormatError::Mismatch { part: "length of the meta", said: self.length, is: self.submitted };
-        let digest = group::combine(&self.values, self.length).filter(|_| self.submitted == self.length);
-        let digest = digest.ok_or_else(|| Error::format(self.origin, mismatch))?;
-        let diff_id = Digest::new(self.hasher.finalize().into());
-        Ok(Streamed { frames: self.frames, values: self.values, digest, diff_id })
-    }
 }
 
-impl Write for MetaStream<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (now, _) = bytes.split_at(bytes.len().min(META_FRAME - self.buffer.len()));
-        self.buffer.extend_from_slice(now);
-        if self.buffer.len() == META_FRAME
-            && let Err(error) = self.submit()
-        {
-            self.error = Some(error);
-            return Err(io::Error::other("stopped"));
-        }
-        Ok(now.len())
+/// Ends the stream once `written` tells that all is in it.
+fn finish(mut stream: MetaStream<'_>, origin: &str, length: u64, written: io::Result<()>) -> Result<Streamed, Error> {
+    if let Err(source) = written {
+        let by_the_writer = || Error::Meta { origin: origin.to_owned(), source };
+        return Err(stream.take_error().unwrap_or_else(by_the_writer));
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let Ended { sink: mut frames, digest: diff_id, length: is } = stream.finish()?;
+    while let Some(frame) = frames.ordered.take() {
+        frames.put(frame)?;
     }
+    let mismatch = FormatError::Mismatch { part: "length of the meta", said: length, is };
+    let digest = group::combine(&frames.values, length).filter(|_| is == length);
+    let digest = digest.ok_or_else(|| Error::format(origin, mismatch))?;
+    Ok(Streamed { frames: frames.frames, values: frames.values, digest, diff_id })
 }

@@ -3,18 +3,18 @@
 //! Each block is a gzip member or zstd frame of its own; both formats are defined as sequences of these, and every reader of
 //! layers takes them. It costs under a percent of size and makes the bytes independent of the number of threads.
 
-use std::io::{self, Write};
+use std::io::Write as _;
 
 use dimsum_format::codec::{Compressor, FAST_LEVEL, LEVELS};
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, FormatError};
 use dimsum_tree::{LeftOut, TarForm, TarOptions, Tree, to_tar};
 use flate2::write::GzEncoder;
-use sha2::{Digest as _, Sha256};
 
 use super::contents::{Contents, failed_writing};
 use super::{Compression, ExportedLayer, Options, Reached};
 use crate::blob::{BlobOut, WholeBlob};
+use crate::chunked::{BlockSink, Chunked, Ended};
 use crate::error::Error;
 use crate::ordered::{Ordered, with_workers};
 
@@ -61,7 +61,7 @@ pub(super) fn write_layer<'t>(
         let tar = TarOptions { form: TarForm::Layer, sparse_from: options.sparse_from };
         let written = to_tar(tree, contents, stream, tar);
         // What the stream fails with is only "stopped" to the tar writer.
-        if let Some(error) = stream.error.take() {
+        if let Some(error) = stream.take_error() {
             return Err(error);
         }
         written.map_err(|error| failed_writing(error, "layer"))
@@ -76,9 +76,9 @@ pub(super) fn compress<'t, O>(
 ) -> Result<(Layer<'t>, O), Error> {
     let encoder = || Encoder::new(options);
     with_workers(options.jobs, encoder, Encoder::encode, |ordered| {
-        let mut stream = Stream { ordered, out, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0, error: None };
+        let mut stream = Chunked::new(BLOCK, Blocks { ordered, out });
         let output = tar(&mut stream)?;
-        Ok((stream.finish()?, output))
+        Ok((finish(stream)?, output))
     })
 }
 
@@ -121,67 +121,34 @@ impl Encoder {
 }
 
 /// Takes the tar.
-pub(super) struct Stream<'o, 't> {
+pub(super) type Stream<'o, 't> = Chunked<Blocks<'o, 't>>;
+
+/// Has blocks compressed and writes them, in order.
+pub(super) struct Blocks<'o, 't> {
     ordered: &'o mut Ordered<Vec<u8>, Result<Vec<u8>, FormatError>>,
     out: BlobOut<'t>,
-    buffer: Vec<u8>,
-    hasher: Sha256,
-    bytes: u64,
-    error: Option<Error>,
 }
 
-impl<'t> Stream<'_, 't> {
-    /// Takes the next bytes.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.write_all(bytes);
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        written.expect("only an error that is kept stops it");
-        Ok(())
-    }
-
-    fn submit(&mut self) -> Result<(), Error> {
-        let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(BLOCK));
-        self.hasher.update(&block);
-        self.bytes += block.len() as u64;
-        match self.ordered.submit(block) {
+impl BlockSink for Blocks<'_, '_> {
+    fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        match self.ordered.submit(bytes) {
             Some(encoded) => self.forward(encoded),
             None => Ok(()),
         }
     }
+}
 
+impl Blocks<'_, '_> {
     fn forward(&mut self, encoded: Result<Vec<u8>, FormatError>) -> Result<(), Error> {
         let bytes = encoded.map_err(|source| Error::format("layer", source))?;
         self.out.put(&bytes)
     }
-
-    fn finish(mut self) -> Result<Layer<'t>, Error> {
-        if !self.buffer.is_empty() {
-            self.submit()?;
-        }
-        while let Some(encoded) = self.ordered.take() {
-            self.forward(encoded)?;
-        }
-        let diff_id = Digest::new(self.hasher.finalize().into());
-        Ok(Layer { blob: self.out.finish(), diff_id, tar_bytes: self.bytes })
-    }
 }
 
-impl Write for Stream<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (now, _) = bytes.split_at(bytes.len().min(BLOCK - self.buffer.len()));
-        self.buffer.extend_from_slice(now);
-        if self.buffer.len() == BLOCK
-            && let Err(error) = self.submit()
-        {
-            self.error = Some(error);
-            return Err(io::Error::other("stopped"));
-        }
-        Ok(now.len())
+fn finish<'t>(stream: Stream<'_, 't>) -> Result<Layer<'t>, Error> {
+    let Ended { sink: mut blocks, digest: diff_id, length: tar_bytes } = stream.finish()?;
+    while let Some(encoded) = blocks.ordered.take() {
+        blocks.forward(encoded)?;
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(Layer { blob: blocks.out.finish(), diff_id, tar_bytes })
 }
