@@ -46,7 +46,7 @@ pub use pool::{MAX_THREADS, Pool};
 pub use reply::{OpenFlags, Reply};
 pub use request::{ForgetList, Header, Operation, Request, Whence};
 pub use rustix::io::Errno;
-pub use session::{Counters, Session};
+pub use session::Session;
 
 /// The node id of the root directory; the kernel knows it without a lookup.
 pub const ROOT_NODE: u64 = 1;

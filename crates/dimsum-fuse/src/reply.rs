@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dimsum_events::counters::{add, fall};
 use rustix::io::{Errno, writev};
 use zerocopy::IntoBytes;
 
@@ -63,7 +64,7 @@ pub struct Reply {
 
 impl Reply {
     pub(crate) fn new(channel: &Arc<Channel>, unique: u64, bound: Bound) -> Self {
-        channel.counters.opened();
+        add(&channel.counters.parked, 1);
         Self { channel: Some(Arc::clone(channel)), unique, bound }
     }
 
@@ -180,7 +181,7 @@ impl Reply {
     /// as long as the mount lives.
     pub fn abandon(mut self) {
         if let Some(channel) = self.channel.take() {
-            channel.counters.closed();
+            fall(&channel.counters.parked);
         }
     }
 
@@ -196,7 +197,7 @@ impl Reply {
 
     fn refuse_length(&mut self) {
         if let Some(channel) = &self.channel {
-            channel.counters.refused();
+            add(&channel.counters.refused, 1);
         }
         self.finish_error(Errno::IO);
     }
@@ -210,13 +211,13 @@ impl Reply {
             return;
         };
         // Before the answer: whoever has it must not see the request as parked.
-        channel.counters.closed();
+        fall(&channel.counters.parked);
         match send(&channel, self.unique, 0, length, parts) {
             Ok(()) => {}
-            Err(error) if is_gone(error) => channel.counters.late(),
+            Err(error) if is_gone(error) => add(&channel.counters.late, 1),
             Err(_) => {
                 // What the kernel does not accept must not leave the request open.
-                channel.counters.refused();
+                add(&channel.counters.refused, 1);
                 refuse(&channel, self.unique, Errno::IO);
             }
         }
@@ -224,7 +225,7 @@ impl Reply {
 
     fn finish_error(&mut self, errno: Errno) {
         if let Some(channel) = self.channel.take() {
-            channel.counters.closed();
+            fall(&channel.counters.parked);
             refuse(&channel, self.unique, errno);
         }
     }
@@ -239,7 +240,7 @@ impl Drop for Reply {
 /// Writes an error; a request that is gone, or a session that ended, needs none.
 pub(crate) fn refuse(channel: &Channel, unique: u64, errno: Errno) {
     if send(channel, unique, errno.raw_os_error(), 0, &[]).is_err() {
-        channel.counters.late();
+        add(&channel.counters.late, 1);
     }
 }
 

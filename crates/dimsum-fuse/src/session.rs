@@ -2,8 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use dimsum_events::counters::add;
+use dimsum_events::{SessionCounters, SessionStats};
 use parking_lot::Mutex;
 use rustix::io::{Errno, write};
 use zerocopy::IntoBytes;
@@ -28,26 +30,6 @@ pub struct Session {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// Figures of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Requests read so far, those without an answer included.
-    pub requests: u64,
-    /// Requests that were handed out before, to this server or a predecessor.
-    pub resent: u64,
-    /// Requests that wait for their answer now.
-    pub parked: u64,
-    /// Answers that had the wrong length, or that the kernel did not accept: the caller got `EIO`.
-    pub refused: u64,
-    /// Answers that came after the kernel gave the request up.
-    pub late: u64,
-    /// Requests that could not be decoded.
-    pub undecodable: u64,
-    /// Handlers that panicked.
-    pub panics: u64,
-}
-
 pub(crate) struct Inner {
     pub(crate) channel: Arc<Channel>,
     filesystem: Arc<dyn Filesystem>,
@@ -61,18 +43,7 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) fd: OwnedFd,
-    pub(crate) counters: LiveCounters,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct LiveCounters {
-    requests: AtomicU64,
-    resent: AtomicU64,
-    open: AtomicU64,
-    refused: AtomicU64,
-    late: AtomicU64,
-    undecodable: AtomicU64,
-    panics: AtomicU64,
+    pub(crate) counters: SessionCounters,
 }
 
 impl Session {
@@ -135,8 +106,8 @@ impl Session {
 
     /// Returns the figures of now.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.inner.channel.counters.now()
+    pub fn counters(&self) -> SessionStats {
+        self.inner.channel.counters.snapshot()
     }
 
     fn check(negotiated: Option<InitReply>) -> Result<(), Error> {
@@ -157,7 +128,7 @@ impl Session {
         negotiated: Option<InitReply>,
         adopted: bool,
     ) -> Self {
-        let channel = Channel { fd, counters: LiveCounters::default() };
+        let channel = Channel { fd, counters: SessionCounters::default() };
         Self {
             inner: Arc::new(Inner {
                 channel: Arc::new(channel),
@@ -191,7 +162,7 @@ impl Inner {
 
     /// Serves one request as it was read.
     pub(crate) fn dispatch(&self, bytes: &[u8]) {
-        self.channel.counters.read();
+        add(&self.channel.counters.requests, 1);
         match Request::decode(bytes) {
             Ok(request) => self.serve(&request),
             Err(error) => self.undecodable(&error),
@@ -206,13 +177,13 @@ impl Inner {
     }
 
     pub(crate) fn panicked(&self) {
-        self.channel.counters.panics.fetch_add(1, Ordering::Relaxed);
+        add(&self.channel.counters.panics, 1);
     }
 
     fn serve(&self, request: &Request<'_>) {
         let unique = request.header.unique;
         if request.header.is_resent() {
-            self.channel.counters.resent.fetch_add(1, Ordering::Relaxed);
+            add(&self.channel.counters.resent, 1);
         }
         match &request.operation {
             Operation::Init(offer) => self.init(unique, offer),
@@ -252,7 +223,7 @@ impl Inner {
     }
 
     fn undecodable(&self, error: &DecodeError) {
-        self.channel.counters.undecodable.fetch_add(1, Ordering::Relaxed);
+        add(&self.channel.counters.undecodable, 1);
         if let Some(unique) = error.unique() {
             refuse(&self.channel, unique, error.errno());
         }
@@ -283,40 +254,5 @@ fn bound_of(operation: &Operation<'_>) -> Bound {
         | Operation::ListXattr { size } => Bound::AtMost(size),
         // Structures of fixed length, and link targets, which the kernel bounds by a page.
         _ => Bound::AtMost(u32::MAX),
-    }
-}
-
-impl LiveCounters {
-    pub(crate) fn opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn late(&self) {
-        self.late.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn read(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn now(&self) -> Counters {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            requests: value(&self.requests),
-            resent: value(&self.resent),
-            parked: value(&self.open),
-            refused: value(&self.refused),
-            late: value(&self.late),
-            undecodable: value(&self.undecodable),
-            panics: value(&self.panics),
-        }
     }
 }

@@ -91,6 +91,9 @@ pub enum Error {
         /// How often it was started.
         starts: u32,
     },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] dimsum_events::EventsError),
     /// The mount itself.
     #[error(transparent)]
     Fuse(#[from] dimsum_fuse::Error),

@@ -2,7 +2,7 @@
 //!
 //! - [`fuse_driver`]: an image's tree as a FUSE file system, every byte from the store's verified gate;
 //! - [`keeper`]: the process that makes and holds mounts so that the server can be replaced under them;
-//! - [`log`], [`passing`]: what keeper, server and client share.
+//! - [`passing`]: descriptors over a socket, for keeper, server and client.
 //!
 //! Knows images and mounts; does not know where blobs come from, nor the command line.
 
@@ -11,7 +11,6 @@
 mod error;
 pub mod fuse_driver;
 pub mod keeper;
-pub mod log;
 pub mod passing;
 
 pub use error::Error;

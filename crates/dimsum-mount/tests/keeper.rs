@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use dimsum_events::log::LogFormat;
 use dimsum_fuse::InitReply;
 use dimsum_mount::keeper::{self, Config, Inherited, OpenOptions, Program, READY};
 use dimsum_sys::child::ChildSetup;
@@ -40,6 +41,7 @@ fn keeper_process() {
         store: std::env::current_dir().unwrap(),
         server: this_test("server_process"),
         ready: ready.map(|number| number.parse().unwrap()),
+        log_format: LogFormat::Text,
         foreground: std::env::var_os("DIMSUM_MOUNT_TEST_FOREGROUND").is_some(),
     };
     keeper::run(config).unwrap();

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dimsum_events::log::{LogFile, LogFormat, last_lines};
 use dimsum_mount::keeper::{Program, READY, READY_FLAG, connect_to};
-use dimsum_mount::log::{Log, last_lines};
 use dimsum_mount::passing::receive;
 use dimsum_sys::child::ChildSetup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -81,6 +81,8 @@ impl Client {
         match handle.first_lookup() {
             Ok(()) => Ok(handle),
             Err(source) => {
+                // Without an answer, the lines that are there must do.
+                drop(self.call(&Request::FlushLog, false));
                 Err(Error::FirstLookup { image: request.image, source, log: last_lines(&self.store, LOG_LINES) })
             }
         }
@@ -209,7 +211,7 @@ impl Client {
             log: last_lines(&self.store, LOG_LINES),
         };
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
-        let log = Log::open(&self.store, "client")?;
+        let log = LogFile::open(&self.store, "client", LogFormat::Text)?;
         let stream = || log.duplicate().map(Stdio::from).map_err(Error::system("duplicate the log"));
         let mut setup = ChildSetup::new().new_session();
         let number = setup.inherit(writer);

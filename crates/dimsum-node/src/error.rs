@@ -18,6 +18,9 @@ pub enum Error {
     /// Keeper, mount, lock or log.
     #[error(transparent)]
     Mount(#[from] dimsum_mount::Error),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] dimsum_events::EventsError),
     /// The FUSE pool or a session.
     #[error(transparent)]
     Fuse(#[from] dimsum_fuse::Error),

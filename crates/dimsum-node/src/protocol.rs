@@ -7,6 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use dimsum_events::{DriverStats, ImageStats, SessionStats};
 use dimsum_format::Digest;
 use dimsum_mount::passing::{receive, send};
 use rustix::io::Errno;
@@ -39,6 +40,8 @@ pub(crate) enum Request {
     },
     /// Tell of the server.
     Info,
+    /// Write what waits for the log, so that the client finds it in the file.
+    FlushLog,
     /// Mount nothing more, and end when nothing is mounted.
     Shutdown,
 }
@@ -77,6 +80,8 @@ pub(crate) enum Response {
     Mounts { mounts: Vec<MountInfo> },
     /// The server.
     Info(ServerInfo),
+    /// What waited is in the log, or the log cannot be written now.
+    Flushed,
     /// The server ends when this many mounts are released.
     Closing { mounts: usize },
     /// It could not be done.
@@ -98,48 +103,18 @@ pub struct MountInfo {
     pub stats: MountStats,
 }
 
-/// Figures of one mount, since the server started.
+/// Figures of one mount, since the server started. On the wire the rows of all three tables stand side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct MountStats {
-    /// Requests that the kernel sent.
-    pub requests: u64,
-    /// Requests that wait for their answer now.
-    pub parked: u64,
-    /// Requests that came again after a restart.
-    pub resent: u64,
-    /// READs that were answered with bytes.
-    pub reads: u64,
-    /// Bytes of these.
-    pub bytes_read: u64,
-    /// Requests that got `EIO`.
-    pub errors: u64,
-    /// Compressed bytes that sources gave for readers.
-    pub bytes_fetched: u64,
-    /// Of these, bytes between wanted chunks, fetched to save a round trip.
-    pub bytes_bridged: u64,
-    /// Compressed bytes that sources gave to fill the store.
-    pub bytes_filled: u64,
-    /// Compressed bytes that were not fetched, for readers or to fill the store, because another image of this node had the chunks.
-    pub bytes_shared: u64,
-    /// Chunks of these.
-    pub chunks_shared: u64,
-    /// Requests to sources other than the store's own packs, for readers.
-    pub source_requests: u64,
-    /// Requests to sources to fill the store.
-    pub fill_requests: u64,
-    /// Requests that the store's own packs answered.
-    pub local_requests: u64,
-    /// Chunks that were fetched and proven.
-    pub chunks_verified: u64,
-    /// Groups that were read from disk and proven.
-    pub groups_verified: u64,
-    /// Damaged places on disk that were found.
-    pub damage: u64,
-    /// Damaged places on disk that were written again with right bytes.
-    pub repairs: u64,
-    /// Answers of sources that were wrong, cut off or late.
-    pub source_failures: u64,
+    /// Of the session with the kernel.
+    #[serde(flatten)]
+    pub session: SessionStats,
+    /// Of the driver.
+    #[serde(flatten)]
+    pub driver: DriverStats,
+    /// Of the image.
+    #[serde(flatten)]
+    pub image: ImageStats,
 }
 
 /// The server.

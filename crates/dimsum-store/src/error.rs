@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dimsum_format::{Blake3, DeviceId, Digest, FormatError, MetaRoot};
+pub use dimsum_events::ReadObject;
+use dimsum_format::{Blake3, Digest, FormatError};
 use dimsum_source::SourceError;
 
 /// A store, image or record that cannot be used.
@@ -127,49 +128,6 @@ fn io_again(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
-/// What a read was about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadObject {
-    /// A manifest or config.
-    Document {
-        /// Which.
-        object: &'static str,
-        /// Its digest.
-        digest: Digest,
-    },
-    /// A chunk of a device.
-    Chunk {
-        /// The device.
-        device: DeviceId,
-        /// Index of the chunk.
-        chunk: u32,
-    },
-    /// A frame of a meta.
-    MetaFrame {
-        /// Root of the meta.
-        root: MetaRoot,
-        /// Index of the frame.
-        frame: u32,
-    },
-    /// The index of a meta.
-    MetaIndex {
-        /// Root of the meta.
-        root: MetaRoot,
-    },
-}
-
-impl fmt::Display for ReadObject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Document { object, digest } => write!(f, "{object} {digest}"),
-            Self::Chunk { device, chunk } => write!(f, "chunk {chunk} of device {device}"),
-            Self::MetaFrame { root, frame } => write!(f, "frame {frame} of meta {root}"),
-            Self::MetaIndex { root } => write!(f, "index of meta {root}"),
-        }
-    }
-}
-
 /// A read that gets no bytes. Cloned to every reader that waited for the same chunk.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -228,6 +186,15 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// Returns the part of the image that could not be had, if it was one.
+    #[must_use]
+    pub const fn object(&self) -> Option<ReadObject> {
+        match self {
+            Self::Unavailable { object, .. } | Self::Deadline { object, .. } => Some(*object),
+            _ => None,
+        }
+    }
+
     /// Says whether a source gave bytes that do not match their digest (exit status 3).
     #[must_use]
     pub fn is_integrity(&self) -> bool {

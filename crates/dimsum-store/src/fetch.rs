@@ -29,7 +29,7 @@ use crate::land;
 use crate::origin::Origins;
 use crate::queue::{Batch, FeedQueue, Flight, Queue, Stage, Waiter};
 use crate::request::Request;
-use crate::stats::{Counters, Event, add};
+use crate::stats::{Counters, Event, EventKind, add};
 use crate::store::Inner;
 
 /// A unit that is not here.
@@ -140,7 +140,7 @@ impl Fetcher {
         }
         add(&self.counters.damage, damaged.len() as u64);
         for object in damaged {
-            self.event(|| Event::Damaged { image: self.image, object });
+            self.event(|| Event::new(EventKind::ChunkDamaged).image(self.image).object(object));
         }
         for (waiter, bytes) in ready {
             if let Some(waiter) = waiter {
@@ -321,14 +321,14 @@ impl Fetcher {
     /// Tells the event sink, if there is one.
     pub(crate) fn event(&self, event: impl FnOnce() -> Event) {
         if let Some(sink) = &self.store.events {
-            sink.event(&event());
+            sink.event(event());
         }
     }
 
     /// A file of the store could not be written; nothing is cached there.
     pub(crate) fn write_failed(&self, (path, error): crate::device::WriteFailure) {
         add(&self.counters.write_errors, 1);
-        self.event(|| Event::WriteFailed { path, kind: error.kind() });
+        self.event(|| Event::new(EventKind::StoreWriteFailed).image(self.image).path(path).reason(error.kind()));
     }
 }
 

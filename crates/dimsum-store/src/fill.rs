@@ -254,9 +254,9 @@ impl Filler {
             if !long || tokio::time::Instant::now() >= patience {
                 return;
             }
-            let asked = self.fetcher.counters.requests.load(Ordering::Relaxed);
+            let asked = self.fetcher.counters.source_requests.load(Ordering::Relaxed);
             tokio::time::sleep(FILL_QUIET).await;
-            if self.fetcher.is_quiet() && self.fetcher.counters.requests.load(Ordering::Relaxed) == asked {
+            if self.fetcher.is_quiet() && self.fetcher.counters.source_requests.load(Ordering::Relaxed) == asked {
                 return;
             }
         }

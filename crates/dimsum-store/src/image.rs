@@ -21,7 +21,7 @@ use crate::fill::{self, Fill, FillProgress};
 use crate::limits::{MAX_EXTENTS, MAX_PARKED, MAX_READ};
 use crate::meta::{Found, Meta};
 use crate::parked::Parked;
-use crate::stats::{Stats, add};
+use crate::stats::{ImageStats, add};
 
 /// How often a read looks again for chunks that others may have filled meanwhile, before it insists on a flight of its own.
 const LOOKS: usize = 4;
@@ -128,7 +128,7 @@ impl Image {
 
     /// Returns the counters.
     #[must_use]
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> ImageStats {
         self.fetcher.counters.snapshot()
     }
 

@@ -61,7 +61,7 @@ impl Asker {
         let allowed = self.store.deadline + Duration::from_secs_f64(must as f64 / MIN_SOURCE_RATE);
         let asked = tokio::time::Instant::now();
         if matches!(place, Place::Origin(_)) {
-            add(&self.counters.requests, 1);
+            add(&self.counters.source_requests, 1);
         }
         let bytes = tokio::time::timeout(allowed, place.source().read_range(blob, range)).await;
         let bytes = bytes.map_err(|_| FailureReason::Deadline(allowed))?;

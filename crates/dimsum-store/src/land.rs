@@ -14,7 +14,7 @@ use crate::frames::Keep;
 use crate::mend;
 use crate::origin::Origin;
 use crate::share::{self, Taken, Want};
-use crate::stats::{Event, add};
+use crate::stats::{Event, EventKind, add, source_failed};
 
 /// Decodes the frame of a flight that is on this disk; if it is not or is wrong, the flight is queued.
 pub(crate) fn local(fetcher: &Arc<Fetcher>, feed: usize, unit: u32) {
@@ -98,7 +98,7 @@ fn deliver(fetcher: &Arc<Fetcher>, feed_index: usize, unit: u32, bytes: &Bytes, 
     match feed.keep(unit, bytes, proof) {
         Ok(()) if facts.damaged => {
             add(&fetcher.counters.repairs, 1);
-            fetcher.event(|| Event::Repaired { image: fetcher.image, object: feed.object(unit) });
+            fetcher.event(|| Event::new(EventKind::ChunkRepaired).image(fetcher.image).object(feed.object(unit)));
         }
         Ok(()) => {}
         Err(failure) => fetcher.write_failed(failure),
@@ -169,8 +169,8 @@ impl Loose {
         let failure = SourceFailure { source_name: source.to_owned(), reason };
         add(&self.fetcher.counters.source_failures, 1);
         if let Some(feed) = self.fetcher.feeds.get(self.feed) {
-            let (image, object, failure) = (self.fetcher.image, feed.object(self.unit), failure.clone());
-            self.fetcher.event(|| Event::SourceFailed { image, object, failure });
+            let (image, object) = (self.fetcher.image, feed.object(self.unit));
+            self.fetcher.event(|| source_failed(image, object, &failure));
         }
         self.fetcher.refused(self.feed, self.unit, failure, local);
     }

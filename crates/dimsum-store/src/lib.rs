@@ -59,6 +59,6 @@ pub use fill::{Fill, FillProgress};
 pub use image::{Extent, Image};
 pub use meta::Meta;
 pub use records::{NodeKey, Record};
-pub use stats::{Event, EventSink, Stats};
+pub use stats::{Event, EventSink, ImageStats};
 pub use store::{Joining, Options, Store};
 pub use target::StoreTarget;

@@ -23,7 +23,7 @@ use crate::layout;
 use crate::limits::MAX_MAPS_BYTES;
 use crate::meta::{INDEX_FILE, Meta, MetaCore};
 use crate::origin::{self, Origin, Origins};
-use crate::stats::{Counters, Event, add};
+use crate::stats::{Counters, Event, EventKind, add};
 use crate::store::Inner;
 
 /// Name of the manifest in an image's directory.
@@ -99,7 +99,7 @@ impl Loader<'_> {
         let origins = self.origins.list();
         for place in origin::order(&origins) {
             let Some(origin) = origins.get(place) else { continue };
-            add(&self.counters.requests, 1);
+            add(&self.counters.source_requests, 1);
             let found = self.manifest_of(origin);
             add(&self.counters.bytes_fetched, found.as_ref().map_or(0, |bytes| bytes.len() as u64));
             match found {
@@ -244,7 +244,7 @@ impl Loader<'_> {
                     meta.fetch_all().map_err(failed)?;
                 }
                 if let Err((path, error)) = begun.and_then(|temporary| core.complete(temporary)) {
-                    self.tell(&self.counters.write_errors, &Event::WriteFailed { path, kind: error.kind() });
+                    self.write_failed(&path, &error);
                 }
             }
         }
@@ -277,20 +277,29 @@ impl Loader<'_> {
         match layout::put_file(path, bytes, true) {
             Ok(()) => repaired.into_iter().for_each(|object| self.repaired(object)),
             Err(error) => {
-                self.tell(&self.counters.write_errors, &Event::WriteFailed { path: path.into(), kind: error.kind() });
+                self.write_failed(path, &error);
             }
         }
     }
 
+    fn event(&self, kind: EventKind) -> Event {
+        Event::new(kind).image(self.image)
+    }
+
+    fn write_failed(&self, path: &Path, error: &std::io::Error) {
+        let event = self.event(EventKind::StoreWriteFailed).path(path).reason(error.kind());
+        self.tell(&self.counters.write_errors, event);
+    }
+
     fn damaged(&self, object: ReadObject) {
-        self.tell(&self.counters.damage, &Event::Damaged { image: self.image, object });
+        self.tell(&self.counters.damage, self.event(EventKind::ChunkDamaged).object(object));
     }
 
     fn repaired(&self, object: ReadObject) {
-        self.tell(&self.counters.repairs, &Event::Repaired { image: self.image, object });
+        self.tell(&self.counters.repairs, self.event(EventKind::ChunkRepaired).object(object));
     }
 
-    fn tell(&self, counter: &AtomicU64, event: &Event) {
+    fn tell(&self, counter: &AtomicU64, event: Event) {
         add(counter, 1);
         if let Some(sink) = &self.inner.events {
             sink.event(event);

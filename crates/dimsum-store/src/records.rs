@@ -13,7 +13,7 @@ use dimsum_format::{Blake3, Digest};
 use crate::error::StoreError;
 use crate::layout::{self, Temporary};
 use crate::limits::{MAX_OPTIONS_TEXT, MAX_RECORD};
-use crate::stats::Event;
+use crate::stats::{Event, EventKind};
 use crate::store::Store;
 
 /// First bytes of a record.
@@ -172,7 +172,7 @@ impl Store {
         if record.is_none()
             && let Some(sink) = &self.inner.events
         {
-            sink.event(&Event::RecordRefused { path });
+            sink.event(Event::new(EventKind::RecordRefused).path(path));
         }
         Ok(record.map(|record| record.result))
     }

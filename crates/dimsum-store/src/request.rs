@@ -16,7 +16,7 @@ use crate::land;
 use crate::limits::{FIRST_RETRY, MAX_RETRY, MIN_SOURCE_RATE};
 use crate::origin::{self, Origin};
 use crate::queue::{Batch, Failures, Group};
-use crate::stats::{Event, add};
+use crate::stats::{add, source_failed};
 
 /// Owns the flights of its units: whatever happens to the task, dropping this ends them and frees the slot.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Request {
         let mut pending: Vec<Pending> = Vec::with_capacity(run.len());
         let deadline = self.deadline(feed.part(last).end.saturating_sub(feed.part(first).start));
         let counters = &self.fetcher.counters;
-        let meter = Meter { requests: &counters.requests, bytes: &counters.bytes_fetched };
+        let meter = Meter { requests: &counters.source_requests, bytes: &counters.bytes_fetched };
         let mut answer = Answer::ask(origin, feed, first..=last, deadline, meter);
         let outcome = loop {
             match answer.next().await {
@@ -178,7 +178,7 @@ impl Request {
         add(&self.fetcher.counters.source_failures, 1);
         if !self.told {
             let (image, object) = (self.fetcher.image, self.feed().object(unit));
-            self.fetcher.event(|| Event::SourceFailed { image, object, failure: failure.clone() });
+            self.fetcher.event(|| source_failed(image, object, &failure));
         }
         self.failures.entry(unit).or_default().push(failure);
     }

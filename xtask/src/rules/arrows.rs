@@ -35,9 +35,9 @@ pub const TABLE: &[Arrows] = &[
     arrows(Floor::Ground, "dimsum-sys", &[]),
     arrows(Floor::Ground, "dimsum-format", &[]),
     arrows(Floor::Ground, "dimsum-tree", &[]),
-    arrows(Floor::Ground, "dimsum-fuse", &["dimsum-sys"]),
     arrows(Floor::Ground, "dimsum-source", &["dimsum-format", "dimsum-sys"]),
     arrows(Floor::Ground, "dimsum-events", &["dimsum-format", "dimsum-source", "dimsum-sys"]),
+    arrows(Floor::Ground, "dimsum-fuse", &["dimsum-events", "dimsum-sys"]),
     arrows(Floor::Part, "dimsum-erofs", &["dimsum-tree"]),
     arrows(Floor::Part, "dimsum-registry", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
     arrows(

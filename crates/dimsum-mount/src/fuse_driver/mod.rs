@@ -26,8 +26,9 @@ mod tree;
 use std::borrow::Cow;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use dimsum_events::counters::add;
+use dimsum_events::{DriverCounters, DriverStats, Event, EventKind, FileRef};
 use dimsum_format::group::GROUP_U64;
 use dimsum_fuse::{Errno, FOREVER, Filesystem, InitReply, Operation, Reply, Request, SessionOptions};
 use dimsum_store::{Extent, Image, MetaError, ReadError};
@@ -50,20 +51,8 @@ pub trait Observer: Send + Sync + 'static {
     /// Takes note that the kernel released the mount. Called once, on a thread of the pool.
     fn released(&self);
 
-    /// Takes note that a request got `EIO`: which node, and why. Called on any thread, which it must not block.
-    fn failed(&self, node: u64, reason: &str);
-}
-
-/// What the driver counted for one mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DriverStats {
-    /// READs that were answered with bytes.
-    pub reads: u64,
-    /// Bytes of these.
-    pub bytes_read: u64,
-    /// Requests that got `EIO`.
-    pub errors: u64,
+    /// Takes note that a request got `EIO`: which image and inode, and why. Called on any thread, which it must not block.
+    fn failed(&self, event: Event);
 }
 
 /// The FUSE file system of one image.
@@ -75,9 +64,7 @@ struct Core {
     image: Arc<Image>,
     tree: Tree<MetaGate>,
     observer: Box<dyn Observer>,
-    reads: AtomicU64,
-    bytes_read: AtomicU64,
-    errors: AtomicU64,
+    counters: DriverCounters,
 }
 
 /// How often opening is tried again because its part of the meta was missing: once for each of the few groups it reads, and
@@ -131,26 +118,14 @@ impl FuseDriver {
     /// [`NoTree`] if its superblock cannot be had or is not one of ours.
     pub fn new(image: Arc<Image>, observer: Box<dyn Observer>) -> Result<Self, NoTree> {
         let tree = Tree::new(open_tree(&image)?, image.meta().length());
-        let core = Core {
-            image,
-            tree,
-            observer,
-            reads: AtomicU64::new(0),
-            bytes_read: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-        };
+        let core = Core { image, tree, observer, counters: DriverCounters::default() };
         Ok(Self { core: Arc::new(core) })
     }
 
     /// Returns the figures of now.
     #[must_use]
     pub fn stats(&self) -> DriverStats {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        DriverStats {
-            reads: value(&self.core.reads),
-            bytes_read: value(&self.core.bytes_read),
-            errors: value(&self.core.errors),
-        }
+        self.core.counters.snapshot()
     }
 
     /// Returns the image.
@@ -206,7 +181,7 @@ fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, atte
             let (again, question) = (Arc::clone(core), question.into_owned());
             let ready = move |result: Result<(), ReadError>| match result {
                 Ok(()) => serve(&again, node, question, reply, attempt + 1),
-                Err(error) => again.fail(node, reply, &error.to_string()),
+                Err(error) => again.unreadable(node, reply, &error),
             };
             core.image.meta().when_ready(group, Box::new(ready));
         }
@@ -246,20 +221,41 @@ impl Core {
         let core = Arc::clone(self);
         self.image.read(extents, move |result| match result {
             Ok(bytes) if bytes.len() == length => {
-                core.reads.fetch_add(1, Ordering::Relaxed);
-                core.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+                add(&core.counters.reads, 1);
+                add(&core.counters.bytes_read, length as u64);
                 let parts: Vec<IoSlice<'_>> = bytes.slices().map(IoSlice::new).collect();
                 if at_end { reply.data_to_eof_vectored(&parts) } else { reply.data_vectored(&parts) }
             }
             Ok(bytes) => core.fail(node, reply, &format!("{} bytes where {length} are wanted", bytes.len())),
-            Err(error) => core.fail(node, reply, &error.to_string()),
+            Err(error) => core.unreadable(node, reply, &error),
         });
     }
 
     fn fail(&self, node: u64, reply: Reply, reason: &str) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        // Said first: whoever sees the error finds its reason in the log.
-        self.observer.failed(node, reason);
+        self.tell(self.event(node).reason(reason), reply);
+    }
+
+    /// Answers a request whose bytes the store cannot give.
+    fn unreadable(&self, node: u64, reply: Reply, error: &ReadError) {
+        let (event, reason) = (self.event(node), error.to_string());
+        let event = match error.object() {
+            Some(object) => {
+                let known = format!("{object}: ");
+                event.object(object).reason(reason.strip_prefix(&known).unwrap_or(&reason))
+            }
+            None => event.reason(reason),
+        };
+        self.tell(event, reply);
+    }
+
+    fn event(&self, node: u64) -> Event {
+        Event::new(EventKind::ReadFailed).image(self.image.digest()).file(FileRef { inode: node, path: None })
+    }
+
+    fn tell(&self, event: Event, reply: Reply) {
+        add(&self.counters.errors, 1);
+        // Told first: its reason is on the way to the log when the reader sees the error.
+        self.observer.failed(event);
         reply.error(Errno::IO);
     }
 }

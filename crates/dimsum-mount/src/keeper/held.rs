@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use dimsum_events::log::LogFile;
 use dimsum_fuse::mount::{MountOptions, open_detached};
 
 use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet};
 use crate::Error;
-use crate::log::Log;
 use crate::passing::{receive_now, send};
 
 /// The most sessions held at a time. Each is one descriptor here and one in the server; containers on one node are
@@ -62,7 +62,7 @@ impl Sessions {
     }
 
     /// Takes one packet from the server and answers it.
-    pub(super) fn take(&mut self, socket: BorrowedFd<'_>, log: &Log) -> Taken {
+    pub(super) fn take(&mut self, socket: BorrowedFd<'_>, log: &LogFile) -> Taken {
         let mut buffer = vec![0; MAX_PACKET];
         let received = match receive_now(socket, &mut buffer) {
             Ok(received) if received.length == 0 => return Taken::End,

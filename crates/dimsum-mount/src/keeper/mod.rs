@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use dimsum_events::log::{LogFile, LogFormat};
 use dimsum_sys::fd::take_inherited;
 use dimsum_sys::signal::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,7 +37,6 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Signal, chdir, getrlimit, setrlimit};
 
 use crate::Error;
-use crate::log::Log;
 use held::{Sessions, Taken};
 use place::Place;
 use process::Process;
@@ -71,6 +71,8 @@ pub struct Config {
     pub ready: Option<RawFd>,
     /// The keeper was started by a user who waits for it: it does not wait for another keeper to end.
     pub foreground: bool,
+    /// The form of the lines in the log.
+    pub log_format: LogFormat,
 }
 
 /// Runs a keeper until it is not needed any more. Must be called before the process has other threads.
@@ -101,7 +103,7 @@ fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     chdir("/").map_err(Error::system("change the directory"))?;
     raise_descriptor_limit();
     let place = Place::take(&store, !config.foreground)?;
-    let log = Log::open(&store, "keeper")?;
+    let log = LogFile::open(&store, "keeper", config.log_format)?;
     let signals = Signals::block(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
         .map_err(Error::system("block signals"))?;
     let listener = place.listen()?;
@@ -136,7 +138,7 @@ struct Keeper {
     signals: Signals,
     listener: OwnedFd,
     place: Place,
-    log: Log,
+    log: LogFile,
     /// Asked to end; done when nothing is held.
     stopping: bool,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use dimsum_events::log::LogFile;
 use dimsum_sys::child::ChildSetup;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -13,7 +14,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::INHERITED_FLAG;
 use crate::Error;
-use crate::log::Log;
 
 /// A program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Process {
     }
 
     /// Starts the server. It inherits its end of a socket, the listening socket and the store's lock.
-    pub(super) fn start(&mut self, listener: BorrowedFd<'_>, lock: BorrowedFd<'_>, log: &Log) -> Result<(), Error> {
+    pub(super) fn start(&mut self, listener: BorrowedFd<'_>, lock: BorrowedFd<'_>, log: &LogFile) -> Result<(), Error> {
         let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(Error::system("make a socket pair"))?;
         let mut setup = ChildSetup::new();

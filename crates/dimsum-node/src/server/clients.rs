@@ -94,6 +94,10 @@ fn answer(server: &Arc<Server>, request: Request) -> Result<(Response, Option<Ow
             }
         },
         Request::Info => (Response::Info(info(server)), None),
+        Request::FlushLog => {
+            server.hub.log.flush();
+            (Response::Flushed, None)
+        }
         Request::Shutdown => {
             server.closing.store(true, Ordering::Release);
             server.hub.log.line("asked to end when nothing is mounted");

@@ -6,10 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use dimsum_events::{Event, EventSink, LogHandle};
 use dimsum_fuse::InitReply;
 use dimsum_mount::fuse_driver::Observer;
 use dimsum_mount::keeper::Link;
-use dimsum_mount::log::Log;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -18,14 +18,14 @@ use crate::error::with_causes;
 
 pub(super) struct Hub {
     pub(super) link: Link,
-    pub(super) log: Arc<Log>,
+    pub(super) log: LogHandle,
     /// Mounts that the kernel released and the main thread has not seen yet.
     released: Mutex<Vec<u64>>,
     wake: OwnedFd,
 }
 
 impl Hub {
-    pub(super) fn new(link: Link, log: Arc<Log>) -> Result<Self, Error> {
+    pub(super) fn new(link: Link, log: LogHandle) -> Result<Self, Error> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = wake.map_err(Error::system("make an event descriptor"))?;
         Ok(Self { link, log, released: Mutex::new(Vec::new()), wake })
@@ -59,6 +59,8 @@ impl AsFd for Hub {
 pub(super) struct MountObserver {
     pub(super) hub: Arc<Hub>,
     pub(super) id: u64,
+    /// Directory that the mount was made for.
+    pub(super) target: Arc<str>,
 }
 
 impl Observer for MountObserver {
@@ -73,7 +75,7 @@ impl Observer for MountObserver {
         self.hub.wake();
     }
 
-    fn failed(&self, node: u64, reason: &str) {
-        self.hub.log.line(format_args!("mount {}: EIO for inode {node}: {reason}", self.id));
+    fn failed(&self, event: Event) {
+        self.hub.log.event(event.mount(self.id, &*self.target));
     }
 }

@@ -23,11 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use dimsum_events::log::{LogFile, LogFormat};
+use dimsum_events::{LogHandle, LogWriter};
 use dimsum_fuse::Pool;
 use dimsum_mount::keeper::{Inherited, Link};
-use dimsum_mount::log::Log;
 use dimsum_source::Runtime;
-use dimsum_store::{Event, EventSink, Options, Store};
+use dimsum_store::{Options, Store};
 use dimsum_sys::privilege::drop_all_capabilities;
 use dimsum_sys::signal::Signals;
 use parking_lot::Mutex;
@@ -59,6 +60,8 @@ pub struct Config {
     pub open_origin: OriginOpener,
     /// How the store works; the log gets its events.
     pub store_options: Options,
+    /// The form of the lines in the log.
+    pub log_format: LogFormat,
 }
 
 /// Runs the server until nobody needs it. Must be called before the process has other threads.
@@ -70,15 +73,21 @@ pub fn run(config: Config) -> Result<(), Error> {
     drop(rustix::thread::set_name(c"dimsum-server").map_err(std::io::Error::from));
     // Taken first: if anything below fails, the keeper sees the socket's end.
     let inherited = Inherited::take(&config.inherited)?;
-    let log = Arc::new(Log::open(&config.store, "server")?);
-    let result = Server::start(config, inherited.link, Arc::clone(&log)).and_then(|server| {
+    let file = LogFile::open(&config.store, "server", config.log_format)?;
+    if let Err(error) = confine(&config.store) {
+        file.line(with_causes(&error));
+        return Err(error);
+    }
+    let log = LogWriter::start(file)?;
+    let result = Server::start(config, inherited.link, log.handle()).and_then(|server| {
         takeover::adopt_held(&server)?;
         server.hub.link.ready()?;
         server.run(&inherited.listener)
     });
     if let Err(error) = &result {
-        log.line(with_causes(error));
+        log.handle().line(with_causes(error));
     }
+    drop(log);
     // Held up to here: while this process serves, no other server may.
     drop(inherited.lock);
     result
@@ -103,15 +112,9 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: Config, link: Link, log: Arc<Log>) -> Result<Arc<Self>, Error> {
-        // Before the first thread: masks and capabilities are inherited by threads. Signals of a terminal are for
-        // whoever started us in its foreground; they stay blocked.
-        let terminal = [Signal::INT, Signal::HUP, Signal::QUIT, Signal::TSTP, Signal::TTIN, Signal::TTOU];
-        drop(Signals::block(&terminal).map_err(Error::system("block signals"))?);
-        refuse_own_mounts(&config.store)?;
-        drop_all_capabilities().map_err(Error::system("give up capabilities"))?;
+    fn start(config: Config, link: Link, log: LogHandle) -> Result<Arc<Self>, Error> {
         let mut options = config.store_options;
-        options.events.get_or_insert_with(|| Arc::new(LogEvents { log: Arc::clone(&log) }));
+        options.events.get_or_insert_with(|| Arc::new(log.clone()));
         let runtime = Runtime::start().map_err(Error::system("start the runtime"))?;
         options.runtime = Some(runtime.clone());
         let store = Store::open(&config.store, options)
@@ -197,6 +200,15 @@ impl Server {
     }
 }
 
+/// Gives up what the server does not need. Before the first thread: masks and capabilities are inherited by threads.
+fn confine(store: &Path) -> Result<(), Error> {
+    // Signals of a terminal are for whoever started us in its foreground; they stay blocked.
+    let terminal = [Signal::INT, Signal::HUP, Signal::QUIT, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+    drop(Signals::block(&terminal).map_err(Error::system("block signals"))?);
+    refuse_own_mounts(store)?;
+    drop_all_capabilities().map_err(Error::system("give up capabilities"))
+}
+
 /// Refuses a store or program that could only be read through the server itself.
 fn refuse_own_mounts(store: &Path) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;
@@ -209,23 +221,4 @@ fn refuse_own_mounts(store: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Writes the store's events to the log.
-#[derive(Debug)]
-struct LogEvents {
-    log: Arc<Log>,
-}
-
-impl EventSink for LogEvents {
-    fn event(&self, event: &Event) {
-        match event {
-            Event::Damaged { image, object } => self.log.line(format_args!("damaged: {object} (image {image})")),
-            Event::Repaired { image, object } => self.log.line(format_args!("repaired: {object} (image {image})")),
-            Event::SourceFailed { object, failure, .. } => self.log.line(format_args!("{object}: {failure}")),
-            Event::WriteFailed { path, kind } => self.log.line(format_args!("cannot write {}: {kind}", path.display())),
-            Event::RecordRefused { path } => self.log.line(format_args!("record refused: {}", path.display())),
-            other => self.log.line(format_args!("{other:?}")),
-        }
-    }
 }

@@ -58,32 +58,11 @@ impl Mount {
             Driver::Fuse(driver) => (Some(Arc::clone(driver)), None),
             Driver::Late(late) => (late.driver(), late.reason()),
         };
-        let session = self.session.counters();
-        let mut stats = MountStats {
-            requests: session.requests,
-            parked: session.parked,
-            resent: session.resent,
-            ..MountStats::default()
+        let stats = MountStats {
+            session: self.session.counters(),
+            driver: driver.as_ref().map(|driver| driver.stats()).unwrap_or_default(),
+            image: driver.as_ref().map(|driver| driver.image().stats()).unwrap_or_default(),
         };
-        if let Some(driver) = driver {
-            let (counted, store) = (driver.stats(), driver.image().stats());
-            stats.reads = counted.reads;
-            stats.bytes_read = counted.bytes_read;
-            stats.errors = counted.errors;
-            stats.bytes_fetched = store.bytes_fetched;
-            stats.bytes_bridged = store.bytes_bridged;
-            stats.bytes_filled = store.bytes_filled;
-            stats.bytes_shared = store.bytes_shared;
-            stats.chunks_shared = store.chunks_shared;
-            stats.fill_requests = store.fill_requests;
-            stats.source_requests = store.requests;
-            stats.local_requests = store.local_requests;
-            stats.chunks_verified = store.chunks_verified;
-            stats.groups_verified = store.groups_verified;
-            stats.damage = store.damage;
-            stats.repairs = store.repairs;
-            stats.source_failures = store.source_failures;
-        }
         MountInfo { id: self.id, request: self.request.clone(), driver: "fuse".to_owned(), broken, stats }
     }
 }
@@ -153,15 +132,20 @@ impl Server {
         self.store.image(request.image, origins).map_err(|source| Error::Store { source: Box::new(source), skipped })
     }
 
+    /// Returns what tells of a mount.
+    pub(super) fn observer(&self, id: u64, request: &MountRequest) -> MountObserver {
+        MountObserver { hub: Arc::clone(&self.hub), id, target: request.target.as_str().into() }
+    }
+
     /// Makes the driver of an image.
-    pub(super) fn driver(&self, id: u64, image: Arc<Image>) -> Result<Arc<FuseDriver>, Error> {
-        let observer = MountObserver { hub: Arc::clone(&self.hub), id };
+    pub(super) fn driver(&self, id: u64, request: &MountRequest, image: Arc<Image>) -> Result<Arc<FuseDriver>, Error> {
+        let observer = self.observer(id, request);
         let driver = FuseDriver::new(image, Box::new(observer)).map_err(|error| Error::Tree(Box::new(error)))?;
         Ok(Arc::new(driver))
     }
 
     fn serve(&self, id: u64, fd: OwnedFd, request: &MountRequest, image: Arc<Image>) -> Result<(), Error> {
-        let driver = self.driver(id, image)?;
+        let driver = self.driver(id, request, image)?;
         let filesystem: Arc<dyn Filesystem> = Arc::<FuseDriver>::clone(&driver);
         let session = Session::new(fd, SESSION_OPTIONS, filesystem);
         // In the table before it is served: it may be released at once.

@@ -55,7 +55,7 @@ pub(super) fn adopt_held(server: &Arc<Server>) -> Result<(), Error> {
 
 fn adopt(server: &Arc<Server>, held: Held) -> Result<(), Error> {
     let request: MountRequest = serde_json::from_slice(&held.record).map_err(|source| Error::Message { source })?;
-    let opened = server.open_image(&request).and_then(|image| server.driver(held.id, image));
+    let opened = server.open_image(&request).and_then(|image| server.driver(held.id, &request, image));
     let (filesystem, driver): (Arc<dyn Filesystem>, Driver) = match opened {
         Ok(driver) => (Arc::<FuseDriver>::clone(&driver), Driver::Fuse(driver)),
         Err(error) => {
@@ -63,7 +63,7 @@ fn adopt(server: &Arc<Server>, held: Held) -> Result<(), Error> {
             server.hub.log.line(format_args!("mount {}: EIO until the image can be opened: {reason}", held.id));
             let late = Arc::new(Late {
                 server: Arc::downgrade(server),
-                observer: MountObserver { hub: Arc::clone(&server.hub), id: held.id },
+                observer: server.observer(held.id, &request),
                 request: request.clone(),
                 state: Mutex::new(State::closed(reason)),
             });
@@ -139,7 +139,7 @@ impl Late {
 
     fn try_again(&self, server: &Server) {
         let id = self.observer.id;
-        let opened = server.open_image(&self.request).and_then(|image| server.driver(id, image));
+        let opened = server.open_image(&self.request).and_then(|image| server.driver(id, &self.request, image));
         *self.state.lock() = match opened {
             Ok(driver) => {
                 server.hub.log.line(format_args!("mount {id}: the image is open again"));

@@ -50,7 +50,7 @@ fn privileged_64_hung_chunks_of_one_image_leave_the_other_alone() {
                 assert!(bytes[..] == noise(1000 + number, LENGTH)[..4096]);
             });
         }
-        while node.info(hung.id).stats.parked < FILES - 1 {
+        while node.info(hung.id).stats.session.parked < FILES - 1 {
             std::thread::yield_now();
         }
         for number in 1..FILES {
@@ -64,7 +64,7 @@ fn privileged_64_hung_chunks_of_one_image_leave_the_other_alone() {
             assert!(bytes == noise(2000 + number, LENGTH));
         }
         println!("p99 of a 4 KiB read, page cache cold: {usual:?}, beside 63 hung reads {:?}", p99(&free.place));
-        assert!(node.info(hung.id).stats.parked >= FILES - 1, "the source did not hang long enough");
+        assert!(node.info(hung.id).stats.session.parked >= FILES - 1, "the source did not hang long enough");
         assert_eq!(threads(), before);
         // The next server asks the source anew, so that nobody has to wait for the deadline.
         fs::remove_file(a.layout.join(HANG)).unwrap();

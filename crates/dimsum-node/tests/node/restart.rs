@@ -91,7 +91,7 @@ fn privileged_readers_get_right_bytes_while_servers_are_killed() {
     });
     assert!(in_flight >= u64::from(KILLS));
     let stats = node.info(mounted.id).stats;
-    assert_eq!((stats.errors, stats.source_failures), (0, 0), "{stats:?}\n{}", node.log());
+    assert_eq!((stats.driver.errors, stats.image.source_failures), (0, 0), "{stats:?}\n{}", node.log());
     umount(&mounted.place, false).unwrap();
 }
 
@@ -166,12 +166,12 @@ fn privileged_a_read_that_waited_for_a_source_is_answered_by_the_next_server() {
     fs::write(image.layout.join(HANG), "").unwrap();
     let path = mounted.place.join("3");
     let reader = std::thread::spawn(move || fs::read(path));
-    while node.info(mounted.id).stats.parked == 0 {
+    while node.info(mounted.id).stats.session.parked == 0 {
         std::thread::yield_now();
     }
     let server = watch(node.server());
     fs::remove_file(image.layout.join(HANG)).unwrap();
     server.kill();
     assert!(reader.join().unwrap().unwrap() == noise(4, LENGTH));
-    assert!(node.info(mounted.id).stats.resent > 0);
+    assert!(node.info(mounted.id).stats.session.resent > 0);
 }

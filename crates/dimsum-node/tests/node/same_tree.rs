@@ -94,8 +94,8 @@ fn privileged_a_mounted_image_equals_its_source() {
         compare(&node.tree("image"), &mounted.place);
     }
     let stats = node.info(mounted.id).stats;
-    assert!(stats.bytes_read > 3_000_000 && stats.errors == 0, "{stats:?}");
-    assert_eq!(stats.parked, 0);
+    assert!(stats.driver.bytes_read > 3_000_000 && stats.driver.errors == 0, "{stats:?}");
+    assert_eq!(stats.session.parked, 0);
     assert_eq!(fs::read_dir(&mounted.place).unwrap().count(), fs::read_dir(node.tree("image")).unwrap().count());
     only_what_is_there(&mounted.place);
     umount(&mounted.place, false).unwrap();

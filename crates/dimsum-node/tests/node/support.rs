@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_convert::{Input, Options, convert};
+use dimsum_events::log::LogFormat;
 use dimsum_format::Digest;
 use dimsum_layout::OciLayout;
 use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, run as run_keeper};
@@ -43,7 +44,8 @@ pub(crate) fn keeper() {
     };
     let server = this_test("server_process", Path::new(&store));
     let ready = ready.map(|number| number.parse().unwrap());
-    run_keeper(KeeperConfig { store: store.into(), server, ready, foreground: false }).unwrap();
+    run_keeper(KeeperConfig { store: store.into(), server, ready, foreground: false, log_format: LogFormat::Text })
+        .unwrap();
 }
 
 pub(crate) fn server() {
@@ -55,6 +57,7 @@ pub(crate) fn server() {
         inherited,
         idle: Some(Duration::from_secs(1)),
         open_origin: open_may_hang,
+        log_format: LogFormat::Text,
         store_options: dimsum_store::Options { request_deadline: DEADLINE, ..dimsum_store::Options::default() },
     };
     server::run(config).unwrap();

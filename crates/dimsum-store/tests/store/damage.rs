@@ -203,7 +203,7 @@ fn a_converted_image_is_read_and_heals_from_the_stores_own_packs() {
     convert_into(&store, &image);
     let opened = store.image(image.manifest, Vec::new()).unwrap();
     assert!(image.read_all(&opened).is_empty());
-    assert_eq!(opened.stats().requests, 0);
+    assert_eq!(opened.stats().source_requests, 0);
     drop((opened, store));
     for kind in ["data", "state", "meta", "index", "config"] {
         let mut random = Random(79);

@@ -63,7 +63,7 @@ fn a_fill_brings_every_byte_of_every_pack_and_decodes_none() {
     let stats = opened.stats();
     assert_eq!((stats.chunks_verified, stats.bytes_fetched), (before.chunks_verified, before.bytes_fetched));
     assert_eq!(stats.bytes_filled, total);
-    assert!(stats.fill_requests < 16 && stats.requests == before.requests, "{stats:?}");
+    assert!(stats.fill_requests < 16 && stats.source_requests == before.source_requests, "{stats:?}");
     // It is all there without the registry, and can be copied on.
     source.hook(|_, _, _| Reply::Away);
     assert!(image.read_all(&opened).is_empty());
@@ -120,11 +120,11 @@ fn a_reader_joins_the_range_that_is_arriving_and_does_not_wait_for_its_end() {
     permits.add_permits(pieces(image.frame(0, 1).end));
     assert!(early.recv().unwrap(), "its frame is there");
     assert!(late.try_recv().is_err(), "this one is not");
-    assert_eq!((source.asked(image.packs[0]).len(), opened.stats().requests), (1, 3));
+    assert_eq!((source.asked(image.packs[0]).len(), opened.stats().source_requests), (1, 3));
     permits.add_permits(10_000);
     assert!(late.recv().unwrap());
     fill.wait().unwrap();
-    assert_eq!((opened.stats().bytes_filled, opened.stats().requests), (image.pack_bytes(), 3));
+    assert_eq!((opened.stats().bytes_filled, opened.stats().source_requests), (image.pack_bytes(), 3));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn every_byte_of_an_image_is_read_and_a_second_time_from_the_store() {
     let again = open(directory.path()).image(image.manifest, Vec::new()).unwrap();
     assert!(image.read_all(&again).is_empty());
     let stats = again.stats();
-    assert_eq!((stats.requests, stats.local_requests, stats.damage, stats.read_errors), (0, 0, 0, 0));
+    assert_eq!((stats.source_requests, stats.local_requests, stats.damage, stats.read_errors), (0, 0, 0, 0));
     assert!(stats.groups_verified as usize >= image.flat.len() / (16 << 10), "every group was hashed: {stats:?}");
 }
 

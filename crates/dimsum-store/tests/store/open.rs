@@ -118,7 +118,7 @@ fn a_registry_is_asked_for_the_manifest_and_then_for_config_and_meta_at_once() {
         let (asked, whole) = (source.asked(blob), 0..image.blobs[&blob].len() as u64);
         assert!(asked.len() == 1 && asked[0] == whole, "{asked:?}");
     }
-    assert_eq!((source.requests(), opened.stats().requests), (3, 3));
+    assert_eq!((source.requests(), opened.stats().source_requests), (3, 3));
     source.behave();
     assert!(image.read_all(&opened).is_empty());
     assert_eq!(source.asked(image.meta).len(), 1, "all frames of the meta came with it");

@@ -43,7 +43,7 @@ fn what_a_network_gave_is_decoded_again_without_it() {
     let opened = open(directory.path()).image(image.manifest, Vec::new()).unwrap();
     assert!(image.read_all(&opened).is_empty());
     let stats = opened.stats();
-    assert_eq!((stats.requests, stats.local_requests, stats.source_failures), (0, 5, 0));
+    assert_eq!((stats.source_requests, stats.local_requests, stats.source_failures), (0, 5, 0));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use dimsum_events::EventKind;
 use dimsum_format::Digest;
 use dimsum_store::{Event, EventSink, NodeKey, Options, Record, Store, StoreError};
 use parking_lot::Mutex;
@@ -14,8 +15,8 @@ use crate::common::files_named;
 struct Refusals(Mutex<u32>);
 
 impl EventSink for Refusals {
-    fn event(&self, event: &Event) {
-        if matches!(event, Event::RecordRefused { .. }) {
+    fn event(&self, event: Event) {
+        if event.kind == EventKind::RecordRefused {
             *self.0.lock() += 1;
         }
     }

@@ -178,14 +178,14 @@ impl Report for NodeInfo {
             if let Some(broken) = &mount.broken {
                 writeln!(out, "           broken: {}", Tame(broken))?;
             }
-            let (read, fetched) = (Size(stats.bytes_read), Size(stats.bytes_fetched));
-            let (chunks, groups) = (stats.chunks_verified, stats.groups_verified);
+            let (read, fetched) = (Size(stats.driver.bytes_read), Size(stats.image.bytes_fetched));
+            let (chunks, groups) = (stats.image.chunks_verified, stats.image.groups_verified);
             writeln!(out, "           read {read}, fetched {fetched}, verified {chunks} chunks and {groups} groups")?;
-            let (damage, repairs, errors) = (stats.damage, stats.repairs, stats.errors);
+            let (damage, repairs, errors) = (stats.image.damage, stats.image.repairs, stats.driver.errors);
             writeln!(
                 out,
                 "           damage {damage}, repaired {repairs}, failed reads {errors}, waiting {}",
-                stats.parked
+                stats.session.parked
             )?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 
 use clap::Args;
 use dimsum_node::keeper::{Config, run};
+use dimsum_node::log::LogFormat;
 use dimsum_node::server::DEFAULT_IDLE;
 
 use crate::context::Context;
@@ -26,8 +27,13 @@ impl Keeper {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let idle = DEFAULT_IDLE.as_secs().to_string();
         let server = program(context, "serve", &["--idle", &idle]);
-        let config =
-            Config { store: context.engine.config().store.clone(), server, ready: self.ready_fd, foreground: false };
+        let config = Config {
+            store: context.engine.config().store.clone(),
+            server,
+            ready: self.ready_fd,
+            foreground: false,
+            log_format: LogFormat::Text,
+        };
         let failed = |source: dimsum_node::Error| Error::Node {
             object: context.engine.config().store.display().to_string(),
             source: Box::new(source),

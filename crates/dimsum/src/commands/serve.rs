@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
+use dimsum_node::log::LogFormat;
 use dimsum_node::{open_origin, server};
 use dimsum_store::{Joining, Options};
 
@@ -48,6 +49,7 @@ impl Serve {
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
                 open_origin,
+                log_format: LogFormat::Text,
                 store_options: Options {
                     joining: if self.no_joining { Joining::Off } else { Joining::default() },
                     whole_meta: self.whole_meta.unwrap_or_else(|| Options::default().whole_meta),
@@ -70,6 +72,7 @@ impl Serve {
                     server,
                     ready: None,
                     foreground: true,
+                    log_format: LogFormat::Text,
                 };
                 run_keeper(config).map_err(|source| failed(source.into()))
             }

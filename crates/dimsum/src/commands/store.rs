@@ -70,7 +70,7 @@ fn fill(context: &Context, text: &str) -> Result<(), Error> {
         total_bytes: total,
         fetched_bytes: stats.bytes_fetched.saturating_add(stats.bytes_filled),
         shared_bytes: stats.bytes_shared,
-        requests: stats.requests.saturating_add(stats.fill_requests),
+        requests: stats.source_requests.saturating_add(stats.fill_requests),
         seconds: started.elapsed().as_secs_f64(),
     })
 }

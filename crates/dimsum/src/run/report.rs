@@ -106,7 +106,7 @@ impl RunReport {
             image: image.name(),
             digest: image.digest,
             converted_from: image.converted_from,
-            driver: "fuse",
+            driver: dimsum_node::DriverKind::Fuse.name(),
             exit_status: 0,
             image_bytes: 0,
             stored_bytes: total(manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size)),
@@ -134,21 +134,21 @@ impl RunReport {
 
     /// Fills in what the server counted.
     pub fn count(&mut self, stats: &MountStats) {
-        self.fetched_bytes = stats.bytes_fetched;
-        self.bridged_bytes = stats.bytes_bridged;
-        self.filled_bytes = stats.bytes_filled;
-        self.shared_bytes = stats.bytes_shared;
-        self.shared_chunks = stats.chunks_shared;
-        self.fill_requests = stats.fill_requests;
-        self.source_requests = stats.source_requests;
-        self.local_requests = stats.local_requests;
-        self.chunks_verified = stats.chunks_verified;
-        self.groups_verified = stats.groups_verified;
-        self.read_bytes = stats.bytes_read;
-        self.damage = stats.damage;
-        self.repairs = stats.repairs;
-        self.source_failures = stats.source_failures;
-        self.errors = stats.errors;
+        self.fetched_bytes = stats.image.bytes_fetched;
+        self.bridged_bytes = stats.image.bytes_bridged;
+        self.filled_bytes = stats.image.bytes_filled;
+        self.shared_bytes = stats.image.bytes_shared;
+        self.shared_chunks = stats.image.chunks_shared;
+        self.fill_requests = stats.image.fill_requests;
+        self.source_requests = stats.image.source_requests;
+        self.local_requests = stats.image.local_requests;
+        self.chunks_verified = stats.image.chunks_verified;
+        self.groups_verified = stats.image.groups_verified;
+        self.read_bytes = stats.driver.bytes_read;
+        self.damage = stats.image.damage;
+        self.repairs = stats.image.repairs;
+        self.source_failures = stats.image.source_failures;
+        self.errors = stats.driver.errors;
     }
 
     /// Returns what the user must hear of, whatever the exit status: bytes that were wrong somewhere.

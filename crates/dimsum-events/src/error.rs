@@ -1,0 +1,26 @@
+//! What can go wrong with a log.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the log. Events and counters cannot fail.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// The log file cannot be used.
+    #[error("cannot {action} log {}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The thread that writes the log cannot be started.
+    #[error("cannot start the thread that writes the log")]
+    Thread {
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
