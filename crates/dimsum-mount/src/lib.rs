@@ -1,6 +1,6 @@
 //! Drivers, and the keeper that holds the mounts.
 //!
-//! - [`fuse_driver`]: an image's tree as a FUSE file system, every byte from the store's verified gate;
+//! - [`fuse`]: an image's tree as a FUSE file system, every byte from the store's verified gate;
 //! - [`keeper`]: the process that makes and holds mounts so that the server can be replaced under them;
 //! - [`passing`]: descriptors over a socket, for keeper, server and client.
 //!
@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
-pub mod fuse_driver;
+pub mod fuse;
 pub mod keeper;
 pub mod passing;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use dimsum_format::Digest;
-use dimsum_mount::fuse_driver::NoTree;
+use dimsum_mount::fuse::NoTree;
 use dimsum_store::StoreError;
 use rustix::io::Errno;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dimsum_events::{Event, EventSink, LogHandle};
 use dimsum_fuse::InitReply;
-use dimsum_mount::fuse_driver::Observer;
+use dimsum_mount::fuse::Observer;
 use dimsum_mount::keeper::Link;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dimsum_fuse::{Filesystem, Session};
-use dimsum_mount::fuse_driver::{FuseDriver, SESSION_OPTIONS};
+use dimsum_mount::fuse::{FuseDriver, SESSION_OPTIONS};
 use dimsum_mount::keeper::OpenOptions;
 use dimsum_store::{Fill, Image};
 use parking_lot::Mutex;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use dimsum_fuse::{Errno, Filesystem, InitReply, Reply, Request, Session};
-use dimsum_mount::fuse_driver::{FuseDriver, Observer, SESSION_OPTIONS};
+use dimsum_mount::fuse::{FuseDriver, Observer, SESSION_OPTIONS};
 use dimsum_mount::keeper::Held;
 use parking_lot::Mutex;
 
