@@ -10,11 +10,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 
 use dimsum_fuse::mount::MountOptions;
-use dimsum_fuse::{InitReply, Pool, Session, SessionOptions};
+use dimsum_fuse::{Error, InitReply, Pool, Session, SessionOptions};
 use dimsum_sys::child::ChildSetup;
 use support::{FIRST_FILE, Memory, Mounted, PATIENCE, Reads, can_mount, content, read_all, reading};
 
@@ -184,4 +185,41 @@ fn privileged_a_server_that_ends_in_good_order_leaves_parked_requests_to_its_suc
     let session = Session::adopt(mounted.handed_out(), Some(agreed), SessionOptions::default(), memory).unwrap();
     pool.serve(&session).unwrap();
     assert!(reader.recv_timeout(PATIENCE).unwrap() == content(FIRST_FILE, 0, usize::MAX));
+}
+
+/// The byte and the bit of an INIT reply that say that the kernel can send requests again, as Linux 6.9 and later do.
+const RESEND_AT: (usize, u8) = (32, 0x80);
+
+#[test]
+fn privileged_without_resend_new_reads_are_served_and_open_ones_wait_until_their_readers_are_killed() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = Mounted::new(&MountOptions::new("memory"));
+    let mut server = Server::start(mounted.handed_out(), "park");
+    let hex = server.next("init");
+    let mut bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    // What a kernel before 6.9 agrees on.
+    bytes[RESEND_AT.0] &= !RESEND_AT.1;
+    let agreed = InitReply::from_bytes(&bytes).unwrap();
+    assert!(!agreed.can_resend());
+    let mut reader = Command::new("cat").arg(mounted.file(0)).stdout(Stdio::null()).spawn().unwrap();
+    server.next("parked");
+    server.kill();
+
+    let (memory, _ended, _agreed) = Memory::new(FILES, Reads::Answered);
+    let pool = Pool::with_threads(2).unwrap();
+    let options = SessionOptions::default();
+    let refused = Session::adopt(mounted.handed_out(), Some(agreed), options, Arc::<Memory>::clone(&memory));
+    assert!(matches!(refused, Err(Error::NoResend)), "{refused:?}");
+    let session = Session::adopt_without_resend(mounted.handed_out(), agreed, options, memory).unwrap();
+    pool.serve(&session).unwrap();
+    assert!(read_all(mounted.file(1)).unwrap() == content(FIRST_FILE + 1, 0, usize::MAX));
+    assert_eq!(session.counters().resent, 0);
+    // The read that the killed server had taken is lost: its reader waits, and can be killed.
+    assert!(reader.try_wait().unwrap().is_none());
+    reader.kill().unwrap();
+    assert!(!reader.wait().unwrap().success());
+    assert!(read_all(mounted.file(0)).unwrap() == content(FIRST_FILE, 0, usize::MAX));
 }

@@ -6,6 +6,8 @@ use std::process::ExitStatus;
 
 use rustix::io::Errno;
 
+use crate::fuse::NoTree;
+
 /// An error of the keeper, of the server's link to it, or of a driver.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +71,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The keeper was started by a program that is too old for this.
+    #[error(
+        "the keeper speaks version {version} of its protocol, this needs version {needed}; next: unmount everything, and a new keeper is started"
+    )]
+    KeeperVersion {
+        /// The keeper's version.
+        version: u16,
+        /// The version that is needed.
+        needed: u16,
+    },
     /// The keeper could not make a mount.
     #[error("{reason}")]
     Refused {
@@ -94,6 +106,9 @@ pub enum Error {
     /// The log.
     #[error(transparent)]
     Log(#[from] dimsum_events::EventsError),
+    /// The image's meta is no file system, or cannot be had.
+    #[error(transparent)]
+    Tree(#[from] Box<NoTree>),
     /// The mount itself.
     #[error(transparent)]
     Fuse(#[from] dimsum_fuse::Error),

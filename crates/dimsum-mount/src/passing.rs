@@ -11,8 +11,8 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Descriptors per message: a session and its mount.
-pub const MAX_FDS: usize = 2;
+/// Descriptors per message: all that a keeper holds of one mount, [`crate::keeper::MAX_DESCRIPTORS`].
+pub const MAX_FDS: usize = 8;
 
 /// Sends bytes with descriptors and returns how many bytes were taken. A peer that is gone is `EPIPE`, not a signal.
 ///

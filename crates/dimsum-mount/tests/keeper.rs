@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -78,13 +78,24 @@ fn serve(role: &str, inherited: &Inherited) {
             let opened = link.open(&options, b"the record").unwrap();
             // The kernel's INIT has come; what is agreed is told, then this server dies with mount and all.
             let bytes = init_reply();
-            link.negotiated(opened.id, &InitReply::from_bytes(&bytes).unwrap()).unwrap();
+            link.negotiated(opened.id, &bytes).unwrap();
+            // Two more descriptors, with roles.
+            let files = [tempfile("one"), tempfile("two")];
+            link.keep(opened.id, &[("loop", files[0].as_fd()), ("backing", files[1].as_fd())]).unwrap();
             note(format!("opened {}", opened.id));
             kill_self().unwrap();
         }
         ("hold", [session]) => {
-            let agreed = session.negotiated.is_some_and(|reply| reply.as_bytes() == init_reply());
-            note(format!("held {} {agreed} {}", session.id, String::from_utf8_lossy(&session.record)));
+            let agreed = session.mount.agreement == init_reply();
+            let held = session.mount.descriptors.iter().map(|held| {
+                let name = rustix::fs::readlink(format!("/proc/self/fd/{}", held.fd.as_raw_fd()), Vec::new()).unwrap();
+                let name =
+                    name.into_string().unwrap().rsplit('/').next().unwrap().trim_end_matches(" (deleted)").to_owned();
+                format!("{}={name}", held.role)
+            });
+            let held: Vec<String> = held.collect();
+            let record = String::from_utf8_lossy(&session.record);
+            note(format!("held {} {agreed} {record} {}", session.id, held.join(" ")));
             link.closed(session.id).unwrap();
             link.ready().unwrap();
         }
@@ -95,6 +106,11 @@ fn serve(role: &str, inherited: &Inherited) {
         ("idle", []) => link.ready().unwrap(),
         other => panic!("{other:?}"),
     }
+}
+
+/// A file that shows its name.
+fn tempfile(name: &str) -> OwnedFd {
+    rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap()
 }
 
 /// A minimal INIT reply of protocol 7.31.
@@ -149,7 +165,7 @@ fn notes(store: &Path) -> String {
 }
 
 #[test]
-fn privileged_a_session_outlives_its_server_with_record_and_agreement() {
+fn privileged_a_mount_outlives_its_server_with_record_agreement_and_all_descriptors() {
     if !can_mount() {
         return;
     }
@@ -160,7 +176,7 @@ fn privileged_a_session_outlives_its_server_with_record_and_agreement() {
     let mut keeper = start(&store, "hold");
     assert_eq!(keeper.said().as_bytes(), READY);
     assert!(keeper.child.wait().unwrap().success());
-    assert_eq!(notes(&store), "opened 1\nheld 1 true the record\n");
+    assert_eq!(notes(&store), "opened 1\nheld 1 true the record fuse=fuse loop=memfd:one backing=memfd:two\n");
     assert!(!store.join("socket").exists());
 }
 

@@ -82,10 +82,32 @@ impl Client {
             Ok(()) => Ok(handle),
             Err(source) => {
                 // Without an answer, the lines that are there must do.
-                drop(self.call(&Request::FlushLog, false));
+                drop(self.flush_log());
                 Err(Error::FirstLookup { image: request.image, source, log: last_lines(&self.store, LOG_LINES) })
             }
         }
+    }
+
+    /// Lets the server write what waits for its log, for two seconds at most; nothing if none runs.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn flush_log(&self) -> Result<(), Error> {
+        match self.call(&Request::FlushLog, false)? {
+            None | Some((Response::Flushed, _)) => Ok(()),
+            Some(_) => Err(Error::WrongAnswer),
+        }
+    }
+
+    /// Asks for a mount and does not wait for it. Whoever drops the connection gets none.
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`], or if the server cannot be asked.
+    #[doc(hidden)]
+    pub fn send_mount(&self, request: &MountRequest) -> Result<OwnedFd, Error> {
+        let socket = self.connect(true)?.ok_or(Error::WrongAnswer)?;
+        send_message(socket.as_fd(), &Request::Mount(request.clone()), None)?;
+        Ok(socket)
     }
 
     /// Returns what is mounted; nothing if no server runs.

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use dimsum_format::Digest;
+use dimsum_mount::DriverKind;
 use dimsum_mount::fuse::NoTree;
+pub(crate) use dimsum_source::with_causes;
 use dimsum_store::StoreError;
 use rustix::io::Errno;
 
@@ -32,9 +34,21 @@ pub enum Error {
         /// Origins that could not be opened, and why.
         skipped: Vec<String>,
     },
-    /// The image's meta is no file system.
-    #[error(transparent)]
-    Tree(Box<NoTree>),
+    /// This machine or this program does not have the driver.
+    #[error("there is no driver {kind} here")]
+    NoDriver {
+        /// The driver.
+        kind: DriverKind,
+    },
+    /// As many mounts wait to be opened as may.
+    #[error("cannot mount now: {limit} other mounts wait for their images; next: try again later")]
+    TooManyOpens {
+        /// The limit.
+        limit: usize,
+    },
+    /// The client of a mount hung up before its image was open.
+    #[error("the client hung up")]
+    ClientGone,
     /// The server ends; nothing more is mounted.
     #[error("the server of this store is being shut down")]
     Closing,
@@ -124,7 +138,7 @@ impl Error {
     pub fn is_integrity(&self) -> bool {
         match self {
             Self::Store { source, .. } => source.is_integrity(),
-            Self::Tree(error) => matches!(**error, NoTree::Missing { .. }),
+            Self::Mount(dimsum_mount::Error::Tree(error)) => matches!(**error, NoTree::Missing { .. }),
             Self::Server(failure) => failure.kind == FailureKind::Integrity,
             _ => false,
         }
@@ -134,7 +148,8 @@ impl Error {
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             _ if self.is_integrity() => FailureKind::Integrity,
-            Self::Store { .. } | Self::Tree(_) => FailureKind::Image,
+            Self::Store { .. } | Self::Mount(dimsum_mount::Error::Tree(_)) => FailureKind::Image,
+            Self::TooManyOpens { .. } => FailureKind::Busy,
             Self::Closing => FailureKind::Closing,
             Self::Message { .. } | Self::TooLarge { .. } | Self::Connection { .. } => FailureKind::Request,
             _ => FailureKind::Mount,
@@ -145,21 +160,6 @@ impl Error {
     pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System { action, source: source.into() }
     }
-}
-
-/// Returns an error and its causes in one line; a cause that its error repeats is left out.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn skipped_origins(skipped: &[String]) -> String {

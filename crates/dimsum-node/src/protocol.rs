@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dimsum_events::{DriverStats, ImageStats, SessionStats};
 use dimsum_format::Digest;
+use dimsum_mount::DriverKind;
 use dimsum_mount::passing::{receive, send};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -68,6 +69,9 @@ pub struct MountRequest {
     /// Fetch the rest of the image behind the readers.
     #[serde(default)]
     pub fill: bool,
+    /// What serves it.
+    #[serde(default)]
+    pub driver: DriverKind,
 }
 
 /// What the server says.
@@ -96,11 +100,44 @@ pub struct MountInfo {
     /// What was asked for.
     pub request: MountRequest,
     /// Which driver serves it.
-    pub driver: String,
+    pub driver: DriverKind,
     /// Why every read gets `EIO`, if the image could not be opened again after a restart.
     pub broken: Option<String>,
+    /// What became of the fill.
+    pub fill: FillStatus,
     /// What was counted since the server started.
     pub stats: MountStats,
+}
+
+/// The state of a mount's fill.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FillStatus {
+    /// Nobody asked for one.
+    #[default]
+    Off,
+    /// It starts when the image can be opened.
+    Waiting {
+        /// Why the image cannot be opened; empty if it was not tried yet.
+        reason: String,
+    },
+    /// It is under way.
+    Running {
+        /// Bytes of the image's packs that are here.
+        done: u64,
+        /// Bytes of all packs.
+        total: u64,
+    },
+    /// It stopped too early, and is taken up again.
+    Failed {
+        /// Why.
+        reason: String,
+        /// Seconds until it is taken up again.
+        retry_seconds: u64,
+    },
+    /// Everything is here.
+    Done,
 }
 
 /// Figures of one mount, since the server started. On the wire the rows of all three tables stand side by side.
@@ -128,12 +165,16 @@ pub struct ServerInfo {
     pub store: String,
     /// How many mounts it serves.
     pub mounts: usize,
+    /// How many clients wait for their image to be opened.
+    pub opening: usize,
     /// Threads that answer the kernel; never more.
     pub fuse_threads: usize,
     /// Seconds since it started.
     pub seconds: u64,
     /// It mounts nothing more.
     pub closing: bool,
+    /// The version of the protocol that its keeper speaks.
+    pub keeper_version: u16,
 }
 
 /// Why something could not be done.
@@ -163,6 +204,8 @@ pub enum FailureKind {
     NoMount,
     /// The server mounts nothing more.
     Closing,
+    /// The server has too much to do.
+    Busy,
 }
 
 /// Sends a message, with a descriptor.
@@ -217,12 +260,12 @@ fn receive_exact(socket: impl AsFd, length: usize, fd: &mut Option<OwnedFd>) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
 
-    fn mount_request() -> MountRequest {
+    pub(crate) fn mount_request() -> MountRequest {
         MountRequest {
             image: Digest::of(b"image"),
             origins: vec![Origin { reference: "oci:/layout:tag".into(), access: Default::default() }],
@@ -231,6 +274,7 @@ mod tests {
             suid: false,
             dev: true,
             fill: false,
+            driver: DriverKind::Fuse,
         }
     }
 

@@ -1,261 +1,165 @@
-//! An image's tree as a FUSE file system.
+//! Images as FUSE file systems.
 //!
-//! ```text
-//! kernel ─► Question ─► Tree (EROFS reader over the proven meta) ─► Answer ─► Reply
-//!                         │ Pending: parked at the meta's gate, asked again      ▲
-//!                         └ Data { extents } ─► store: Image::read ── verified ──┘
-//! ```
-//!
-//! It has no state: a node id is the nid of an inode, so there is no table of inodes to keep, to bound or to hand
-//! over, FORGET means nothing, and a successor of a killed server understands every number the kernel knows. The tree
-//! never changes, so everything is valid for ever: names, their absence, attributes, listings, pages, and files need no
-//! OPEN.
-//!
-//! The meta is *not* validated as a whole before it is mounted this way: the kernel sees no byte of it, only answers
-//! made of checked numbers, so a wrong image costs `EIO` where it is wrong. (The kernel's own EROFS does see it; that
-//! driver validates first.) What only overlayfs would misunderstand is refused where it is met, see [`tree`].
-//!
-//! No thread of the pool waits here. What is missing is parked in the store with its [`Reply`], and answered by the
-//! thread that completes it. Bytes that cannot be had are `EIO`, never zeros and never short.
+//! - [`filesystem`]: the tree of one image, answered without state;
+//! - [`reopening`]: the same for a mount that was taken over and whose image cannot be opened yet;
+//! - [`FuseDriver`]: the driver, one pool of threads for all mounts.
 
+mod filesystem;
 mod gate;
+mod reopening;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use std::borrow::Cow;
-use std::io::IoSlice;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use dimsum_events::counters::add;
-use dimsum_events::{DriverCounters, DriverStats, Event, EventKind, FileRef};
-use dimsum_format::group::GROUP_U64;
-use dimsum_fuse::{Errno, FOREVER, Filesystem, InitReply, Operation, Reply, Request, SessionOptions};
-use dimsum_store::{Extent, Image, MetaError, ReadError};
+use dimsum_events::{DriverStats, SessionStats};
+use dimsum_fuse::{Filesystem, InitReply, Pool, Session};
+use dimsum_store::Image;
 
-use gate::MetaGate;
-use tree::{Answer, Failure, Question, Tree};
+use crate::Error;
+use crate::driver::{Driver, DriverKind, ImageOpener, MountObserver, ServedMount};
+use crate::keeper::{HeldDescriptor, HeldMount, ROLE_FUSE};
+use filesystem::{ImageFilesystem, SESSION_OPTIONS};
+use reopening::ReopeningFilesystem;
 
-/// How often a request is asked again because another part of the meta was missing. The largest request (LSEEK in a
-/// block map of 64 MiB) touches 512 frames of the meta; twice that is more than any request needs, and an end.
-const MAX_ATTEMPTS: u32 = 1024;
+pub use filesystem::NoTree;
 
-/// The session options that fit this driver: nids are stable, and ACLs are stored in the kernel's own form.
-pub const SESSION_OPTIONS: SessionOptions = SessionOptions { stable_nodes: true, posix_acl: true };
+/// How long an image that could not be opened is left alone: its source may be asked by hundreds of readers.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Who hears of what happens to a mount.
-pub trait Observer: Send + Sync + 'static {
-    /// Takes what is agreed with the kernel, before the kernel learns of it.
-    fn negotiated(&self, reply: &InitReply);
-
-    /// Takes note that the kernel released the mount. Called once, on a thread of the pool.
-    fn released(&self);
-
-    /// Takes note that a request got `EIO`: which image and inode, and why. Called on any thread, which it must not block.
-    fn failed(&self, event: Event);
-}
-
-/// The FUSE file system of one image.
+/// The FUSE driver of a server.
+#[derive(Debug)]
 pub struct FuseDriver {
-    core: Arc<Core>,
-}
-
-struct Core {
-    image: Arc<Image>,
-    tree: Tree<MetaGate>,
-    observer: Box<dyn Observer>,
-    counters: DriverCounters,
-}
-
-/// How often opening is tried again because its part of the meta was missing: once for each of the few groups it reads, and
-/// some more for groups that other mounts push out of the cache meanwhile.
-const MAX_OPENINGS: u32 = 8;
-
-/// An image whose tree cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoTree {
-    /// Its superblock is not one of ours.
-    #[error("cannot read the file tree of image {image}")]
-    Foreign {
-        /// The image's manifest.
-        image: dimsum_format::Digest,
-        /// Why.
-        source: Box<dimsum_erofs::Error<MetaError>>,
-    },
-    /// The start of its meta is damaged or missing, and no source has it.
-    #[error("cannot get the file tree of image {image}")]
-    Missing {
-        /// The image's manifest.
-        image: dimsum_format::Digest,
-        /// Why.
-        source: Box<ReadError>,
-    },
-}
-
-/// Opens the file system in the meta; waits while damaged parts of it are fetched again.
-fn open_tree(image: &Arc<Image>) -> Result<dimsum_erofs::Image<MetaGate>, NoTree> {
-    let mut openings = 0;
-    loop {
-        openings += 1;
-        match dimsum_erofs::Image::open(MetaGate::new(Arc::clone(image))) {
-            Err(dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. }) if openings < MAX_OPENINGS => {
-                let offset = group.saturating_mul(GROUP_U64);
-                let fetched = image.meta().read_blocking(offset, &mut [0]);
-                fetched.map_err(|source| NoTree::Missing { image: image.digest(), source: Box::new(source) })?;
-            }
-            opened => {
-                return opened.map_err(|source| NoTree::Foreign { image: image.digest(), source: Box::new(source) });
-            }
-        }
-    }
+    pool: Arc<Pool>,
+    retry_after: Duration,
 }
 
 impl FuseDriver {
-    /// Makes a file system of an image. May wait for a source, so it is not for a thread of the pool.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// [`NoTree`] if its superblock cannot be had or is not one of ours.
-    pub fn new(image: Arc<Image>, observer: Box<dyn Observer>) -> Result<Self, NoTree> {
-        let tree = Tree::new(open_tree(&image)?, image.meta().length());
-        let core = Core { image, tree, observer, counters: DriverCounters::default() };
-        Ok(Self { core: Arc::new(core) })
+    /// [`Error::Fuse`] if the kernel refuses.
+    pub fn start() -> Result<Self, Error> {
+        Ok(Self { pool: Arc::new(Pool::new()?), retry_after: RETRY_AFTER })
     }
 
-    /// Returns the figures of now.
+    /// Tries an image that could not be opened again after this time instead of [`RETRY_AFTER`].
     #[must_use]
-    pub fn stats(&self) -> DriverStats {
-        self.core.counters.snapshot()
+    pub const fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = time;
+        self
     }
 
-    /// Returns the image.
-    #[must_use]
-    pub fn image(&self) -> &Arc<Image> {
-        &self.core.image
-    }
-}
-
-impl Filesystem for FuseDriver {
-    fn handle(&self, request: &Request<'_>, reply: Reply) {
-        let question = match request.operation {
-            Operation::Lookup { name } => Question::Lookup { name: Cow::Borrowed(name) },
-            Operation::GetAttr { .. } => Question::GetAttr,
-            Operation::ReadLink => Question::ReadLink,
-            Operation::Read { offset, size, .. } => Question::Read { offset, size },
-            Operation::GetXattr { name, .. } => Question::GetXattr { name: Cow::Borrowed(name) },
-            Operation::ListXattr { .. } => Question::ListXattr,
-            Operation::ReadDir { offset, size, .. } => Question::ReadDir { offset, size },
-            Operation::ReadDirPlus { offset, size, .. } => Question::ReadDirPlus { offset, size },
-            Operation::StatFs => Question::StatFs,
-            Operation::Lseek { offset, whence, .. } => Question::Lseek { offset, whence },
-            // There are no handles to release; a kernel that was told so does not ask.
-            Operation::Release { .. } | Operation::ReleaseDir { .. } => return reply.done(),
-            // OPEN, OPENDIR: not needed. ACCESS: the kernel checks. STATX: there is no birth time.
-            _ => return reply.error(Errno::NOSYS),
-        };
-        serve(&self.core, request.header.node, question, reply, 0);
-    }
-
-    fn negotiated(&self, reply: &InitReply) {
-        self.core.observer.negotiated(reply);
-    }
-
-    fn destroyed(&self) {
-        self.core.observer.released();
+    fn served(&self, session: Session, serving: Serving) -> Arc<dyn ServedMount> {
+        Arc::new(FuseMount { pool: Arc::clone(&self.pool), session, serving })
     }
 }
 
-impl std::fmt::Debug for FuseDriver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FuseDriver").field("image", &self.core.image.digest()).finish_non_exhaustive()
+impl Driver for FuseDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Fuse
     }
-}
 
-/// Answers a question now, or parks it until the part of the meta that it needs is here.
-fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, attempt: u32) {
-    match core.tree.answer(node, &question) {
-        Ok(Answer::Data { extents, length }) => core.read(node, &extents, length, question, reply),
-        Ok(answer) => send(answer, reply),
-        Err(Failure::Errno(errno)) => reply.error(errno),
-        Err(Failure::Pending { group }) if attempt < MAX_ATTEMPTS => {
-            let (again, question) = (Arc::clone(core), question.into_owned());
-            let ready = move |result: Result<(), ReadError>| match result {
-                Ok(()) => serve(&again, node, question, reply, attempt + 1),
-                Err(error) => again.unreadable(node, reply, &error),
-            };
-            core.image.meta().when_ready(group, Box::new(ready));
-        }
-        Err(Failure::Pending { group }) => {
-            core.fail(node, reply, &format!("group {group} of the meta is still missing after {attempt} attempts"));
-        }
-        Err(Failure::Image(error)) => core.fail(node, reply, &crate::keeper::with_causes(&error)),
-        Err(Failure::Forbidden(what)) => core.fail(node, reply, &format!("the image holds {what}")),
+    fn mount(
+        &self,
+        descriptors: Vec<HeldDescriptor>,
+        image: Arc<Image>,
+        observer: Arc<dyn MountObserver>,
+    ) -> Result<Arc<dyn ServedMount>, Error> {
+        let fd = session_of(descriptors)?;
+        let filesystem = Arc::new(ImageFilesystem::new(image, Arc::clone(&observer)).map_err(Box::new)?);
+        observer.opened(filesystem.image());
+        let session = Session::new(fd, SESSION_OPTIONS, Arc::<ImageFilesystem>::clone(&filesystem));
+        Ok(self.served(session, Serving::Image(filesystem)))
     }
-}
 
-fn send(answer: Answer, reply: Reply) {
-    match answer {
-        Answer::Entry(entry) => reply.entry(&entry),
-        Answer::NoEntry => reply.no_entry(FOREVER),
-        Answer::Attr(attr) => reply.attr(&attr, FOREVER),
-        Answer::Link(target) => reply.data(&target),
-        Answer::Xattr(value) => reply.xattr(&value),
-        Answer::Directory(entries) => reply.directory(&entries),
-        Answer::DirectoryPlus(entries) => reply.directory_plus(&entries),
-        Answer::StatFs(figures) => reply.statfs(&figures),
-        Answer::Offset(offset) => reply.lseek(offset),
-        // Handled where there is a store.
-        Answer::Data { .. } => reply.error(Errno::IO),
-    }
-}
-
-impl Core {
-    fn read(self: &Arc<Self>, node: u64, extents: &[Extent], length: usize, question: Question<'_>, reply: Reply) {
-        let Question::Read { size, .. } = question else {
-            return reply.error(Errno::IO);
-        };
-        if length == 0 {
-            return reply.data_to_eof(&[]);
-        }
-        let at_end = usize::try_from(size) != Ok(length);
-        let core = Arc::clone(self);
-        self.image.read(extents, move |result| match result {
-            Ok(bytes) if bytes.len() == length => {
-                add(&core.counters.reads, 1);
-                add(&core.counters.bytes_read, length as u64);
-                let parts: Vec<IoSlice<'_>> = bytes.slices().map(IoSlice::new).collect();
-                if at_end { reply.data_to_eof_vectored(&parts) } else { reply.data_vectored(&parts) }
+    fn adopt(
+        &self,
+        held: HeldMount,
+        opener: ImageOpener,
+        observer: Arc<dyn MountObserver>,
+    ) -> Result<Arc<dyn ServedMount>, Error> {
+        let fd = session_of(held.descriptors)?;
+        // An agreement that is not one is as good as none: adopting finds out by the first request.
+        let negotiated = InitReply::from_bytes(&held.agreement).ok();
+        let opened = reopening::open(&opener, &observer);
+        let (filesystem, serving): (Arc<dyn Filesystem>, Serving) = match opened {
+            Ok(filesystem) => (Arc::<ImageFilesystem>::clone(&filesystem), Serving::Image(filesystem)),
+            Err(reason) => {
+                let waiting = ReopeningFilesystem::new(opener, observer, reason, self.retry_after);
+                (Arc::<ReopeningFilesystem>::clone(&waiting), Serving::Reopening(waiting))
             }
-            Ok(bytes) => core.fail(node, reply, &format!("{} bytes where {length} are wanted", bytes.len())),
-            Err(error) => core.unreadable(node, reply, &error),
-        });
-    }
-
-    fn fail(&self, node: u64, reply: Reply, reason: &str) {
-        self.tell(self.event(node).reason(reason), reply);
-    }
-
-    /// Answers a request whose bytes the store cannot give.
-    fn unreadable(&self, node: u64, reply: Reply, error: &ReadError) {
-        let (event, reason) = (self.event(node), error.to_string());
-        let event = match error.object() {
-            Some(object) => {
-                let known = format!("{object}: ");
-                event.object(object).reason(reason.strip_prefix(&known).unwrap_or(&reason))
-            }
-            None => event.reason(reason),
         };
-        self.tell(event, reply);
+        let again = fd.try_clone().map_err(Error::system("duplicate a session"))?;
+        let adopted = Session::adopt(fd, negotiated, SESSION_OPTIONS, Arc::clone(&filesystem));
+        let session = match (adopted, negotiated) {
+            // Before Linux 6.9: requests in flight stay unanswered until their readers are killed.
+            (Err(dimsum_fuse::Error::NoResend), Some(negotiated)) => {
+                Session::adopt_without_resend(again, negotiated, SESSION_OPTIONS, filesystem)?
+            }
+            (adopted, _) => adopted?,
+        };
+        Ok(self.served(session, serving))
     }
 
-    fn event(&self, node: u64) -> Event {
-        Event::new(EventKind::ReadFailed).image(self.image.digest()).file(FileRef { inode: node, path: None })
+    fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+/// Returns the descriptor of the session.
+fn session_of(descriptors: Vec<HeldDescriptor>) -> Result<OwnedFd, Error> {
+    let session = descriptors.into_iter().find(|held| held.role == ROLE_FUSE);
+    session.map(|held| held.fd).ok_or(Error::Message { reason: "a FUSE mount without its session" })
+}
+
+/// A mount of the driver.
+#[derive(Debug)]
+struct FuseMount {
+    pool: Arc<Pool>,
+    session: Session,
+    serving: Serving,
+}
+
+#[derive(Debug)]
+enum Serving {
+    Image(Arc<ImageFilesystem>),
+    Reopening(Arc<ReopeningFilesystem>),
+}
+
+impl FuseMount {
+    fn filesystem(&self) -> Option<&Arc<ImageFilesystem>> {
+        match &self.serving {
+            Serving::Image(filesystem) => Some(filesystem),
+            Serving::Reopening(waiting) => waiting.opened(),
+        }
+    }
+}
+
+impl ServedMount for FuseMount {
+    fn start(&self) -> Result<(), Error> {
+        Ok(self.pool.serve(&self.session)?)
     }
 
-    fn tell(&self, event: Event, reply: Reply) {
-        add(&self.counters.errors, 1);
-        // Told first: its reason is on the way to the log when the reader sees the error.
-        self.observer.failed(event);
-        reply.error(Errno::IO);
+    fn image(&self) -> Option<Arc<Image>> {
+        self.filesystem().map(|filesystem| Arc::clone(filesystem.image()))
+    }
+
+    fn broken(&self) -> Option<String> {
+        match &self.serving {
+            Serving::Image(_) => None,
+            Serving::Reopening(waiting) => waiting.reason(),
+        }
+    }
+
+    fn session_stats(&self) -> SessionStats {
+        self.session.counters()
+    }
+
+    fn driver_stats(&self) -> DriverStats {
+        self.filesystem().map(|filesystem| filesystem.stats()).unwrap_or_default()
     }
 }

@@ -17,12 +17,12 @@ const BLOCK: u64 = 4096;
 const NAMES: u32 = 900;
 
 /// A meta whose groups have to be asked for twice.
-struct Late {
+struct LateMeta {
     bytes: Vec<u8>,
     here: RefCell<HashSet<u64>>,
 }
 
-impl MetaRead for Late {
+impl MetaRead for LateMeta {
     type Error = MetaError;
 
     fn len(&self) -> u64 {
@@ -39,7 +39,7 @@ impl MetaRead for Late {
     }
 }
 
-impl Late {
+impl LateMeta {
     fn everything_here(&self) {
         self.here.borrow_mut().extend(0..=self.len() / GROUP);
     }
@@ -66,7 +66,7 @@ fn metadata(xattrs: &[Xattr]) -> Metadata<'_> {
 }
 
 /// Writes a tree and opens it; `data_start` of `None` is the true one.
-fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBuilder)) -> Tree<Late> {
+fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBuilder)) -> Tree<LateMeta> {
     let mut builder = TreeBuilder::new();
     fill(&mut builder);
     let tree = builder.finish().unwrap();
@@ -80,7 +80,7 @@ fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBui
     let mut bytes = Vec::new();
     layout.write(&Sparse, &params, &mut bytes).unwrap();
     let start = data_start.unwrap_or(bytes.len() as u64);
-    let late = Late { bytes, here: RefCell::default() };
+    let late = LateMeta { bytes, here: RefCell::default() };
     late.everything_here();
     Tree::new(Erofs::open(late).unwrap(), start)
 }
@@ -110,7 +110,7 @@ fn ordinary(builder: &mut TreeBuilder) {
     }
 }
 
-fn lookup(tree: &Tree<Late>, parent: u64, name: &[u8]) -> Result<u64, Failure> {
+fn lookup(tree: &Tree<LateMeta>, parent: u64, name: &[u8]) -> Result<u64, Failure> {
     match tree.answer(parent, &Question::Lookup { name: name.into() })? {
         Answer::Entry(entry) => Ok(entry.node),
         other => panic!("{other:?}"),
@@ -118,7 +118,7 @@ fn lookup(tree: &Tree<Late>, parent: u64, name: &[u8]) -> Result<u64, Failure> {
 }
 
 /// Asks until the answer is not "later"; says how often it was.
-fn ask(tree: &Tree<Late>, node: u64, question: &Question<'_>) -> (String, u32) {
+fn ask(tree: &Tree<LateMeta>, node: u64, question: &Question<'_>) -> (String, u32) {
     for later in 0..100 {
         match tree.answer(node, question) {
             Err(Failure::Pending { .. }) => {}

@@ -1,40 +1,69 @@
-//! The sessions that a keeper holds, and its answers to the server.
+//! The mounts that a keeper holds, and its answers to the server.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dimsum_events::log::LogFile;
 use dimsum_fuse::mount::{MountOptions, open_detached};
+use dimsum_source::with_causes;
 
-use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet};
+use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet, VERSION_OF_ROLES};
 use crate::Error;
 use crate::passing::{receive_now, send};
 
-/// The most sessions held at a time. Each is one descriptor here and one in the server; containers on one node are
+/// The most mounts held at a time. Each is one descriptor or a few here and in the server; containers on one node are
 /// hundreds.
 pub const MAX_HELD: usize = 4096;
 
-/// One session.
+/// The most descriptors of one mount: a session, and what a driver of block devices needs (device, backing file, control).
+pub const MAX_DESCRIPTORS: usize = 8;
+
+/// The role of a FUSE session's descriptor. What a keeper of version 1 holds has this role.
+pub const ROLE_FUSE: &str = "fuse";
+
+/// The most bytes of a role.
+const MAX_ROLE: usize = 64;
+
+/// A descriptor that a keeper holds for a mount.
 #[derive(Debug)]
-struct Session {
-    fd: OwnedFd,
+pub struct HeldDescriptor {
+    /// The part it plays for its driver.
+    pub role: String,
+    /// The descriptor.
+    pub fd: OwnedFd,
+}
+
+/// A mount whose server ended while the keeper held its descriptors.
+#[derive(Debug)]
+pub struct HeldMount {
+    /// The descriptors.
+    pub descriptors: Vec<HeldDescriptor>,
+    /// What was agreed with the kernel; empty if it was not.
+    pub agreement: Vec<u8>,
+}
+
+/// One mount.
+#[derive(Debug)]
+struct KeptMount {
+    /// Never empty: the session is the first.
+    descriptors: Vec<HeldDescriptor>,
     /// The bytes of the INIT reply; empty until there was one.
     negotiated: Vec<u8>,
     record: Vec<u8>,
 }
 
-/// All sessions of a keeper.
+/// All mounts of a keeper.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    held: BTreeMap<u64, Session>,
+pub(super) struct KeptMounts {
+    held: BTreeMap<u64, KeptMount>,
     last_id: u64,
     /// Why no more mounts are made, if so.
     closed: Option<&'static str>,
 }
 
-/// What became of the server's socket.
+/// What came from the server's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum PacketOutcome {
     /// One packet was taken and answered.
     Packet,
     /// The server says that it is ready.
@@ -47,7 +76,7 @@ pub(super) enum Taken {
     Wrong,
 }
 
-impl Sessions {
+impl KeptMounts {
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -62,54 +91,69 @@ impl Sessions {
     }
 
     /// Takes one packet from the server and answers it.
-    pub(super) fn take(&mut self, socket: BorrowedFd<'_>, log: &LogFile) -> Taken {
+    pub(super) fn take(&mut self, socket: BorrowedFd<'_>, log: &LogFile) -> PacketOutcome {
         let mut buffer = vec![0; MAX_PACKET];
         let received = match receive_now(socket, &mut buffer) {
-            Ok(received) if received.length == 0 => return Taken::End,
+            Ok(received) if received.length == 0 => return PacketOutcome::End,
             Ok(received) => received,
-            Err(rustix::io::Errno::AGAIN) => return Taken::Nothing,
-            Err(rustix::io::Errno::CONNRESET) => return Taken::End,
+            Err(rustix::io::Errno::AGAIN) => return PacketOutcome::Nothing,
+            Err(rustix::io::Errno::CONNRESET) => return PacketOutcome::End,
             Err(error) => {
                 log.line(format_args!("cannot receive from the server: {error}"));
-                return Taken::Wrong;
+                return PacketOutcome::Wrong;
             }
         };
         let packet = Packet::decode(buffer.get(..received.length).unwrap_or_default());
-        match packet.and_then(|packet| self.answer(socket, packet)) {
+        match packet.and_then(|packet| self.answer(socket, packet, received.fds)) {
             Ok(taken) => taken,
             Err(error) => {
                 log.line(format_args!("the server's packet: {error}"));
-                Taken::Wrong
+                PacketOutcome::Wrong
             }
         }
     }
 
-    fn answer(&mut self, socket: BorrowedFd<'_>, packet: Packet) -> Result<Taken, Error> {
+    fn answer(&mut self, socket: BorrowedFd<'_>, packet: Packet, fds: Vec<OwnedFd>) -> Result<PacketOutcome, Error> {
         match packet.kind {
             Kind::Open => self.open(socket, packet)?,
             Kind::Negotiated => {
-                if let Some(session) = self.held.get_mut(&packet.id) {
-                    session.negotiated = packet.first;
+                if let Some(mount) = self.held.get_mut(&packet.id) {
+                    mount.negotiated = packet.first;
                 }
             }
+            Kind::Keep => self.keep(packet, fds)?,
             Kind::Closed => drop(self.held.remove(&packet.id)),
             Kind::List => {
-                for (&id, session) in &self.held {
-                    let held = Packet {
-                        first: session.negotiated.clone(),
-                        rest: session.record.clone(),
-                        ..Packet::new(Kind::Held, id)
-                    };
-                    reply(socket, &held, &[session.fd.as_fd()])?;
+                for (&id, mount) in &self.held {
+                    mount.tell(socket, id, packet.version)?;
                 }
                 reply(socket, &Packet::new(Kind::End, 0), &[])?;
             }
-            Kind::Ready => return Ok(Taken::Ready),
+            Kind::Ready => return Ok(PacketOutcome::Ready),
+            // A server of a later version: it does not wait for an answer that this version does not know.
+            Kind::Unknown => {}
             Kind::Opened | Kind::Failed | Kind::Held | Kind::End => {
                 return Err(Error::Message { reason: "an answer where a request is expected" });
             }
         }
-        Ok(Taken::Packet)
+        Ok(PacketOutcome::Packet)
+    }
+
+    /// Keeps more descriptors of a mount.
+    fn keep(&mut self, packet: Packet, fds: Vec<OwnedFd>) -> Result<(), Error> {
+        // A mount that ended meanwhile needs nothing.
+        let Some(mount) = self.held.get_mut(&packet.id) else {
+            return Ok(());
+        };
+        if fds.len() != packet.roles.len() || packet.roles.iter().any(|role| role.is_empty() || role.len() > MAX_ROLE) {
+            return Err(Error::Message { reason: "descriptors without roles" });
+        }
+        if mount.descriptors.len() + fds.len() > MAX_DESCRIPTORS {
+            return Err(Error::Message { reason: "more descriptors of a mount than a keeper holds" });
+        }
+        let more = packet.roles.into_iter().zip(fds).map(|(role, fd)| HeldDescriptor { role, fd });
+        mount.descriptors.extend(more);
+        Ok(())
     }
 
     fn open(&mut self, socket: BorrowedFd<'_>, packet: Packet) -> Result<(), Error> {
@@ -135,7 +179,8 @@ impl Sessions {
         let id = self.last_id;
         // Held before the server knows of it; if it cannot be told, the mount ends with its only descriptor.
         let fd = made.session.try_clone().map_err(Error::system("duplicate a session"))?;
-        self.held.insert(id, Session { fd, negotiated: Vec::new(), record: packet.rest });
+        let descriptors = vec![HeldDescriptor { role: ROLE_FUSE.to_owned(), fd }];
+        self.held.insert(id, KeptMount { descriptors, negotiated: Vec::new(), record: packet.rest });
         let told = reply(socket, &Packet::new(Kind::Opened, id), &[made.session.as_fd(), made.mount.as_fd()]);
         if told.is_err() {
             self.held.remove(&id);
@@ -147,22 +192,26 @@ impl Sessions {
     }
 }
 
+impl KeptMount {
+    /// Tells a server of `version` about the mount.
+    fn tell(&self, socket: BorrowedFd<'_>, id: u64, version: u16) -> Result<(), Error> {
+        // A server of version 1 takes exactly one descriptor, and none of its mounts has more.
+        let shown = if version >= VERSION_OF_ROLES { MAX_DESCRIPTORS } else { 1 };
+        let shown: Vec<&HeldDescriptor> = self.descriptors.iter().take(shown).collect();
+        let mut held =
+            Packet { first: self.negotiated.clone(), rest: self.record.clone(), ..Packet::new(Kind::Held, id) };
+        if version >= VERSION_OF_ROLES {
+            held.roles = shown.iter().map(|descriptor| descriptor.role.clone()).collect();
+        }
+        let fds: Vec<BorrowedFd<'_>> = shown.iter().map(|descriptor| descriptor.fd.as_fd()).collect();
+        reply(socket, &held, &fds)
+    }
+}
+
 fn reply(socket: BorrowedFd<'_>, packet: &Packet, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
     // May wait while the server does not read: the server is all that a keeper answers, and its end wakes us.
     match send(socket, &packet.encode()?, fds) {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::Link { action: "send", source }),
     }
-}
-
-/// Returns an error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,13 +1,14 @@
 //! The server's end: what it got from the keeper at its start, and how it asks for mounts.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use dimsum_fuse::InitReply;
 use dimsum_sys::fd::take_inherited;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet};
+use super::held::{HeldDescriptor, HeldMount, ROLE_FUSE};
+use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet, VERSION_OF_ROLES};
 use crate::Error;
 use crate::passing::{receive, send};
 
@@ -62,15 +63,13 @@ pub struct Opened {
     pub mount: OwnedFd,
 }
 
-/// A session that the keeper held while its server ended.
+/// A mount that the keeper held while its server ended.
 #[derive(Debug)]
 pub struct Held {
     /// Its number.
     pub id: u64,
-    /// The session.
-    pub session: OwnedFd,
-    /// What was agreed with the kernel, if it was.
-    pub negotiated: Option<InitReply>,
+    /// Its descriptors, and what was agreed with the kernel.
+    pub mount: HeldMount,
     /// What the server gave the keeper to keep.
     pub record: Vec<u8>,
 }
@@ -80,11 +79,13 @@ pub struct Held {
 pub struct Link {
     socket: OwnedFd,
     asking: Mutex<()>,
+    /// The version of the keeper; it is in each of its answers.
+    version: AtomicU16,
 }
 
 impl Link {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, asking: Mutex::new(()) }
+        Self { socket, asking: Mutex::new(()), version: AtomicU16::new(1) }
     }
 
     /// Asks for a mount. The keeper has the `record` from then on.
@@ -123,18 +124,34 @@ impl Link {
         let mut all = Vec::new();
         loop {
             let (packet, fds) = self.receive()?;
-            match (packet.kind, <[OwnedFd; 1]>::try_from(fds)) {
-                (Kind::End, _) => return Ok(all),
-                (Kind::Held, Ok([session])) => all.push(Held {
-                    id: packet.id,
-                    session,
-                    // A reply that is not one is as good as none: adopting finds out by the first request.
-                    negotiated: InitReply::from_bytes(&packet.first).ok(),
-                    record: packet.rest,
-                }),
-                _ => return Err(Error::Message { reason: "no answer to a request for the held sessions" }),
+            match packet.kind {
+                Kind::End => return Ok(all),
+                Kind::Held => all.push(held(packet, fds)?),
+                // Of a later version, which this server did not ask for.
+                Kind::Unknown => {}
+                _ => return Err(Error::Message { reason: "no answer to a request for the held mounts" }),
             }
         }
+    }
+
+    /// Returns the version of the keeper; known from its first answer on, 1 until then.
+    #[must_use]
+    pub fn keeper_version(&self) -> u16 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Gives the keeper more descriptors of a mount to hold, each with its role.
+    ///
+    /// # Errors
+    /// [`Error::KeeperVersion`] if the keeper is too old for that, [`Error::KeeperGone`], [`Error::Link`].
+    pub fn keep(&self, id: u64, descriptors: &[(&str, BorrowedFd<'_>)]) -> Result<(), Error> {
+        let version = self.keeper_version();
+        if version < VERSION_OF_ROLES {
+            return Err(Error::KeeperVersion { version, needed: VERSION_OF_ROLES });
+        }
+        let roles = descriptors.iter().map(|(role, _)| (*role).to_owned()).collect();
+        let fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, fd)| *fd).collect();
+        self.send_with(&Packet { roles, ..Packet::new(Kind::Keep, id) }, &fds)
     }
 
     /// Gives the keeper what was agreed with the kernel. When this returns the keeper has it, even if this process is
@@ -142,8 +159,8 @@ impl Link {
     ///
     /// # Errors
     /// [`Error::KeeperGone`], [`Error::Link`].
-    pub fn negotiated(&self, id: u64, reply: &InitReply) -> Result<(), Error> {
-        self.send(&Packet { first: reply.as_bytes().to_vec(), ..Packet::new(Kind::Negotiated, id) })
+    pub fn negotiated(&self, id: u64, agreement: &[u8]) -> Result<(), Error> {
+        self.send(&Packet { first: agreement.to_vec(), ..Packet::new(Kind::Negotiated, id) })
     }
 
     /// Tells the keeper that the kernel released a session.
@@ -163,10 +180,14 @@ impl Link {
     }
 
     fn send(&self, packet: &Packet) -> Result<(), Error> {
+        self.send_with(packet, &[])
+    }
+
+    fn send_with(&self, packet: &Packet, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
         if packet.rest.len() > MAX_RECORD {
             return Err(Error::Message { reason: "a record above its limit" });
         }
-        match send(&self.socket, &packet.encode()?, &[]) {
+        match send(&self.socket, &packet.encode()?, fds) {
             Ok(_) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::KeeperGone),
             Err(source) => Err(Error::Link { action: "send", source }),
@@ -183,8 +204,23 @@ impl Link {
         if received.length == 0 {
             return Err(Error::KeeperGone);
         }
-        Ok((Packet::decode(buffer.get(..received.length).unwrap_or_default())?, received.fds))
+        let packet = Packet::decode(buffer.get(..received.length).unwrap_or_default())?;
+        self.version.store(packet.version, Ordering::Relaxed);
+        Ok((packet, received.fds))
     }
+}
+
+/// Reads the packet of a held mount.
+fn held(packet: Packet, fds: Vec<OwnedFd>) -> Result<Held, Error> {
+    let mut roles = packet.roles;
+    if packet.version < VERSION_OF_ROLES {
+        roles.push(ROLE_FUSE.to_owned());
+    }
+    if roles.len() != fds.len() {
+        return Err(Error::Message { reason: "held descriptors without roles" });
+    }
+    let descriptors = roles.into_iter().zip(fds).map(|(role, fd)| HeldDescriptor { role, fd }).collect();
+    Ok(Held { id: packet.id, mount: HeldMount { descriptors, agreement: packet.first }, record: packet.rest })
 }
 
 /// To be polled for `POLLHUP` only: the keeper ended.

@@ -30,6 +30,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use dimsum_events::log::{LogFile, LogFormat};
+use dimsum_source::with_causes;
 use dimsum_sys::fd::take_inherited;
 use dimsum_sys::signal::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,14 +38,13 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Signal, chdir, getrlimit, setrlimit};
 
 use crate::Error;
-use held::{Sessions, Taken};
+use held::{KeptMounts, PacketOutcome};
 use place::Place;
 use process::Process;
 
-pub use held::MAX_HELD;
-pub(crate) use held::with_causes;
+pub use held::{HeldDescriptor, HeldMount, MAX_DESCRIPTORS, MAX_HELD, ROLE_FUSE};
 pub use link::{Held, Inherited, Link, OpenOptions, Opened};
-pub use message::MAX_RECORD;
+pub use message::{MAX_RECORD, VERSION};
 pub use place::connect_to;
 pub use process::Program;
 
@@ -109,7 +109,7 @@ fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     let listener = place.listen()?;
     let mut keeper = Keeper {
         process: Process::new(config.server),
-        sessions: Sessions::default(),
+        sessions: KeptMounts::default(),
         signals,
         listener,
         place,
@@ -134,7 +134,7 @@ struct Happened {
 
 struct Keeper {
     process: Process,
-    sessions: Sessions,
+    sessions: KeptMounts,
     signals: Signals,
     listener: OwnedFd,
     place: Place,
@@ -189,14 +189,14 @@ impl Keeper {
             return;
         };
         match self.sessions.take(socket, &self.log) {
-            Taken::Ready => {
+            PacketOutcome::Ready => {
                 self.process.ready();
                 ready.say(READY);
             }
-            Taken::Packet | Taken::Nothing => {}
+            PacketOutcome::Packet | PacketOutcome::Nothing => {}
             // It would stay readable at its end. What a server does that is ending is its own affair.
-            Taken::End => self.process.hang_up(),
-            Taken::Wrong => {
+            PacketOutcome::End => self.process.hang_up(),
+            PacketOutcome::Wrong => {
                 self.process.hang_up();
                 self.process.terminate();
             }
@@ -222,12 +222,12 @@ impl Keeper {
         // What it sent before it ended counts: a release, or what was agreed with the kernel.
         loop {
             match self.sessions.take(socket.as_fd(), &self.log) {
-                Taken::Ready => {
+                PacketOutcome::Ready => {
                     self.process.ready();
                     ready.say(READY);
                 }
-                Taken::Packet => {}
-                Taken::Nothing | Taken::End | Taken::Wrong => break,
+                PacketOutcome::Packet => {}
+                PacketOutcome::Nothing | PacketOutcome::End | PacketOutcome::Wrong => break,
             }
         }
         self.log.line(format_args!("server ended: {}; {} mounts are held", ending(status), self.sessions.len()));

@@ -1,18 +1,21 @@
 //! What a mount may hold on to: ways to tell the keeper, the log and the main thread.
 //!
-//! Kept apart from the server, because callbacks of a mount come on threads of the FUSE pool and of the store, which
-//! the server owns: the last one to hold the server must not be one of its own threads.
+//! Kept apart from the server, because callbacks of a mount come on threads of a driver and of the store, which the server
+//! owns: the last one to hold the server must not be one of its own threads.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use dimsum_events::{Event, EventSink, LogHandle};
-use dimsum_fuse::InitReply;
-use dimsum_mount::fuse::Observer;
+use dimsum_events::{Event, EventKind, EventSink, LogHandle};
+use dimsum_format::Digest;
+use dimsum_mount::MountObserver;
 use dimsum_mount::keeper::Link;
+use dimsum_store::Image;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::fill::MountFill;
 use crate::Error;
 use crate::error::with_causes;
 
@@ -54,20 +57,47 @@ impl AsFd for Hub {
     }
 }
 
-/// Tells what happens to one mount.
-#[derive(Clone)]
-pub(super) struct MountObserver {
+/// Reports what happens to one mount.
+pub(super) struct MountReporter {
     pub(super) hub: Arc<Hub>,
     pub(super) id: u64,
+    pub(super) image: Digest,
     /// Directory that the mount was made for.
     pub(super) target: Arc<str>,
+    pub(super) fill: MountFill,
+    /// Its image could not be opened the last time.
+    is_broken: AtomicBool,
 }
 
-impl Observer for MountObserver {
-    fn negotiated(&self, reply: &InitReply) {
-        if let Err(error) = self.hub.link.negotiated(self.id, reply) {
+impl MountReporter {
+    pub(super) fn new(hub: Arc<Hub>, id: u64, image: Digest, target: Arc<str>, fill: MountFill) -> Arc<Self> {
+        Arc::new(Self { hub, id, image, target, fill, is_broken: AtomicBool::new(false) })
+    }
+
+    pub(super) fn event(&self, kind: EventKind) -> Event {
+        Event::new(kind).image(self.image).mount(self.id, &*self.target)
+    }
+}
+
+impl MountObserver for MountReporter {
+    fn agreed(&self, agreement: &[u8]) {
+        if let Err(error) = self.hub.link.negotiated(self.id, agreement) {
             self.hub.log.line(format_args!("mount {}: {}", self.id, with_causes(&error)));
         }
+    }
+
+    fn opened(&self, image: &Arc<Image>) {
+        self.fill.opened(image);
+        if self.is_broken.swap(false, Ordering::AcqRel) {
+            self.hub.log.event(self.event(EventKind::MountReopened));
+        }
+        self.hub.wake();
+    }
+
+    fn broken(&self, reason: &str) {
+        self.is_broken.store(true, Ordering::Release);
+        self.fill.broken(reason);
+        self.hub.log.event(self.event(EventKind::MountBroken).reason(reason));
     }
 
     fn released(&self) {

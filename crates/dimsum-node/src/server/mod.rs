@@ -1,10 +1,11 @@
 //! The server: the one process per store that fetches, verifies and answers reads.
 //!
 //! ```text
-//! main thread      poll: listener ─► a thread per client (bounded)      opens images, asks the keeper for mounts
+//! main thread      poll: listener ─► a thread per client (bounded)      answers quick questions
+//!                                        └─► queue of opens (bounded)  opens images, asks the keeper for mounts
 //!                  poll: mounts that ended ─► forget them, tell the keeper
 //!                  poll: the keeper's end ─► mount nothing more
-//! FUSE pool        fixed; never waits
+//! driver           fixed pool; never waits
 //! store threads    fixed; fetch, decode, verify, complete parked requests
 //! ```
 //!
@@ -13,8 +14,10 @@
 //! session with the requests in flight ([`takeover`]).
 
 mod clients;
+mod fill;
 mod hub;
 mod mounts;
+mod opens;
 mod takeover;
 
 use std::os::fd::OwnedFd;
@@ -24,9 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dimsum_events::log::{LogFile, LogFormat};
-use dimsum_events::{LogHandle, LogWriter};
-use dimsum_fuse::Pool;
+use dimsum_events::{EventKind, EventSink, LogHandle, LogWriter};
+use dimsum_mount::fuse::FuseDriver;
 use dimsum_mount::keeper::{Inherited, Link};
+use dimsum_mount::{Driver, DriverKind};
 use dimsum_source::Runtime;
 use dimsum_store::{Options, Store};
 use dimsum_sys::privilege::drop_all_capabilities;
@@ -38,10 +42,15 @@ use rustix::process::Signal;
 
 use crate::error::with_causes;
 use crate::{Error, Networks, OriginOpener, mountinfo};
+use fill::CHECK_EVERY;
 use hub::Hub;
-use mounts::Mounts;
+use mounts::MountTable;
+use opens::OpenQueue;
 
-/// Clients that are served at the same time; more wait in the socket's backlog.
+pub use fill::FIRST_PAUSE;
+
+/// Clients that are talked to at the same time; more wait in the socket's backlog. One that waits for its image is not
+/// among them.
 const MAX_CLIENTS: usize = 64;
 
 /// How long a server without mounts waits for somebody to ask, unless told otherwise.
@@ -62,6 +71,8 @@ pub struct Config {
     pub store_options: Options,
     /// The form of the lines in the log.
     pub log_format: LogFormat,
+    /// The pause before a fill that stopped is taken up again, normally [`FIRST_PAUSE`].
+    pub fill_pause: Duration,
 }
 
 /// Runs the server until nobody needs it. Must be called before the process has other threads.
@@ -97,17 +108,22 @@ pub fn run(config: Config) -> Result<(), Error> {
 struct Server {
     store: Store,
     store_path: PathBuf,
-    pool: Pool,
+    drivers: Vec<Box<dyn Driver>>,
+    opens: OpenQueue,
+    fill_pause: Duration,
     /// What mounts may hold on to.
     hub: Arc<Hub>,
-    mounts: Mounts,
+    mounts: MountTable,
     networks: Networks,
     open_origin: OriginOpener,
     idle: Option<Duration>,
     started: Instant,
     /// Mount nothing more, end when nothing is mounted.
     closing: AtomicBool,
+    /// Connections.
     clients: AtomicUsize,
+    /// Of these, the ones that a thread talks to.
+    talking: AtomicUsize,
     last_asked: Mutex<Instant>,
 }
 
@@ -122,22 +138,32 @@ impl Server {
         Ok(Arc::new(Self {
             store,
             store_path: config.store,
-            pool: Pool::new()?,
+            drivers: vec![Box::new(FuseDriver::start()?)],
+            opens: OpenQueue::default(),
+            fill_pause: config.fill_pause,
             hub: Arc::new(Hub::new(link, log)?),
-            mounts: Mounts::default(),
+            mounts: MountTable::default(),
             networks: Networks::new(runtime),
             open_origin: config.open_origin,
             idle: config.idle,
             started: Instant::now(),
             closing: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
+            talking: AtomicUsize::new(0),
             last_asked: Mutex::new(Instant::now()),
         }))
+    }
+
+    /// Returns the driver of a kind.
+    fn driver(&self, kind: DriverKind) -> Result<&dyn Driver, Error> {
+        let driver = self.drivers.iter().find(|driver| driver.kind() == kind);
+        driver.map(|driver| &**driver).ok_or(Error::NoDriver { kind })
     }
 
     fn run(self: &Arc<Self>, listener: &OwnedFd) -> Result<(), Error> {
         loop {
             self.forget_ended();
+            self.mounts.check_fills();
             if self.is_over() {
                 self.hub.log.line("nothing is mounted and nobody asks");
                 return Ok(());
@@ -156,7 +182,7 @@ impl Server {
     }
 
     fn wait(&self, listener: &OwnedFd) -> Result<[bool; 3], Error> {
-        let full = self.clients.load(Ordering::Acquire) >= MAX_CLIENTS;
+        let full = self.talking.load(Ordering::Acquire) >= MAX_CLIENTS;
         let closing = self.closing.load(Ordering::Acquire);
         let listening = if full { PollFlags::empty() } else { PollFlags::IN };
         // What is hung up stays so: it is looked at until it is known.
@@ -164,7 +190,8 @@ impl Server {
         if !closing {
             fds.push(PollFd::new(&self.hub.link, PollFlags::empty()));
         }
-        let timeout = self.left().and_then(|left| Timespec::try_from(left).ok());
+        let check = self.mounts.is_filling().then_some(CHECK_EVERY);
+        let timeout = self.left().into_iter().chain(check).min().and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::system("wait")(error)),
@@ -191,7 +218,7 @@ impl Server {
     /// Forgets mounts that the kernel released.
     fn forget_ended(&self) {
         for mount in self.hub.take_released().into_iter().filter_map(|id| self.mounts.remove(id)) {
-            self.hub.log.line(format_args!("mount {} of {} was released", mount.id(), mount.request().image));
+            self.hub.log.event(mount.reporter().event(EventKind::MountEnded));
             if let Err(error) = self.hub.link.closed(mount.id()) {
                 self.hub.log.line(with_causes(&error));
             }

@@ -7,8 +7,11 @@
     reason = "helpers of tests, outside of any test function"
 )]
 
+mod fills;
 mod hung;
+mod keepers;
 mod life;
+mod opens;
 mod restart;
 mod same_tree;
 mod support;
@@ -17,6 +20,12 @@ mod support;
 #[test]
 fn keeper_process() {
     support::keeper();
+}
+
+/// Not a test but a keeper process of version 1.
+#[test]
+fn keeper_of_version_1() {
+    support::keeper_of_version_1();
 }
 
 /// Not a test but the server process.

@@ -16,14 +16,18 @@ use dimsum_format::Digest;
 use dimsum_layout::OciLayout;
 use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, run as run_keeper};
 use dimsum_node::server::{self, Config as ServerConfig};
-use dimsum_node::{Client, MountInfo, MountRequest, Networks, Origin, Program, open_origin};
+use dimsum_node::{Client, DriverKind, MountInfo, MountRequest, Networks, Origin, Program, open_origin};
 use dimsum_source::{BoxFuture, Source, SourceError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 
+use crate::keepers::KeeperOfVersion1;
+
 /// While this file lies beside a layout, reads from its blobs hang.
 pub(crate) const HANG: &str = "hang";
+/// While this file lies beside a layout, it counts as a registry: what it gives is kept, and it is filled from.
+pub(crate) const REMOTE: &str = "remote";
 /// How long the store of these tests waits for a source.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// How long a test, or the end of a process, may take before it counts as failed.
@@ -48,6 +52,14 @@ pub(crate) fn keeper() {
         .unwrap();
 }
 
+pub(crate) fn keeper_of_version_1() {
+    let (Some(store), ready) = (argument("store"), after(READY_FLAG)) else {
+        return;
+    };
+    let ready = ready.map(|number| dimsum_sys::fd::take_inherited(number.parse().unwrap()).unwrap());
+    KeeperOfVersion1::run(Path::new(&store), ready, &this_test("server_process", Path::new(&store)));
+}
+
 pub(crate) fn server() {
     let (Some(store), Some(inherited)) = (argument("store"), after(INHERITED_FLAG)) else {
         return;
@@ -58,6 +70,7 @@ pub(crate) fn server() {
         idle: Some(Duration::from_secs(1)),
         open_origin: open_may_hang,
         log_format: LogFormat::Text,
+        fill_pause: Duration::from_millis(100),
         store_options: dimsum_store::Options { request_deadline: DEADLINE, ..dimsum_store::Options::default() },
     };
     server::run(config).unwrap();
@@ -97,10 +110,15 @@ pub(crate) struct TestImage {
 
 impl Node {
     pub(crate) fn new() -> Self {
+        Self::with_keeper("keeper_process")
+    }
+
+    /// The keeper is another test function of this program.
+    pub(crate) fn with_keeper(keeper: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
         fs::create_dir(&store).unwrap();
-        let client = Client::new(&store, this_test("keeper_process", &store)).unwrap();
+        let client = Client::new(&store, this_test(keeper, &store)).unwrap();
         Self { directory, client, _watchdog: watchdog() }
     }
 
@@ -120,9 +138,13 @@ impl Node {
     }
 
     pub(crate) fn mount(&self, image: &TestImage, name: &str) -> Mounted {
+        self.mount_as(&request(image), name)
+    }
+
+    pub(crate) fn mount_as(&self, request: &MountRequest, name: &str) -> Mounted {
         let place = self.directory.path().join(name);
         fs::create_dir_all(&place).unwrap();
-        let handle = self.client.mount(&request(image)).unwrap();
+        let handle = self.client.mount(request).unwrap();
         handle.attach(&place).unwrap();
         Mounted { id: handle.id(), place }
     }
@@ -136,6 +158,7 @@ impl Node {
     }
 
     pub(crate) fn log(&self) -> String {
+        self.client.flush_log().unwrap();
         dimsum_node::log::last_lines(self.client.store(), 40).join("\n")
     }
 
@@ -172,6 +195,7 @@ pub(crate) fn request(image: &TestImage) -> MountRequest {
         suid: false,
         dev: false,
         fill: false,
+        driver: DriverKind::Fuse,
     }
 }
 
@@ -237,12 +261,14 @@ pub(crate) fn forget_pages(file: &File) {
 struct MayHang {
     layout: Arc<dyn Source>,
     switch: PathBuf,
+    is_remote: bool,
 }
 
 fn open_may_hang(networks: &Networks, origin: &Origin) -> Result<Arc<dyn Source>, SourceError> {
     let layout = open_origin(networks, origin)?;
     let switch = Path::new(origin.reference.trim_start_matches("oci:")).join(HANG);
-    Ok(Arc::new(MayHang { layout, switch }))
+    let is_remote = switch.with_file_name(REMOTE).exists();
+    Ok(Arc::new(MayHang { layout, switch, is_remote }))
 }
 
 impl Source for MayHang {
@@ -252,6 +278,10 @@ impl Source for MayHang {
 
     fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
         if self.switch.exists() { Box::pin(std::future::pending()) } else { self.layout.read_range(blob, range) }
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote
     }
 
     fn open(&self, blob: Digest) -> Result<Box<dyn std::io::Read + Send>, SourceError> {

@@ -116,7 +116,7 @@ fn fuse(kernel: &str, may_mount: bool) -> Driver {
         let old = version(kernel).is_some_and(|version| version < (6, 9));
         old.then(|| "requests under way are not taken over if the server dies: that needs Linux 6.9".to_owned())
     };
-    Driver { name: "fuse", available, reason: blocked.or_else(old) }
+    Driver { name: dimsum_node::DriverKind::Fuse.name(), available, reason: blocked.or_else(old) }
 }
 
 fn erofs() -> Driver {

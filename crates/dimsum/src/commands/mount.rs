@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use dimsum_format::Digest;
-use dimsum_node::{Client, MountHandle, MountRequest, umount};
+use dimsum_node::{Client, DriverKind, MountHandle, MountRequest, umount};
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
@@ -65,7 +65,13 @@ impl Mount {
             .map_err(|source| Error::Node { object: target.display().to_string(), source: Box::new(source) })?;
         drop(handle);
         let image = located.name();
-        context.output.write(&Mounted { image, digest: located.digest, directory: &target, driver: "fuse", id })?;
+        context.output.write(&Mounted {
+            image,
+            digest: located.digest,
+            directory: &target,
+            driver: DriverKind::Fuse,
+            id,
+        })?;
         if self.foreground {
             let waited = interrupts.wait_for_end();
             waited.map_err(|source| Error::io("wait for", Path::new("signals"), source))?;
@@ -89,6 +95,7 @@ pub fn mount(client: &Client, located: &Located, target: &Path, fill: bool) -> R
         suid: false,
         dev: false,
         fill,
+        driver: DriverKind::Fuse,
     };
     let handle =
         client.mount(&request).map_err(|source| Error::Node { object: located.name(), source: Box::new(source) })?;
@@ -101,7 +108,7 @@ struct Mounted<'a> {
     image: String,
     digest: Digest,
     directory: &'a Path,
-    driver: &'static str,
+    driver: DriverKind,
     id: u64,
 }
 

@@ -50,6 +50,7 @@ impl Serve {
                 idle: self.idle.map(Duration::from_secs),
                 open_origin,
                 log_format: LogFormat::Text,
+                fill_pause: server::FIRST_PAUSE,
                 store_options: Options {
                     joining: if self.no_joining { Joining::Off } else { Joining::default() },
                     whole_meta: self.whole_meta.unwrap_or_else(|| Options::default().whole_meta),
