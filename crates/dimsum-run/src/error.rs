@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dimsum_source::ErrorKind;
+
 /// A container that could not be started or waited for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -85,6 +87,21 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoCommand | Self::NoAccount { .. } | Self::NotUtf8 { .. } => ErrorKind::Invalid,
+            Self::Config { .. } => ErrorKind::Malformed,
+            Self::AccountFile { .. } => ErrorKind::Limit,
+            Self::Privileges { .. } => ErrorKind::Denied,
+            Self::Interrupted { .. } => ErrorKind::Cancelled,
+            Self::Mount { source, .. } | Self::Runtime { source, .. } | Self::Io { source, .. } => {
+                ErrorKind::of_io(source)
+            }
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
     }

@@ -1,7 +1,6 @@
 //! What kind of error it is, and so the exit status.
 
 use dimsum_engine::{ErrorKind, io_kind, source_kind, store_kind};
-use dimsum_run::RunError;
 
 use super::Error;
 
@@ -36,7 +35,7 @@ impl Error {
             Self::Copy { source, .. } => source_kind(source),
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
-            Self::Run { source, .. } => run_kind(source),
+            Self::Run { source, .. } => source.kind(),
             Self::Node { source, .. } => node_kind(source),
             Self::Output { source } | Self::Io { source, .. } => io_kind(source),
         }
@@ -50,15 +49,6 @@ fn node_kind(error: &dimsum_node::Error) -> ErrorKind {
         E::Store { source, .. } => store_kind(source),
         E::Target { .. } => ErrorKind::Invalid,
         E::System { source, .. } => io_kind(source),
-        _ => ErrorKind::Internal,
-    }
-}
-
-fn run_kind(error: &RunError) -> ErrorKind {
-    match error {
-        RunError::NoCommand | RunError::NoAccount { .. } | RunError::NotUtf8 { .. } => ErrorKind::Invalid,
-        RunError::Privileges { .. } => ErrorKind::Denied,
-        RunError::Runtime { source, .. } | RunError::Io { source, .. } => io_kind(source),
         _ => ErrorKind::Internal,
     }
 }
