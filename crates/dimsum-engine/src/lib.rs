@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 mod cancel;
 pub mod check;
 mod config;

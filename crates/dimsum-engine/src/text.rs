@@ -81,6 +81,12 @@ impl fmt::Display for Size {
     }
 }
 
+/// The exact bytes of a name in hexadecimal digits, where JSON cannot hold it because it is not UTF-8.
+#[must_use]
+pub fn hex_unless_utf8(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).is_err().then(|| name.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use serde_json::ser::Formatter;
 
 use dimsum_engine::EngineError;
 use dimsum_engine::text::is_visible;
-pub use dimsum_engine::text::{Name, Size, Tame, total};
+pub use dimsum_engine::text::{Name, Size, Tame, hex_unless_utf8, total};
 
 use crate::cli::Format;
 use crate::error::Error;
@@ -159,12 +159,6 @@ impl Formatter for Visible {
         }
         Ok(())
     }
-}
-
-/// The exact bytes of a name in hexadecimal digits, where JSON cannot hold it because it is not UTF-8.
-#[must_use]
-pub fn hex_unless_utf8(name: &[u8]) -> Option<String> {
-    std::str::from_utf8(name).is_err().then(|| name.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Writes a name: escaped for a terminal, as it is for a pipe.

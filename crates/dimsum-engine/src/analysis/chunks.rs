@@ -1,20 +1,17 @@
 //! Where the bytes of an image lie: for each pack its chunks, what the tree uses of them, and which other images have them.
 
-use std::fmt::Write as _;
-
 use dimsum_format::manifest::Blob;
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, Digest, media};
 use dimsum_source::Source;
 use serde::Serialize;
 
-use super::count::Count;
-use super::sharing::{Chunk, Owners, Sum, chunks, on_node};
-use super::usage::{Bill, ChunkUse, Usage, Watch, usage};
-use crate::context::Context;
-use crate::output::{Size, total};
-use dimsum_engine::EngineError;
-use dimsum_engine::image::fs::ImageFs;
-use dimsum_engine::image::{self, Opened};
+use super::sharing::{ChunkOwners, ChunkSum, ImageChunk, chunks, on_node};
+use super::usage::{Bill, ChunkUse, Usage, WatchFiles, usage};
+use crate::Engine;
+use crate::EngineError;
+use crate::image::fs::ImageFs;
+use crate::image::{self, Opened};
+use crate::text::total;
 
 /// Directories that the bill lists.
 const BILLS: usize = 25;
@@ -22,7 +19,7 @@ const BILLS: usize = 25;
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ChunkKind {
     /// A slice of one large file.
     Slice,
     /// Several small files.
@@ -43,7 +40,7 @@ pub struct ChunkRow {
     /// Bytes of its frame.
     pub stored: u64,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: ChunkKind,
     /// The other images that have it: bit n is `with[n]`.
     pub shared_with: u32,
 }
@@ -61,7 +58,7 @@ impl ChunkRow {
 
 /// What the stored bytes of an image, or of a pack, are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Parts {
+pub struct StoredParts {
     /// Used by the tree, in chunks that none of the other images has.
     pub own: u64,
     /// Used by the tree, in chunks that another image has too.
@@ -77,7 +74,7 @@ pub struct Parts {
     pub meta: u64,
 }
 
-impl Parts {
+impl StoredParts {
     fn add_chunk(&mut self, row: &ChunkRow) {
         if row.used_blocks == 0 {
             self.dead = self.dead.saturating_add(row.stored);
@@ -123,24 +120,24 @@ pub struct PackMap {
     /// Whether the whole pack lies in this node's store.
     pub on_node: bool,
     /// Its chunks that lie on this node, in this pack or in any image that was opened there.
-    pub node: Sum,
+    pub node: ChunkSum,
     /// What its stored bytes are.
-    pub parts: Parts,
+    pub parts: StoredParts,
     /// Chunks with a slice.
     pub slices: u64,
     /// Chunks with small files.
     pub bundles: u64,
     /// Chunks of which the tree uses nothing.
-    pub dead: Sum,
+    pub dead: ChunkSum,
     /// What each of the other images has of it.
-    pub shared_with: Vec<Sum>,
+    pub shared_with: Vec<ChunkSum>,
     /// Its chunks, in the order of the device.
     pub chunks: Vec<ChunkRow>,
 }
 
 /// An image that is compared with.
 #[derive(Debug, Serialize)]
-pub struct Other {
+pub struct OtherImage {
     /// As the user wrote it.
     pub image: String,
     /// Its manifest.
@@ -155,17 +152,17 @@ pub struct ChunkMap {
     /// Its manifest.
     pub manifest: Digest,
     /// The images it is compared with.
-    pub with: Vec<Other>,
+    pub with: Vec<OtherImage>,
     /// Bytes of packs and meta.
     pub stored_bytes: u64,
     /// What they are.
-    pub parts: Parts,
+    pub parts: StoredParts,
     /// Names of regular files.
     pub files: u64,
     /// Its packs.
     pub packs: Vec<PackMap>,
     /// What each two images have in common, this one first; on the diagonal, all of an image's chunks.
-    pub matrix: Vec<Vec<Sum>>,
+    pub matrix: Vec<Vec<ChunkSum>>,
     /// The directories that cost most.
     pub directories: Vec<Bill>,
 }
@@ -176,29 +173,29 @@ impl ChunkMap {
     /// # Errors
     /// If its tree is not valid or cannot be read.
     pub fn new(
-        context: &Context,
+        engine: &Engine,
         opened: &Opened,
         with: &[Opened],
-        watch: &mut dyn Watch,
+        watch: &mut dyn WatchFiles,
     ) -> Result<Self, EngineError> {
         image::validate(opened)?;
         let name = opened.located.name();
         let fs = ImageFs::open(&opened.image, &name)?;
         let limit = small_limit(opened);
         let usage = usage(opened, &fs, limit.unwrap_or(0), BILLS, watch)?;
-        let mut owners = Owners::default();
+        let mut owners = ChunkOwners::default();
         for each in std::iter::once(opened).chain(with) {
             owners.add(each.image.maps());
         }
-        let store = context.engine.store()?.clone();
+        let store = engine.store()?.clone();
         let mut packs = packs(opened, with.len(), &*store.source());
         let whole: Vec<bool> = packs.iter().map(|pack| pack.on_node).collect();
         let here = on_node(&store, opened.image.maps(), |device| whole.get(device) == Some(&true));
         packs.iter_mut().zip(here).for_each(|(pack, here)| pack.node = here);
         fill(&mut packs, opened, &usage, &owners, limit.is_some());
-        let mut parts = Parts { meta: opened.image.manifest().meta.size, ..Parts::default() };
+        let mut parts = StoredParts { meta: opened.image.manifest().meta.size, ..StoredParts::default() };
         packs.iter().for_each(|pack| parts.add(&pack.parts));
-        let other = |each: &Opened| Other { image: each.located.name(), manifest: each.located.digest };
+        let other = |each: &Opened| OtherImage { image: each.located.name(), manifest: each.located.digest };
         let packs_bytes = total(packs.iter().map(|pack| pack.bytes));
         Ok(Self {
             image: name.clone(),
@@ -231,24 +228,24 @@ fn packs(opened: &Opened, others: usize, here: &dyn Source) -> Vec<PackMap> {
         source_diff_id: of_layer(index, media::ANNOTATION_SOURCE_DIFF_ID),
         foreign: of_layer(index, media::ANNOTATION_FOREIGN),
         on_node: whole(pack),
-        node: Sum::default(),
-        parts: Parts { layer_metas: pack.size.saturating_sub(device.frames.length()), ..Parts::default() },
+        node: ChunkSum::default(),
+        parts: StoredParts { layer_metas: pack.size.saturating_sub(device.frames.length()), ..StoredParts::default() },
         slices: 0,
         bundles: 0,
-        dead: Sum::default(),
-        shared_with: vec![Sum::default(); others],
+        dead: ChunkSum::default(),
+        shared_with: vec![ChunkSum::default(); others],
         chunks: Vec::with_capacity(usize::try_from(device.map.chunks()).unwrap_or(0)),
     })
     .collect()
 }
 
 /// Adds the chunks to their packs.
-fn fill(packs: &mut [PackMap], opened: &Opened, usage: &Usage, owners: &Owners, kinds: bool) {
+fn fill(packs: &mut [PackMap], opened: &Opened, usage: &Usage, owners: &ChunkOwners, kinds: bool) {
     for chunk in chunks(opened.image.maps()) {
         let Some(pack) = packs.get_mut(chunk.device) else { continue };
         let used = usage.devices.get(chunk.device).and_then(|chunks| chunks.get(chunk.number as usize));
         let used = used.copied().unwrap_or_default();
-        let kind = if kinds { kind(used) } else { Kind::Unknown };
+        let kind = if kinds { kind(used) } else { ChunkKind::Unknown };
         // Bit 0 is this image itself.
         pack.push(&chunk, used.used, kind, owners.of(chunk.digest) >> 1);
     }
@@ -256,8 +253,8 @@ fn fill(packs: &mut [PackMap], opened: &Opened, usage: &Usage, owners: &Owners, 
 }
 
 impl PackMap {
-    fn push(&mut self, chunk: &Chunk, used_blocks: u32, kind: Kind, shared_with: u32) {
-        let Chunk { digest, blocks, stored, .. } = *chunk;
+    fn push(&mut self, chunk: &ImageChunk, used_blocks: u32, kind: ChunkKind, shared_with: u32) {
+        let ImageChunk { digest, blocks, stored, .. } = *chunk;
         let row = ChunkRow { digest, blocks, used_blocks, stored, kind, shared_with };
         self.used_bytes = self.used_bytes.saturating_add(u64::from(used_blocks) * BLOCK_U64);
         self.parts.add_chunk(&row);
@@ -272,50 +269,33 @@ impl PackMap {
         self.chunks.push(row);
     }
 
-    /// Says in a line what its chunks are.
-    pub(super) fn in_words(&self) -> String {
-        let all = self.chunks.len() as u64;
-        let (slices, bundles) = (Count(self.slices, "slice"), Count(self.bundles, "bundle"));
-        let mut words = format!("{}: {slices}, {bundles}", Count(all, "chunk"));
-        let unknown = all.saturating_sub(self.slices).saturating_sub(self.bundles);
-        // Writing to a string cannot fail.
-        if unknown > 0 {
-            let _infallible = write!(words, ", {unknown} not told apart");
-        }
-        if self.dead.chunks > 0 {
-            let _infallible =
-                write!(words, "; nothing used of {} ({} stored)", self.dead.chunks, Size(self.dead.stored));
-        }
-        words
-    }
-
     /// Gives chunks that no file uses their kind, as far as it follows from the others: a device has slices first, bundles behind.
     fn name_dead(&mut self) {
-        let last_slice = self.chunks.iter().rposition(|row| row.kind == Kind::Slice);
-        let first_bundle = self.chunks.iter().position(|row| row.kind == Kind::Bundle);
+        let last_slice = self.chunks.iter().rposition(|row| row.kind == ChunkKind::Slice);
+        let first_bundle = self.chunks.iter().position(|row| row.kind == ChunkKind::Bundle);
         for (at, row) in self.chunks.iter_mut().enumerate() {
-            if row.kind == Kind::Unknown {
+            if row.kind == ChunkKind::Unknown {
                 if last_slice.is_some_and(|last| at < last) {
-                    row.kind = Kind::Slice;
+                    row.kind = ChunkKind::Slice;
                 } else if first_bundle.is_some_and(|first| at > first) {
-                    row.kind = Kind::Bundle;
+                    row.kind = ChunkKind::Bundle;
                 }
             }
             match row.kind {
-                Kind::Slice => self.slices = self.slices.saturating_add(1),
-                Kind::Bundle => self.bundles = self.bundles.saturating_add(1),
-                Kind::Unknown => {}
+                ChunkKind::Slice => self.slices = self.slices.saturating_add(1),
+                ChunkKind::Bundle => self.bundles = self.bundles.saturating_add(1),
+                ChunkKind::Unknown => {}
             }
         }
     }
 }
 
-const fn kind(used: ChunkUse) -> Kind {
+const fn kind(used: ChunkUse) -> ChunkKind {
     match (used.small, used.large) {
-        (true, false) => Kind::Bundle,
-        (false, true) => Kind::Slice,
+        (true, false) => ChunkKind::Bundle,
+        (false, true) => ChunkKind::Slice,
         // Both: not by our rules.
-        _ => Kind::Unknown,
+        _ => ChunkKind::Unknown,
     }
 }
 
@@ -335,17 +315,17 @@ fn small_limit(opened: &Opened) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn row(used_blocks: u32, kind: Kind, shared_with: u32) -> ChunkRow {
+    fn row(used_blocks: u32, kind: ChunkKind, shared_with: u32) -> ChunkRow {
         ChunkRow { digest: Blake3::new([0; 32]), blocks: 4, used_blocks, stored: 1000, kind, shared_with }
     }
 
     #[test]
     fn every_stored_byte_of_a_chunk_is_one_part() {
-        let mut parts = Parts::default();
-        for row in [row(4, Kind::Slice, 0), row(1, Kind::Bundle, 0b10), row(0, Kind::Unknown, 1)] {
+        let mut parts = StoredParts::default();
+        for row in [row(4, ChunkKind::Slice, 0), row(1, ChunkKind::Bundle, 0b10), row(0, ChunkKind::Unknown, 1)] {
             parts.add_chunk(&row);
         }
-        assert_eq!(parts, Parts { own: 1000, shared: 250, beside: 750, dead: 1000, ..Parts::default() });
+        assert_eq!(parts, StoredParts { own: 1000, shared: 250, beside: 750, dead: 1000, ..StoredParts::default() });
     }
 
     #[test]
@@ -359,19 +339,22 @@ mod tests {
             source_diff_id: None,
             foreign: None,
             on_node: false,
-            node: Sum::default(),
-            parts: Parts::default(),
+            node: ChunkSum::default(),
+            parts: StoredParts::default(),
             slices: 0,
             bundles: 0,
-            dead: Sum::default(),
+            dead: ChunkSum::default(),
             shared_with: Vec::new(),
-            chunks: [Kind::Unknown, Kind::Slice, Kind::Unknown, Kind::Bundle, Kind::Unknown]
+            chunks: [ChunkKind::Unknown, ChunkKind::Slice, ChunkKind::Unknown, ChunkKind::Bundle, ChunkKind::Unknown]
                 .map(|kind| row(1, kind, 0))
                 .into(),
         };
         pack.name_dead();
-        let kinds: Vec<Kind> = pack.chunks.iter().map(|row| row.kind).collect();
-        assert_eq!(kinds, [Kind::Slice, Kind::Slice, Kind::Unknown, Kind::Bundle, Kind::Bundle]);
+        let kinds: Vec<ChunkKind> = pack.chunks.iter().map(|row| row.kind).collect();
+        assert_eq!(
+            kinds,
+            [ChunkKind::Slice, ChunkKind::Slice, ChunkKind::Unknown, ChunkKind::Bundle, ChunkKind::Bundle]
+        );
         assert_eq!((pack.slices, pack.bundles), (2, 2));
     }
 }

@@ -7,9 +7,9 @@ use dimsum_format::{BLOCK_U64, Blake3, DeviceId};
 use dimsum_store::Extent;
 use dimsum_store::limits::MAX_READ;
 
-use dimsum_engine::EngineError;
-use dimsum_engine::image::Opened;
-use dimsum_engine::image::fs::{Found, ImageFs};
+use crate::EngineError;
+use crate::image::Opened;
+use crate::image::fs::{Found, ImageFs};
 
 /// What the maps say of two contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Sameness {
 
 /// One of the two images.
 #[derive(Debug, Clone, Copy)]
-pub struct Side<'i> {
+pub struct DiffSide<'i> {
     /// The gate.
     pub opened: &'i Opened,
     /// The tree.
@@ -32,7 +32,7 @@ pub struct Side<'i> {
 }
 
 /// Where a byte of a file lies.
-struct Place {
+struct DevicePlace {
     device: DeviceId,
     /// Byte of the device.
     byte: u64,
@@ -43,19 +43,19 @@ struct Place {
     length: u64,
 }
 
-impl Side<'_> {
+impl DiffSide<'_> {
     fn map(&self, file: &Found, offset: u64) -> Result<Option<dimsum_erofs::Extent>, EngineError> {
         self.fs.erofs().map(&file.inode, offset).map_err(|source| self.fs.fail(&file.path, source))
     }
 
-    fn place(&self, flat: u64) -> Option<Place> {
+    fn place(&self, flat: u64) -> Option<DevicePlace> {
         let maps = self.opened.image.maps();
         let (index, block) = maps.locate(u32::try_from(flat / BLOCK_U64).ok()?)?;
         let device = maps.devices.get(index)?;
         let number = device.map.chunk_of_block(block)?;
         let bytes = device.map.chunk_bytes(number)?;
         let byte = u64::from(block) * BLOCK_U64 + flat % BLOCK_U64;
-        Some(Place {
+        Some(DevicePlace {
             device: device.id,
             byte,
             chunk: device.map.digest(number)?,
@@ -70,7 +70,7 @@ impl Side<'_> {
             None => Extent::Hole { length },
         };
         let bytes = self.opened.image.read_blocking(&[wanted]);
-        let object = || format!("{} /{}", self.opened.located.name(), crate::output::Name(&file.path));
+        let object = || format!("{} /{}", self.opened.located.name(), crate::text::Name(&file.path));
         bytes
             .map(|bytes| bytes.to_vec())
             .map_err(|source| EngineError::Read { object: object(), source: Box::new(source) })
@@ -81,7 +81,7 @@ impl Side<'_> {
 ///
 /// # Errors
 /// If a map cannot be read.
-pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Result<Sameness, EngineError> {
+pub fn by_maps(a: DiffSide<'_>, file_a: &Found, b: DiffSide<'_>, file_b: &Found) -> Result<Sameness, EngineError> {
     let size = file_a.inode.size();
     if size != file_b.inode.size() {
         return Ok(Sameness::Different);
@@ -116,7 +116,7 @@ pub fn by_maps(a: Side<'_>, file_a: &Found, b: Side<'_>, file_b: &Found) -> Resu
     Ok(sameness)
 }
 
-impl Place {
+impl DevicePlace {
     /// Whether it is the same byte of the same device.
     fn is(&self, other: &Self) -> bool {
         self.device == other.device && self.byte == other.byte
@@ -129,13 +129,13 @@ impl Place {
 }
 
 /// Compares `step` bytes at two places; `left` are the bytes from there to the end of the file.
-fn places(a: &Place, b: &Place, step: u64, left: u64) -> Sameness {
+fn places(a: &DevicePlace, b: &DevicePlace, step: u64, left: u64) -> Sameness {
     let same_chunk = a.chunk == b.chunk && a.inside == b.inside;
     if a.is(b) || same_chunk {
         return Sameness::Same;
     }
     // Both chunks start here and hold nothing else: what pads the last block of a file is zeros by the format.
-    let alone = |place: &Place| place.inside == 0 && place.length == step.next_multiple_of(BLOCK_U64);
+    let alone = |place: &DevicePlace| place.inside == 0 && place.length == step.next_multiple_of(BLOCK_U64);
     let ends = step.is_multiple_of(BLOCK_U64) || step == left;
     if ends && alone(a) && alone(b) { Sameness::Different } else { Sameness::Undecided }
 }
@@ -145,9 +145,9 @@ fn places(a: &Place, b: &Place, step: u64, left: u64) -> Sameness {
 /// # Errors
 /// If a byte cannot be had.
 pub fn by_bytes(
-    a: Side<'_>,
+    a: DiffSide<'_>,
     file_a: &Found,
-    b: Side<'_>,
+    b: DiffSide<'_>,
     file_b: &Found,
     mut read: impl FnMut(u64),
 ) -> Result<bool, EngineError> {
@@ -171,8 +171,8 @@ pub fn by_bytes(
 mod tests {
     use super::*;
 
-    fn place(device: u8, byte: u64, chunk: u8, inside: u64, length: u64) -> Place {
-        Place { device: DeviceId::new([device; 32]), byte, chunk: Blake3::new([chunk; 32]), inside, length }
+    fn place(device: u8, byte: u64, chunk: u8, inside: u64, length: u64) -> DevicePlace {
+        DevicePlace { device: DeviceId::new([device; 32]), byte, chunk: Blake3::new([chunk; 32]), inside, length }
     }
 
     #[test]

@@ -2,17 +2,16 @@
 
 use std::cmp::Ordering;
 
-use clap::ValueEnum;
 use dimsum_tree::FileType;
 use serde::Serialize;
 
-use super::content::{Sameness, Side, by_bytes, by_maps};
-use super::walk::{Walk, order};
-use dimsum_engine::EngineError;
-use dimsum_engine::image::fs::Found;
+use super::content::{DiffSide, Sameness, by_bytes, by_maps};
+use super::walk::{ImageWalk, order};
+use crate::EngineError;
+use crate::image::fs::Found;
 
 /// What can differ between two files of one name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Aspect {
     /// Type: all else follows from that.
@@ -134,9 +133,9 @@ pub struct Counts {
 #[derive(Debug, Clone, Copy)]
 pub struct Comparer<'i> {
     /// The first image.
-    pub a: Side<'i>,
+    pub a: DiffSide<'i>,
     /// The second image.
-    pub b: Side<'i>,
+    pub b: DiffSide<'i>,
     /// Whether files are read where maps do not tell.
     pub read: bool,
     /// What is not looked at.
@@ -154,7 +153,7 @@ impl Comparer<'_> {
         let mut counts = Counts::default();
         // A directory that only one has: what is below it comes right behind.
         let mut held: Option<Change> = None;
-        let (mut walk_a, mut walk_b) = (Walk::new(self.a.fs), Walk::new(self.b.fs));
+        let (mut walk_a, mut walk_b) = (ImageWalk::new(self.a.fs), ImageWalk::new(self.b.fs));
         let (mut a, mut b) = (walk_a.advance()?, walk_b.advance()?);
         loop {
             let side = match (&a, &b) {
@@ -266,7 +265,7 @@ impl Comparer<'_> {
         if !a.inode.has_xattrs() && !b.inode.has_xattrs() {
             return Ok(false);
         }
-        let all = |side: Side<'_>, found: &Found| {
+        let all = |side: DiffSide<'_>, found: &Found| {
             let all = side.fs.erofs().xattrs(&found.inode).map_err(|source| side.fs.fail(&found.path, source));
             all.map(|mut all| {
                 all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -277,7 +276,7 @@ impl Comparer<'_> {
     }
 
     fn targets(&self, a: &Found, b: &Found) -> Result<bool, EngineError> {
-        let target = |side: Side<'_>, found: &Found| {
+        let target = |side: DiffSide<'_>, found: &Found| {
             side.fs.erofs().read_link(&found.inode).map_err(|source| side.fs.fail(&found.path, source))
         };
         Ok(target(self.a, a)? != target(self.b, b)?)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// A number of chunks and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Sum {
+pub struct ChunkSum {
     /// How many.
     pub chunks: u64,
     /// Bytes of them in the device.
@@ -19,7 +19,7 @@ pub struct Sum {
     pub stored: u64,
 }
 
-impl Sum {
+impl ChunkSum {
     /// Adds a chunk.
     pub const fn add(&mut self, bytes: u64, stored: u64) {
         self.chunks = self.chunks.saturating_add(1);
@@ -37,7 +37,7 @@ impl Sum {
 
 /// A chunk of an image.
 #[derive(Debug, Clone, Copy)]
-pub struct Chunk {
+pub struct ImageChunk {
     /// Number of its device in the image.
     pub device: usize,
     /// Its number in the device.
@@ -52,7 +52,7 @@ pub struct Chunk {
     pub stored: u64,
 }
 
-impl Chunk {
+impl ImageChunk {
     /// Bytes in the device.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -61,13 +61,13 @@ impl Chunk {
 }
 
 /// Returns all chunks of an image in the order of the flat image.
-pub fn chunks(maps: &MetaMaps) -> impl Iterator<Item = Chunk> + '_ {
+pub fn chunks(maps: &MetaMaps) -> impl Iterator<Item = ImageChunk> + '_ {
     maps.devices.iter().enumerate().flat_map(|(index, device)| {
         let count = u32::try_from(device.map.chunks()).unwrap_or(u32::MAX);
         (0..count).filter_map(move |number| {
             let blocks = device.map.chunk_blocks(number)?;
             let frame = device.frames.frame(number)?;
-            Some(Chunk {
+            Some(ImageChunk {
                 device: index,
                 number,
                 digest: device.map.digest(number)?,
@@ -81,20 +81,20 @@ pub fn chunks(maps: &MetaMaps) -> impl Iterator<Item = Chunk> + '_ {
 
 /// What two images have in common. Each digest counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Common {
+pub struct CommonChunks {
     /// Chunks that only the first has.
-    pub only_a: Sum,
+    pub only_a: ChunkSum,
     /// Chunks that only the second has.
-    pub only_b: Sum,
+    pub only_b: ChunkSum,
     /// Chunks of both in devices of both: a node that has them for one image has them for the other.
-    pub same_pack: Sum,
+    pub same_pack: ChunkSum,
     /// Chunks of both that lie in different devices: a node that has one takes the other from it. Stored bytes are those of the second.
-    pub other_pack: Sum,
+    pub other_pack: ChunkSum,
 }
 
 /// Compares the chunks of two images.
 #[must_use]
-pub fn common(a: &MetaMaps, b: &MetaMaps) -> Common {
+pub fn common(a: &MetaMaps, b: &MetaMaps) -> CommonChunks {
     /// A chunk of the first image: its bytes, and whether the second has it too.
     struct Seen {
         bytes: u64,
@@ -107,7 +107,7 @@ pub fn common(a: &MetaMaps, b: &MetaMaps) -> Common {
         let new = || Some(Seen { bytes: chunk.bytes(), stored: chunk.stored, in_both: false });
         seen.entry(chunk.digest).or_insert_with(new);
     }
-    let mut common = Common::default();
+    let mut common = CommonChunks::default();
     for chunk in chunks(b) {
         let (bytes, stored) = (chunk.bytes(), chunk.stored);
         match seen.entry(chunk.digest) {
@@ -136,9 +136,9 @@ pub fn common(a: &MetaMaps, b: &MetaMaps) -> Common {
 /// Returns what lies on this node of each device of an image: chunks of packs that are whole there, of others what was fetched, and
 /// what any other image has of them.
 #[must_use]
-pub fn on_node(store: &Store, maps: &MetaMaps, is_whole: impl Fn(usize) -> bool) -> Vec<Sum> {
+pub fn on_node(store: &Store, maps: &MetaMaps, is_whole: impl Fn(usize) -> bool) -> Vec<ChunkSum> {
     let digests: Vec<Blake3> = chunks(maps).map(|chunk| chunk.digest).collect();
-    let mut here = vec![Sum::default(); maps.devices.len()];
+    let mut here = vec![ChunkSum::default(); maps.devices.len()];
     for (chunk, has) in chunks(maps).zip(store.has_chunks(&digests)) {
         if let Some(sum) = here.get_mut(chunk.device).filter(|_| has || is_whole(chunk.device)) {
             sum.add(chunk.bytes(), chunk.stored);
@@ -152,25 +152,25 @@ pub const MAX_IMAGES: usize = 31;
 
 /// Which of several images have which chunk; image 0 is the one that is looked at.
 #[derive(Debug, Default)]
-pub struct Owners {
+pub struct ChunkOwners {
     images: usize,
-    chunks: HashMap<Blake3, Owned>,
+    chunks: HashMap<Blake3, OwnedChunk>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Owned {
+struct OwnedChunk {
     images: u32,
     bytes: u64,
     stored: u64,
 }
 
-impl Owners {
+impl ChunkOwners {
     /// Adds an image; at most [`MAX_IMAGES`] and one, more are not looked at.
     pub fn add(&mut self, maps: &MetaMaps) {
         let Some(bit) = u32::try_from(self.images).ok().and_then(|number| 1_u32.checked_shl(number)) else { return };
         self.images = self.images.saturating_add(1);
         for chunk in chunks(maps) {
-            let new = Owned { images: 0, bytes: chunk.bytes(), stored: chunk.stored };
+            let new = OwnedChunk { images: 0, bytes: chunk.bytes(), stored: chunk.stored };
             self.chunks.entry(chunk.digest).or_insert(new).images |= bit;
         }
     }
@@ -183,8 +183,8 @@ impl Owners {
 
     /// Returns what each two images have in common; on the diagonal, what an image has. Each digest counts once.
     #[must_use]
-    pub fn matrix(&self) -> Vec<Vec<Sum>> {
-        let mut matrix = vec![vec![Sum::default(); self.images]; self.images];
+    pub fn matrix(&self) -> Vec<Vec<ChunkSum>> {
+        let mut matrix = vec![vec![ChunkSum::default(); self.images]; self.images];
         for owned in self.chunks.values() {
             let has = |image: usize| owned.images >> image & 1 == 1;
             for (a, row) in matrix.iter_mut().enumerate().filter(|(a, _)| has(*a)) {
@@ -219,8 +219,8 @@ mod tests {
         MetaMaps { erofs_blocks: 1, meta_blocks: 1, devices: devices.collect() }
     }
 
-    fn sum(chunks: &[u64]) -> Sum {
-        let mut sum = Sum::default();
+    fn sum(chunks: &[u64]) -> ChunkSum {
+        let mut sum = ChunkSum::default();
         chunks.iter().for_each(|number| sum.add((number + 1) * BLOCK_U64, 100 + number));
         sum
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_matrix_is_symmetric_and_its_diagonal_is_the_image() {
-        let mut owners = Owners::default();
+        let mut owners = ChunkOwners::default();
         for maps in [image(&[&[1, 2]]), image(&[&[2, 3]]), image(&[&[9]])] {
             owners.add(&maps);
         }

@@ -13,11 +13,11 @@ use dimsum_tree::FileType;
 use serde::Serialize;
 
 use super::marks::{Bitmap, Skips};
-use super::walk::Walk;
-use crate::output::hex_unless_utf8;
-use dimsum_engine::EngineError;
-use dimsum_engine::image::Opened;
-use dimsum_engine::image::fs::ImageFs;
+use super::walk::ImageWalk;
+use crate::EngineError;
+use crate::image::Opened;
+use crate::image::fs::ImageFs;
+use crate::text::hex_unless_utf8;
 
 /// Names of a path that a directory of the bill has at most: deeper ones are in it.
 const MAX_PARTS: usize = 3;
@@ -64,13 +64,13 @@ pub struct Usage {
 }
 
 /// Is told of a file that lies in a chunk.
-pub trait Watch {
+pub trait WatchFiles {
     /// `path` uses blocks of chunk `number` of device `device` that no file before it used.
     fn file(&mut self, device: usize, number: u32, path: &[u8]);
 }
 
 /// Watches nothing.
-impl Watch for () {
+impl WatchFiles for () {
     fn file(&mut self, _device: usize, _number: u32, _path: &[u8]) {}
 }
 
@@ -83,10 +83,10 @@ pub fn usage(
     fs: &ImageFs<'_>,
     small_limit: u64,
     list: usize,
-    watch: &mut dyn Watch,
+    watch: &mut dyn WatchFiles,
 ) -> Result<Usage, EngineError> {
     let maps = opened.image.maps();
-    let mut scan = Scan {
+    let mut scan = UsageScan {
         seen: maps.devices.iter().map(|device| Bitmap::new(device.map.blocks())).collect(),
         done: maps.devices.iter().map(|device| [(); 2].map(|()| Skips::new(count(&device.map)))).collect(),
         usage: Usage {
@@ -96,7 +96,7 @@ pub fn usage(
         bills: HashMap::new(),
         watch,
     };
-    let mut walk = Walk::new(fs);
+    let mut walk = ImageWalk::new(fs);
     while let Some(found) = walk.advance()? {
         if found.inode.file_type() != FileType::Regular {
             continue;
@@ -116,16 +116,16 @@ pub fn usage(
     Ok(usage)
 }
 
-struct Scan<'w> {
+struct UsageScan<'w> {
     seen: Vec<Bitmap>,
     /// For each device the chunks of which all is known, for large files and for small ones.
     done: Vec<[Skips; 2]>,
     usage: Usage,
     bills: HashMap<Vec<u8>, (f64, u64)>,
-    watch: &'w mut dyn Watch,
+    watch: &'w mut dyn WatchFiles,
 }
 
-impl Scan<'_> {
+impl UsageScan<'_> {
     /// Takes a run of blocks of the flat image; validated images have none across two devices.
     fn extent(&mut self, opened: &Opened, blocks: Range<u64>, small: bool, path: &[u8]) {
         let maps = opened.image.maps();

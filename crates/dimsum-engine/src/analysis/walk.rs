@@ -8,23 +8,23 @@ use std::collections::VecDeque;
 use dimsum_erofs::Inode;
 use dimsum_erofs::limits::MAX_DEPTH;
 
-use dimsum_engine::EngineError;
-use dimsum_engine::image::fs::{Found, ImageFs, join};
+use crate::EngineError;
+use crate::image::fs::{Found, ImageFs, join};
 
 /// Names taken from a directory at once: with 255 bytes each and at the greatest depth, 34 MiB.
 const BATCH: usize = 128;
 
 /// A walk under way.
 #[derive(Debug)]
-pub struct Walk<'i> {
+pub struct ImageWalk<'i> {
     fs: &'i ImageFs<'i>,
     started: bool,
     /// The directories from the root to where the walk is.
-    levels: Vec<Level>,
+    levels: Vec<ImageLevel>,
 }
 
 #[derive(Debug)]
-struct Level {
+struct ImageLevel {
     path: Vec<u8>,
     directory: Inode,
     /// Names that were taken and not yet given.
@@ -33,7 +33,7 @@ struct Level {
     at_end: bool,
 }
 
-impl<'i> Walk<'i> {
+impl<'i> ImageWalk<'i> {
     /// Starts before the root. The image should have been validated: then no directory is met twice.
     #[must_use]
     pub const fn new(fs: &'i ImageFs<'i>) -> Self {
@@ -76,12 +76,12 @@ impl<'i> Walk<'i> {
             return Err(EngineError::Path { path: found.path.clone(), reason: "directories are nested too deep" });
         }
         let (path, directory) = (found.path.clone(), found.inode);
-        self.levels.push(Level { path, directory, names: VecDeque::new(), cursor: 0, at_end: false });
+        self.levels.push(ImageLevel { path, directory, names: VecDeque::new(), cursor: 0, at_end: false });
         Ok(())
     }
 }
 
-impl Level {
+impl ImageLevel {
     fn take(&mut self, fs: &ImageFs<'_>) -> Result<(), EngineError> {
         let fail = |source| fs.fail(&self.path, source);
         let mut entries = fs.erofs().read_dir(&self.directory, self.cursor).map_err(fail)?;

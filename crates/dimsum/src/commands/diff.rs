@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dimsum_engine::analysis::content::DiffSide;
+use dimsum_engine::analysis::diff::{Aspect, Change, Comparer, Counts};
+use dimsum_engine::analysis::sharing::{CommonChunks, common};
 use dimsum_engine::image::fs::{Found, ImageFs};
 use dimsum_engine::image::{self, Opened};
 use dimsum_engine::listing::type_name;
@@ -13,10 +16,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
-use crate::views::content::Side;
 use crate::views::count::Count;
-use crate::views::diff::{Aspect, Change, Comparer, Counts};
-use crate::views::sharing::{Common, common};
 
 /// Show what differs between two images: files, chunks, bytes
 ///
@@ -45,7 +45,49 @@ pub struct Diff {
     all: bool,
     /// Do not look at these: rebuilt images often differ in nothing but mtime
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
-    ignore: Vec<Aspect>,
+    ignore: Vec<IgnoredAspect>,
+}
+
+/// What is not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IgnoredAspect {
+    /// Type: all else follows from that.
+    Type,
+    /// Bytes of a file.
+    Content,
+    /// Bytes of a file that would have to be read to know.
+    Unknown,
+    /// Permissions.
+    Mode,
+    /// User or group.
+    Owner,
+    /// Time of the last change.
+    Mtime,
+    /// Extended attributes.
+    Xattrs,
+    /// Number of names, of anything but a directory.
+    Links,
+    /// Device number.
+    Device,
+    /// Target of a symbolic link.
+    Target,
+}
+
+impl From<IgnoredAspect> for Aspect {
+    fn from(ignored: IgnoredAspect) -> Self {
+        match ignored {
+            IgnoredAspect::Type => Self::Type,
+            IgnoredAspect::Content => Self::Content,
+            IgnoredAspect::Unknown => Self::Unknown,
+            IgnoredAspect::Mode => Self::Mode,
+            IgnoredAspect::Owner => Self::Owner,
+            IgnoredAspect::Mtime => Self::Mtime,
+            IgnoredAspect::Xattrs => Self::Xattrs,
+            IgnoredAspect::Links => Self::Links,
+            IgnoredAspect::Device => Self::Device,
+            IgnoredAspect::Target => Self::Target,
+        }
+    }
 }
 
 impl Diff {
@@ -60,8 +102,9 @@ impl Diff {
         image::validate(&b)?;
         let (name_a, name_b) = (a.located.name(), b.located.name());
         let (fs_a, fs_b) = (ImageFs::open(&a.image, &name_a)?, ImageFs::open(&b.image, &name_b)?);
-        let (side_a, side_b) = (Side { opened: &a, fs: &fs_a }, Side { opened: &b, fs: &fs_b });
-        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &self.ignore, fold: !self.all };
+        let (side_a, side_b) = (DiffSide { opened: &a, fs: &fs_a }, DiffSide { opened: &b, fs: &fs_b });
+        let ignore: Vec<Aspect> = self.ignore.into_iter().map(Aspect::from).collect();
+        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &ignore, fold: !self.all };
         let list = if self.all { u64::MAX } else { self.list };
         context.output.with_image(|out| write(&comparer, list, context.output, out))
     }
@@ -213,7 +256,7 @@ struct Summary {
     files: Counts,
     /// Names that differ and were not listed.
     not_listed: u64,
-    chunks: Common,
+    chunks: CommonChunks,
 }
 
 /// An image in the summary.

@@ -4,6 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use dimsum_engine::analysis::chunks::ChunkMap;
+use dimsum_engine::analysis::sharing::MAX_IMAGES;
+use dimsum_engine::image::{self, Opened};
 use dimsum_format::{BLOCK_U64, DeviceId, Digest, MetaRoot, media};
 use serde::Serialize;
 
@@ -13,10 +16,7 @@ use crate::error::Error;
 use crate::file::write_whole;
 use crate::output::{Name, Report, Size, total};
 use crate::views::Cells;
-use crate::views::chunks::ChunkMap;
 use crate::views::page::page;
-use crate::views::sharing::MAX_IMAGES;
-use dimsum_engine::image::{self, Opened};
 
 /// Show what an image is made of: digests, packs, meta, file system, options, and where its bytes lie
 ///
@@ -60,7 +60,7 @@ impl Inspect {
         }
         let with = self.with.iter().map(|with| image::open(&context.engine, with)).collect::<Result<Vec<_>, _>>()?;
         let mut cells = Cells::new(opened.image.maps());
-        let map = ChunkMap::new(context, opened, &with, &mut cells)?;
+        let map = ChunkMap::new(&context.engine, opened, &with, &mut cells)?;
         if let Some(file) = &self.html {
             let page = page(&map, &cells);
             if file.as_os_str() == "-" {

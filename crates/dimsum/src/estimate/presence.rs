@@ -1,5 +1,9 @@
 //! What of an image is there already: in the repository it would go to, and in this node's store.
 
+use dimsum_engine::EngineError;
+use dimsum_engine::ErrorKind;
+use dimsum_engine::analysis::sharing::{self, ChunkSum, CommonChunks, common};
+use dimsum_engine::image::{self, Opened};
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, DimsumManifest};
 use dimsum_source::{Place, Prefer, Source, SourceError};
@@ -8,10 +12,6 @@ use serde::Serialize;
 use super::scratch::Scratch;
 use crate::context::Context;
 use crate::output::total;
-use crate::views::sharing::{self, Common, Sum, common};
-use dimsum_engine::EngineError;
-use dimsum_engine::ErrorKind;
-use dimsum_engine::image::{self, Opened};
 
 /// What a repository has.
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub struct Before {
     /// Its manifest.
     pub manifest: Digest,
     /// What it has in common with the image that is looked at: `a` is the one that is there.
-    pub chunks: Common,
+    pub chunks: CommonChunks,
 }
 
 /// What a node has.
@@ -44,7 +44,7 @@ pub struct OnNode {
     /// Bytes of them.
     pub present_bytes: u64,
     /// Chunks that need not be fetched: in these packs, fetched before of others, or in any other image of the store.
-    pub chunks: Sum,
+    pub chunks: ChunkSum,
     /// Stored bytes of all chunks.
     pub all_bytes: u64,
 }
@@ -115,7 +115,7 @@ pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, Eng
     let (manifest, maps) = (opened.image.manifest(), opened.image.maps());
     let whole: Vec<bool> = manifest.packs.iter().map(|pack| is_whole(&*packs, *pack)).collect();
     let all_bytes = total(maps.devices.iter().map(|device| device.frames.length()));
-    let mut node = OnNode { packs: 0, present_bytes: 0, chunks: Sum::default(), all_bytes };
+    let mut node = OnNode { packs: 0, present_bytes: 0, chunks: ChunkSum::default(), all_bytes };
     for (pack, _) in manifest.packs.iter().zip(&whole).filter(|(_, whole)| **whole) {
         node.packs = node.packs.saturating_add(1);
         node.present_bytes = node.present_bytes.saturating_add(pack.size);

@@ -1,10 +1,12 @@
 //! The picture of an image's chunks, for a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::chunks::{ChunkMap, PackMap, Parts};
+use dimsum_engine::analysis::chunks::{ChunkMap, PackMap, StoredParts};
+use dimsum_engine::analysis::sharing::ChunkSum;
+
 use super::count::Count;
-use super::sharing::Sum;
 use crate::output::{Name, Report, Size};
 
 impl Report for ChunkMap {
@@ -18,7 +20,7 @@ impl Report for ChunkMap {
         let chunks = Count(self.packs.iter().map(|pack| pack.chunks.len() as u64).sum(), "chunk");
         let (stored, files) = (Size(self.stored_bytes), Count(self.files, "file"));
         writeln!(out, "stored     {stored} in {packs} and the meta: {chunks}, {files}")?;
-        let Parts { own, shared, beside, dead, layer_metas, meta } = self.parts;
+        let StoredParts { own, shared, beside, dead, layer_metas, meta } = self.parts;
         let bar = |part: u64| Bar { part, whole: self.stored_bytes };
         for (part, what) in [
             (own, "used by the tree, in no other image named here"),
@@ -38,7 +40,7 @@ impl Report for ChunkMap {
         if self.with.is_empty() {
             writeln!(out, "sharing    not looked for: --with REF compares with other images")?;
         } else {
-            self.write_matrix(out)?;
+            write_matrix(self, out)?;
         }
         if !self.directories.is_empty() {
             writeln!(out, "dearest directories, by the stored bytes of what is below them")?;
@@ -74,12 +76,12 @@ fn write_pack(number: usize, pack: &PackMap, out: &mut dyn Write) -> io::Result<
     if let Some(image) = &pack.foreign {
         writeln!(out, "           of another image, {}, which may use the rest", Name(image.as_bytes()))?;
     }
-    writeln!(out, "           {}", pack.in_words())?;
+    writeln!(out, "           {}", in_words(pack))?;
     if !pack.on_node && pack.node.chunks > 0 {
         let (count, stored) = (Count(pack.node.chunks, "chunk"), Size(pack.node.stored));
         writeln!(out, "           on this node: {count}, stored {stored}")?;
     }
-    for (other, Sum { chunks, bytes, stored }) in pack.shared_with.iter().enumerate() {
+    for (other, ChunkSum { chunks, bytes, stored }) in pack.shared_with.iter().enumerate() {
         if *chunks > 0 {
             let (bytes, stored) = (Size(*bytes), Size(*stored));
             let count = Count(*chunks, "chunk");
@@ -89,22 +91,20 @@ fn write_pack(number: usize, pack: &PackMap, out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-impl ChunkMap {
-    /// Stored bytes that each two images have in common.
-    fn write_matrix(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "shared    ")?;
-        for number in 0..self.matrix.len() {
-            write!(out, " {:>10}", if number == 0 { "this".to_owned() } else { format!("image {number}") })?;
-        }
-        for (number, row) in self.matrix.iter().enumerate() {
-            let name = if number == 0 { "this".to_owned() } else { format!("image {number}") };
-            write!(out, "\n  {name:<8}")?;
-            for sum in row {
-                write!(out, " {:>10}", Size(sum.stored).to_string())?;
-            }
-        }
-        writeln!(out)
+/// Stored bytes that each two images have in common.
+fn write_matrix(map: &ChunkMap, out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "shared    ")?;
+    for number in 0..map.matrix.len() {
+        write!(out, " {:>10}", if number == 0 { "this".to_owned() } else { format!("image {number}") })?;
     }
+    for (number, row) in map.matrix.iter().enumerate() {
+        let name = if number == 0 { "this".to_owned() } else { format!("image {number}") };
+        write!(out, "\n  {name:<8}")?;
+        for sum in row {
+            write!(out, " {:>10}", Size(sum.stored).to_string())?;
+        }
+    }
+    writeln!(out)
 }
 
 /// A part of a whole in 20 columns.
@@ -119,6 +119,22 @@ impl std::fmt::Display for Bar {
         let full = self.part.saturating_mul(COLUMNS).div_ceil(self.whole.max(1)).min(COLUMNS);
         (0..COLUMNS).try_for_each(|column| f.write_str(if column < full { "#" } else { "." }))
     }
+}
+
+/// Says in a line what the chunks of a pack are.
+pub(super) fn in_words(pack: &PackMap) -> String {
+    let all = pack.chunks.len() as u64;
+    let (slices, bundles) = (Count(pack.slices, "slice"), Count(pack.bundles, "bundle"));
+    let mut words = format!("{}: {slices}, {bundles}", Count(all, "chunk"));
+    let unknown = all.saturating_sub(pack.slices).saturating_sub(pack.bundles);
+    // Writing to a string cannot fail.
+    if unknown > 0 {
+        let _infallible = write!(words, ", {unknown} not told apart");
+    }
+    if pack.dead.chunks > 0 {
+        let _infallible = write!(words, "; nothing used of {} ({} stored)", pack.dead.chunks, Size(pack.dead.stored));
+    }
+    words
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 
 use std::fmt::{self, Write};
 
-use super::chunks::{ChunkMap, PackMap, Parts};
+use dimsum_engine::analysis::chunks::{ChunkMap, PackMap, StoredParts};
+use dimsum_engine::analysis::sharing::ChunkSum;
+
+use super::chunks_text::in_words;
 use super::count::Count;
-use super::sharing::Sum;
 use super::svg::{Cells, strip};
 use crate::output::{Name, Size};
 
@@ -93,7 +95,7 @@ fn tiles(map: &ChunkMap, out: &mut String) -> fmt::Result {
 
 /// The parts of the stored bytes, with their colours and what they mean.
 fn parts(map: &ChunkMap) -> [(&'static str, &'static str, u64, &'static str); 6] {
-    let Parts { own, shared, beside, dead, layer_metas, meta } = map.parts;
+    let StoredParts { own, shared, beside, dead, layer_metas, meta } = map.parts;
     let in_none =
         if map.with.is_empty() { "used by the tree" } else { "used by the tree, in none of the images below" };
     [
@@ -155,7 +157,7 @@ fn pack_section(number: usize, pack: &PackMap, map: &ChunkMap, cells: &Cells, ou
         write!(out, " <small class=\"here\">{} on this node</small>", Size(pack.node.stored))?;
     }
     let used = Size(pack.used_bytes);
-    write!(out, "</h3><p class=\"facts\">{device} uncompressed, {used} used · {}", pack.in_words())?;
+    write!(out, "</h3><p class=\"facts\">{device} uncompressed, {used} used · {}", in_words(pack))?;
     for (other, sum) in pack.shared_with.iter().enumerate().filter(|(_, sum)| sum.chunks > 0) {
         write!(out, " · <i class=\"dot s{other}\"></i>{}, {}", Count(sum.chunks, "chunk"), Size(sum.stored))?;
     }
@@ -202,7 +204,7 @@ fn matrix(map: &ChunkMap, out: &mut String) -> fmt::Result {
     for (number, (row, name)) in map.matrix.iter().zip(&names).enumerate() {
         write!(out, "<tr><th class=\"n\">{} {}", letter(number), Html(name.as_bytes()))?;
         let all = row.get(number).map_or(1, |sum| sum.stored.max(1)) as f64;
-        for (column, Sum { chunks, bytes, stored }) in row.iter().enumerate() {
+        for (column, ChunkSum { chunks, bytes, stored }) in row.iter().enumerate() {
             let share = *stored as f64 * 100.0 / all;
             let class = if column == number { " class=\"all\"" } else { "" };
             let alpha = share.round().clamp(0.0, 100.0) * 0.6;

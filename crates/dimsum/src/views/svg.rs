@@ -5,11 +5,11 @@
 
 use std::fmt::{self, Write};
 
+use dimsum_engine::analysis::chunks::{ChunkKind, ChunkRow, OtherImage, PackMap};
+use dimsum_engine::analysis::usage::WatchFiles;
 use dimsum_format::meta::MetaMaps;
 
-use super::chunks::{ChunkRow, Kind, Other, PackMap};
 use super::page::Html;
-use super::usage::Watch;
 use crate::output::Size;
 
 /// Boxes of a picture: with at most some 500 bytes each they stay below 1.5 MB.
@@ -70,7 +70,7 @@ impl Cells {
     }
 }
 
-impl Watch for Cells {
+impl WatchFiles for Cells {
     fn file(&mut self, device: usize, number: u32, path: &[u8]) {
         let at = number as usize / self.per_cell;
         let Some(cell) = self.packs.get_mut(device).and_then(|cells| cells.get_mut(at)) else { return };
@@ -86,7 +86,13 @@ impl Watch for Cells {
 }
 
 /// Draws a pack.
-pub(super) fn strip(number: usize, pack: &PackMap, with: &[Other], cells: &Cells, out: &mut String) -> fmt::Result {
+pub(super) fn strip(
+    number: usize,
+    pack: &PackMap,
+    with: &[OtherImage],
+    cells: &Cells,
+    out: &mut String,
+) -> fmt::Result {
     let mut boxes = String::new();
     let (mut x, mut y) = (0.0, 0.0);
     let files = cells.packs.get(number).map(Vec::as_slice).unwrap_or_default();
@@ -140,7 +146,7 @@ fn draw(rows: &[ChunkRow], x: f64, y: f64, width: f64, out: &mut String) -> fmt:
             image => rect(&format!("s{image}"), x, bottom, shown, height, out)?,
         }
     }
-    if rows.iter().all(|row| row.kind == Kind::Bundle) {
+    if rows.iter().all(|row| row.kind == ChunkKind::Bundle) {
         rect("b", x, y, shown, 3.0, out)?;
     }
     Ok(())
@@ -151,16 +157,16 @@ fn rect(class: &str, x: f64, y: f64, width: f64, height: f64, out: &mut String) 
 }
 
 /// Says what a box is.
-fn title(first: usize, rows: &[ChunkRow], with: &[Other], cell: &Cell, out: &mut String) -> fmt::Result {
+fn title(first: usize, rows: &[ChunkRow], with: &[OtherImage], cell: &Cell, out: &mut String) -> fmt::Result {
     let stored: u64 = rows.iter().map(|row| row.stored).sum();
     let blocks: u64 = rows.iter().map(|row| u64::from(row.blocks)).sum();
     let used: u64 = rows.iter().map(|row| u64::from(row.used_blocks)).sum();
     match rows {
         [only] => {
             let kind = match only.kind {
-                Kind::Slice => ", slice",
-                Kind::Bundle => ", bundle",
-                Kind::Unknown => "",
+                ChunkKind::Slice => ", slice",
+                ChunkKind::Bundle => ", bundle",
+                ChunkKind::Unknown => "",
             };
             writeln!(out, "chunk {first}{kind}\n{}", only.digest)?;
         }
@@ -211,9 +217,9 @@ mod tests {
     use dimsum_format::meta::Device;
     use dimsum_format::{Blake3, Digest};
 
-    use super::super::chunks::Parts;
-    use super::super::sharing::Sum;
     use super::*;
+    use dimsum_engine::analysis::chunks::StoredParts;
+    use dimsum_engine::analysis::sharing::ChunkSum;
 
     fn maps(devices: &[u32]) -> MetaMaps {
         let device = |chunks: u32| {
@@ -238,13 +244,13 @@ mod tests {
                 blocks: 64,
                 used_blocks: 40,
                 stored: 100_000,
-                kind: Kind::Bundle,
+                kind: ChunkKind::Bundle,
                 shared_with: 1,
             };
             vec![row; count]
         };
         let mut out = String::new();
-        let with = [Other { image: "other".into(), manifest: Digest::of(b"") }];
+        let with = [OtherImage { image: "other".into(), manifest: Digest::of(b"") }];
         for (number, count) in [70_000, 1, 29_999].into_iter().enumerate() {
             for chunk in 0..count {
                 for name in 0..5 {
@@ -264,11 +270,11 @@ mod tests {
                 source_diff_id: None,
                 foreign: None,
                 on_node: false,
-                node: Sum::default(),
-                parts: Parts::default(),
+                node: ChunkSum::default(),
+                parts: StoredParts::default(),
                 slices: 0,
                 bundles: 0,
-                dead: Sum::default(),
+                dead: ChunkSum::default(),
                 shared_with: Vec::new(),
                 chunks: rows(count as usize),
             };
