@@ -31,8 +31,7 @@ impl Dimsum {
         if !status.success() {
             bail!("cargo build: {status}");
         }
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        Ok(Self { binary: target.join("release/dimsum"), store: store.to_owned() })
+        Ok(Self { binary: target_directory().join("release/dimsum"), store: store.to_owned() })
     }
 
     /// The same program with another store.
@@ -78,6 +77,11 @@ impl Dimsum {
         let found = mounts.find(|entry| entry["request"]["target"] == json!(mount));
         found.cloned().with_context(|| format!("info does not know the mount {}", mount.display()))
     }
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |path| workspace().join(path))
 }
 
 /// The root of the workspace.

@@ -8,6 +8,7 @@ mod demo;
 mod deny;
 mod dimsum;
 mod faults;
+mod fuzz;
 mod kernel;
 mod peers;
 mod rules;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   rules                         the rules of the house: all that follow
   edges                         the arrows between crates, and the import circles inside each
   circles | names | lines       import circles, type names that are not unique, files and crates with too many lines
+  fuzz SECONDS [TARGET…]        build the fuzz targets and run each so long
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)
@@ -50,6 +52,7 @@ fn run() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["deny"] => deny::run(),
+        ["fuzz", seconds, names @ ..] => fuzz::run(seconds.parse()?, names),
         ["rules"] => rules::run(None),
         ["edges"] => rules::run(Some("edges")).and_then(|()| rules::run(Some("circles"))),
         [rule @ ("circles" | "names" | "lines")] => rules::run(Some(rule)),
