@@ -10,6 +10,7 @@ mod dimsum;
 mod faults;
 mod fuzz;
 mod kernel;
+mod long;
 mod peers;
 mod rules;
 mod tree;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   edges                         the arrows between crates, and the import circles inside each
   circles | names | lines       import circles, type names that are not unique, files and crates with too many lines
   fuzz SECONDS [TARGET…]        build the fuzz targets and run each so long
+  long [NAME]                   list what takes longer than CI may, or run it (root)
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)
@@ -52,6 +54,7 @@ fn run() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["deny"] => deny::run(),
+        ["long", name @ ..] if name.len() < 2 => long::run(name.first().copied()),
         ["fuzz", seconds, names @ ..] => fuzz::run(seconds.parse()?, names),
         ["rules"] => rules::run(None),
         ["edges"] => rules::run(Some("edges")).and_then(|()| rules::run(Some("circles"))),
