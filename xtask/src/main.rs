@@ -12,6 +12,7 @@ mod fuzz;
 mod kernel;
 mod long;
 mod peers;
+mod release;
 mod rules;
 mod tree;
 
@@ -32,6 +33,7 @@ usage: cargo xtask COMMAND
   circles | names | lines       import circles, type names that are not unique, files and crates with too many lines
   fuzz SECONDS [TARGET…]        build the fuzz targets and run each so long
   long [NAME]                   list what takes longer than CI may, or run it (root)
+  release OUT [--rehearse]      archive, checksums and bill of materials of the tagged commit; or of any commit
   deny                          licences and banned crates of the dependency graph
   tree DIR                      list a file tree, one JSON object per entry
   tree-layers LAYOUT SCRATCH    the same from the one image of an OCI layout, unpacked by GNU tar into SCRATCH (root)
@@ -55,6 +57,8 @@ fn run() -> Result<()> {
     match words.as_slice() {
         ["deny"] => deny::run(),
         ["long", name @ ..] if name.len() < 2 => long::run(name.first().copied()),
+        ["release", out] => release::run(out.as_ref(), false),
+        ["release", out, "--rehearse"] => release::run(out.as_ref(), true),
         ["fuzz", seconds, names @ ..] => fuzz::run(seconds.parse()?, names),
         ["rules"] => rules::run(None),
         ["edges"] => rules::run(Some("edges")).and_then(|()| rules::run(Some("circles"))),
