@@ -26,14 +26,14 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use crate::corpus::images;
-use log::Log;
+use log::FigureLog;
 
 /// Runs of each contestant; alternating, so that a slow minute of the machine hits all.
 pub const RUNS: usize = 5;
 
 /// What a measurement is given.
 #[derive(Debug, Clone, Copy)]
-pub struct Task<'a> {
+pub struct BenchTask<'a> {
     corpus: &'a Path,
     out: &'a Path,
     /// Images (as `redis:v1`) to measure instead of the usual ones.
@@ -42,7 +42,7 @@ pub struct Task<'a> {
 
 pub fn run(what: &str, corpus: &Path, out: &Path, names: &[&str]) -> Result<()> {
     fs::create_dir_all(out)?;
-    let task = Task { corpus, out, names };
+    let task = BenchTask { corpus, out, names };
     match what {
         "amplification" => amplification::run(task),
         "base" => base::run(task),
@@ -63,7 +63,7 @@ pub fn run(what: &str, corpus: &Path, out: &Path, names: &[&str]) -> Result<()> 
     }
 }
 
-impl Task<'_> {
+impl BenchTask<'_> {
     /// The directories of the images to measure: the named ones, else `usual`, else all of the corpus.
     fn images(&self, usual: &[&str]) -> Result<Vec<PathBuf>> {
         images(self.corpus, if self.names.is_empty() { usual } else { self.names })
@@ -75,8 +75,8 @@ impl Task<'_> {
     }
 
     /// The file for raw figures.
-    fn log(&self, name: &str) -> Result<Log> {
-        Log::open(&self.out.join(format!("{name}.jsonl")), self.names)
+    fn log(&self, name: &str) -> Result<FigureLog> {
+        FigureLog::open(&self.out.join(format!("{name}.jsonl")), self.names)
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::corpus::layout::Layout;
+use crate::corpus::layout::CorpusLayout;
 use crate::dimsum::Dimsum;
 use crate::tree;
 
@@ -22,11 +22,11 @@ pub fn run(layout: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     let scratch = tempfile::Builder::new().prefix("dimsum-faults-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
-    let source = Layout::open(layout, None)?;
+    let source = CorpusLayout::open(layout, None)?;
     let converted = scratch.path().join("layout");
     dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", converted.display())])?;
-    let converted = Layout::open(&converted, Some("image"))?;
-    let mut log = Log::create(&out.join("faults.jsonl"))?;
+    let converted = CorpusLayout::open(&converted, Some("image"))?;
+    let mut log = CaseLog::create(&out.join("faults.jsonl"))?;
     damage::store(&dimsum, &converted, scratch.path(), &mut log)?;
     damage::layout(&dimsum, &converted, scratch.path(), &mut log)?;
     kill::server(&dimsum, &converted, scratch.path(), &mut log)?;
@@ -37,12 +37,12 @@ pub fn run(layout: &Path, out: &Path) -> Result<()> {
 
 /// Writes one line per case, to the file and to the terminal.
 #[derive(Debug)]
-pub struct Log {
+pub struct CaseLog {
     file: fs::File,
     wrong: u64,
 }
 
-impl Log {
+impl CaseLog {
     pub fn create(file: &Path) -> Result<Self> {
         Ok(Self { file: fs::File::create(file)?, wrong: 0 })
     }
@@ -72,7 +72,7 @@ impl Reading {
 }
 
 /// Reads every regular file of `root` and compares it with `reference`.
-pub fn read_all(root: &Path, reference: &[tree::Entry]) -> Reading {
+pub fn read_all(root: &Path, reference: &[tree::ListedEntry]) -> Reading {
     let mut reading = Reading::default();
     for entry in reference.iter().filter(|entry| entry.kind == 'f') {
         match tree::sha256_of(root, &entry.path) {
@@ -86,13 +86,13 @@ pub fn read_all(root: &Path, reference: &[tree::Entry]) -> Reading {
 
 /// A mount of ours for the time of a value.
 #[derive(Debug)]
-pub struct Mounted<'a> {
+pub struct FuseMount<'a> {
     dimsum: &'a Dimsum,
     pub path: std::path::PathBuf,
 }
 
-impl<'a> Mounted<'a> {
-    pub fn new(dimsum: &'a Dimsum, image: &Layout, path: &Path) -> Result<Self> {
+impl<'a> FuseMount<'a> {
+    pub fn new(dimsum: &'a Dimsum, image: &CorpusLayout, path: &Path) -> Result<Self> {
         Self::by_name(dimsum, &image.reference(), path)
     }
 
@@ -103,7 +103,7 @@ impl<'a> Mounted<'a> {
     }
 }
 
-impl Drop for Mounted<'_> {
+impl Drop for FuseMount<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.dimsum.ok(&["umount", "--lazy", &self.path.to_string_lossy()]) {
             eprintln!("{error:#}");

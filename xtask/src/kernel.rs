@@ -25,11 +25,11 @@ pub fn mount_erofs(file: &Path, directory: &Path) -> Result<()> {
 
 /// A mount that goes away with the value.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct KernelMount {
     pub path: PathBuf,
 }
 
-impl Mounted {
+impl KernelMount {
     pub fn file_backed(file: &Path, directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)?;
         mount_erofs(file, directory)?;
@@ -44,7 +44,7 @@ impl Mounted {
     }
 }
 
-impl Drop for Mounted {
+impl Drop for KernelMount {
     fn drop(&mut self) {
         if let Err(error) = unmount(&self.path, UnmountFlags::DETACH) {
             eprintln!("umount {}: {error}", self.path.display());

@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A child that is ended with this.
 #[derive(Debug)]
-struct Running(Child);
+struct ScopedChild(Child);
 
-impl Drop for Running {
+impl Drop for ScopedChild {
     fn drop(&mut self) {
         // It may have ended by itself.
         drop(self.0.kill());
@@ -49,15 +49,15 @@ fn answers(address: &str) -> bool {
 
 /// Debian's docker-registry with its blobs in a directory.
 #[derive(Debug)]
-pub struct Registry {
+pub struct RegistryProcess {
     pub address: String,
     config: PathBuf,
     storage: PathBuf,
     log: File,
-    process: Option<Running>,
+    process: Option<ScopedChild>,
 }
 
-impl Registry {
+impl RegistryProcess {
     pub fn start(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let address = format!("127.0.0.1:{}", free_port()?);
@@ -91,7 +91,7 @@ impl Registry {
             .stderr(self.log.try_clone()?)
             .spawn()
             .context("docker-registry; apt-get install docker-registry")?;
-        self.process = Some(Running(process));
+        self.process = Some(ScopedChild(process));
         wait_for("docker-registry", || answers(&self.address))
     }
 
@@ -141,10 +141,10 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// A slower, longer way to a registry: `corpus/tools`' netshape.
 #[derive(Debug)]
-pub struct Link {
+pub struct ShapedLink {
     pub address: String,
     control: String,
-    _process: Running,
+    _process: ScopedChild,
 }
 
 /// What went over a link since the last look.
@@ -155,7 +155,7 @@ pub struct Traffic {
     pub requests: u64,
 }
 
-impl Link {
+impl ShapedLink {
     /// Builds netshape once; returns the program.
     pub fn build() -> Result<PathBuf> {
         let manifest = workspace().join("corpus/tools/Cargo.toml");
@@ -175,7 +175,7 @@ impl Link {
             .args([&address, upstream, "--rate", &rate.to_string(), "--rtt", &rtt.to_string(), "--control", &control])
             .spawn()
             .context("netshape")?;
-        let link = Self { address, control, _process: Running(process) };
+        let link = Self { address, control, _process: ScopedChild(process) };
         wait_for("netshape", || answers(&link.control))?;
         link.take()?;
         Ok(link)
@@ -198,7 +198,7 @@ pub struct Containerd {
     ctr: PathBuf,
     address: PathBuf,
     root: PathBuf,
-    _process: Running,
+    _process: ScopedChild,
 }
 
 impl Containerd {
@@ -232,7 +232,7 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .context("containerd; apt-get install containerd")?;
-        let containerd = Self { version, ctr: program("ctr"), address, root, _process: Running(process) };
+        let containerd = Self { version, ctr: program("ctr"), address, root, _process: ScopedChild(process) };
         wait_for("containerd", || output(containerd.ctr().arg("version")).is_ok())?;
         Ok(containerd)
     }

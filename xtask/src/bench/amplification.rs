@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::timing::median;
-use super::{Task, name_of};
-use crate::corpus::layout::Layout;
+use super::{BenchTask, name_of};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
-use crate::faults::Mounted;
-use crate::peers::{Link, Registry};
+use crate::faults::FuseMount;
+use crate::peers::{RegistryProcess, ShapedLink};
 
 /// Files that are read.
 const FILES: usize = 300;
@@ -34,20 +34,20 @@ const ROUND_TRIPS: [u32; 2] = [0, 20];
 /// Images, as far as the corpus has them.
 const IMAGES: [&str; 4] = ["flask:v3", "express:v3", "tensorflow:v1", "redis:v1"];
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-amplification-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
-    let netshape = Link::build()?;
-    let registry = Registry::start(&scratch.path().join("registry"))?;
+    let netshape = ShapedLink::build()?;
+    let registry = RegistryProcess::start(&scratch.path().join("registry"))?;
     let mut log = task.log("amplification")?;
     let in_corpus = |name: &&&str| task.corpus.join("images").join(name.replacen(':', "-", 1)).exists();
     let usual: Vec<_> = IMAGES.iter().filter(in_corpus).copied().collect();
     for directory in task.images(&usual)? {
         let name = name_of(&directory)?;
-        let layout = Layout::open(&directory, None)?;
+        let layout = CorpusLayout::open(&directory, None)?;
         dimsum.ok(&["convert", &layout.reference(), &format!("{}/{name}:dimsum", registry.address)])?;
         for round_trip in ROUND_TRIPS {
-            let link = Link::start(&netshape, &registry.address, 0, round_trip)?;
+            let link = ShapedLink::start(&netshape, &registry.address, 0, round_trip)?;
             let image = format!("{}/{name}:dimsum", link.address);
             let mut runs: Vec<(bool, Value)> = Vec::new();
             for run in 0..RUNS {
@@ -78,8 +78,8 @@ pub fn run(task: Task<'_>) -> Result<()> {
 
 /// Reads the files of an image, cold.
 pub fn measure(dimsum: &Dimsum, image: &str, mount: &Path, joining: bool) -> Result<Value> {
-    let _server = Server::start(dimsum, joining)?;
-    let mounted = Mounted::by_name(dimsum, image, mount)?;
+    let _server = CountingServer::start(dimsum, joining)?;
+    let mounted = FuseMount::by_name(dimsum, image, mount)?;
     let picked = pick(&mounted.path)?;
     let asked: u64 = picked.iter().map(|(_, size)| size).sum();
     drop_caches()?;
@@ -132,9 +132,9 @@ fn pick(root: &Path) -> Result<Vec<(PathBuf, u64)>> {
 }
 
 /// A server of a store in the foreground, so that it can be told not to join.
-struct Server(Child);
+struct CountingServer(Child);
 
-impl Server {
+impl CountingServer {
     fn start(dimsum: &Dimsum, joining: bool) -> Result<Self> {
         let mut words = vec!["serve", "--idle", "60"];
         if !joining {
@@ -151,7 +151,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for CountingServer {
     fn drop(&mut self) {
         // The keeper ends its server with it.
         drop(self.0.kill());

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::generated::{Content, Tar};
+use super::generated::{GeneratedContent, GeneratedTar};
 use super::timing::{median, time};
-use super::{Task, extend, name_of, shared};
+use super::{BenchTask, extend, name_of, shared};
 use crate::corpus::draft::{Draft, Packing};
-use crate::corpus::layout::Layout;
+use crate::corpus::layout::CorpusLayout;
 use crate::dimsum::Dimsum;
-use crate::peers::Registry;
+use crate::peers::RegistryProcess;
 
 /// Images over the base.
 const IMAGES: u64 = 10;
@@ -22,18 +22,19 @@ const MODES: [&str; 3] = ["verify", "trust", "never"];
 const FILES: u64 = 40;
 const FILE_BYTES: usize = 60_000;
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-base-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("base")?;
     for directory in task.images(&["debian:v1"])? {
         let name = name_of(&directory)?;
-        let base = Layout::open(&directory, None)?;
+        let base = CorpusLayout::open(&directory, None)?;
         let work = scratch.path().join(name);
         let images: Vec<_> = (1..=IMAGES).map(|number| over(&base, number, &work)).collect::<Result<_>>()?;
         let mut rows: Vec<Value> = Vec::new();
         // Image by image through all modes, so that a slow minute of the machine hits all.
-        let registries: Vec<_> = MODES.iter().map(|mode| Registry::start(&work.join(mode))).collect::<Result<_>>()?;
+        let registries: Vec<_> =
+            MODES.iter().map(|mode| RegistryProcess::start(&work.join(mode))).collect::<Result<_>>()?;
         for (number, (image, layer_bytes)) in (1..).zip(&images) {
             for (mode, registry) in MODES.iter().zip(&registries) {
                 let before: u64 = registry.blobs()?.values().sum();
@@ -66,7 +67,7 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// An image of the base and a layer of its own; returns the layer's gzip bytes, too.
-fn over(base: &Layout, number: u64, work: &Path) -> Result<(Layout, u64)> {
+fn over(base: &CorpusLayout, number: u64, work: &Path) -> Result<(CorpusLayout, u64)> {
     let directory = work.join(format!("app-{number}"));
     let mut draft = Draft::new(&directory, base.config.clone())?;
     for index in 0..base.layers().len() {
@@ -74,7 +75,7 @@ fn over(base: &Layout, number: u64, work: &Path) -> Result<(Layout, u64)> {
     }
     let path = directory.join("layer.tar");
     let mut out = fs::File::create(&path)?;
-    let (mut tar, mut content, mut buffer) = (Tar(&mut out), Content::new(number), Vec::new());
+    let (mut tar, mut content, mut buffer) = (GeneratedTar(&mut out), GeneratedContent::new(number), Vec::new());
     tar.directory("app/")?;
     for file in 0..FILES {
         let length = 1 + content.below(FILE_BYTES);

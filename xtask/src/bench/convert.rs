@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::nydus::Nydus;
-use super::timing::{Taken, median, time};
-use super::{RUNS, Task, extend, name_of, picked};
-use crate::corpus::layout::{Layout, decompress};
+use super::timing::{MeasuredTimes, median, time};
+use super::{BenchTask, RUNS, extend, name_of, picked};
+use crate::corpus::layout::{CorpusLayout, decompress};
 use crate::demo::files;
 use crate::dimsum::Dimsum;
 
@@ -20,7 +20,7 @@ const IMAGES: &[&str] = &["redis:v1", "flask:v2", "express:v3", "seed:v1"];
 /// The contestant that the others are measured by.
 const ZSTD: &str = "zstd -3 -T2 of the tars";
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-bench-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let nydus = Nydus::from_env()?;
@@ -29,8 +29,8 @@ pub fn run(task: Task<'_>) -> Result<()> {
         let name = name_of(&directory)?;
         let work = scratch.path().join(name);
         fs::create_dir_all(&work)?;
-        let inputs = Inputs::new(Layout::open(&directory, None)?, &work)?;
-        let mut runs: BTreeMap<&str, Vec<(Taken, Value)>> = BTreeMap::new();
+        let inputs = Inputs::new(CorpusLayout::open(&directory, None)?, &work)?;
+        let mut runs: BTreeMap<&str, Vec<(MeasuredTimes, Value)>> = BTreeMap::new();
         for run in 0..RUNS {
             for what in [ZSTD, "plain tar", "gzip layers", "dir"].into_iter().chain(nydus.contestants()) {
                 let out = work.join("out");
@@ -73,9 +73,9 @@ pub fn run(task: Task<'_>) -> Result<()> {
 #[derive(Debug)]
 pub struct Inputs {
     /// As it is in the corpus.
-    pub gzip: Layout,
+    pub gzip: CorpusLayout,
     /// With layers that are not compressed.
-    pub plain: Layout,
+    pub plain: CorpusLayout,
     /// All layers' tars, one behind the other.
     pub tar: PathBuf,
     /// All layers unpacked over one another, without whiteouts.
@@ -83,7 +83,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    fn new(gzip: Layout, work: &Path) -> Result<Self> {
+    fn new(gzip: CorpusLayout, work: &Path) -> Result<Self> {
         let (tar, plain) = plain(&gzip, work)?;
         let tree = work.join("tree");
         fs::create_dir_all(&tree)?;
@@ -93,13 +93,13 @@ impl Inputs {
         Ok(Self { gzip, plain, tar, tree })
     }
 
-    fn zstd(&self, out: &Path) -> Result<(Taken, Value)> {
+    fn zstd(&self, out: &Path) -> Result<(MeasuredTimes, Value)> {
         let mut zstd = Command::new("zstd");
         zstd.args(["-q", "-f", "-3", "-T2"]).arg(&self.tar).arg("-o").arg(out.join("peer.zst"));
         Ok((time(&zstd)?.0, Value::Null))
     }
 
-    fn convert(&self, dimsum: &Dimsum, source: &str, out: &Path) -> Result<(Taken, Value)> {
+    fn convert(&self, dimsum: &Dimsum, source: &str, out: &Path) -> Result<(MeasuredTimes, Value)> {
         let (taken, printed) = time(&dimsum.command(&at_the_level_of_zstd(source, &out.join("image"))))?;
         Ok((taken, serde_json::from_slice(&printed).context("summary of convert")?))
     }
@@ -120,7 +120,7 @@ fn bytes_in(directory: &Path) -> Result<u64> {
 }
 
 /// The layers' tars, one behind the other in a file and as an image of plain layers.
-fn plain(gzip: &Layout, work: &Path) -> Result<(PathBuf, Layout)> {
+fn plain(gzip: &CorpusLayout, work: &Path) -> Result<(PathBuf, CorpusLayout)> {
     let all = work.join("all.tar");
     let mut out = File::create(&all)?;
     for layer in gzip.layers() {
@@ -133,14 +133,14 @@ fn plain(gzip: &Layout, work: &Path) -> Result<(PathBuf, Layout)> {
 }
 
 /// MB/s of each, the deduplicated and null bytes left out of the numerator: what need not be compressed is no speed.
-fn medians(name: &str, tar_bytes: u64, runs: &BTreeMap<&str, Vec<(Taken, Value)>>) -> Value {
-    let speed = |taken: &Taken, bytes: f64| bytes / 1e6 / taken.wall;
+fn medians(name: &str, tar_bytes: u64, runs: &BTreeMap<&str, Vec<(MeasuredTimes, Value)>>) -> Value {
+    let speed = |taken: &MeasuredTimes, bytes: f64| bytes / 1e6 / taken.wall;
     let peer = runs
         .get(ZSTD)
         .map_or(f64::NAN, |runs| median(runs.iter().map(|(taken, _)| speed(taken, tar_bytes as f64)).collect()));
     let mut line = json!({"image": name, "median of": RUNS, "tar_bytes": tar_bytes});
     for (what, runs) in runs {
-        let of = |field: fn(&Taken) -> f64| median(runs.iter().map(|(taken, _)| field(taken)).collect());
+        let of = |field: fn(&MeasuredTimes) -> f64| median(runs.iter().map(|(taken, _)| field(taken)).collect());
         let skipped = |summary: &Value| {
             summary["shared_bytes"].as_f64().unwrap_or(0.0) + summary["null_bytes"].as_f64().unwrap_or(0.0)
         };

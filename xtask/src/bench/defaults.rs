@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::amplification;
 use super::timing::time;
-use super::{Task, extend, name_of, picked};
-use crate::corpus::layout::Layout;
+use super::{BenchTask, extend, name_of, picked};
+use crate::corpus::layout::CorpusLayout;
 use crate::dimsum::Dimsum;
 
 /// Bundle and slice sizes in KiB, and levels, as they are tried together. A bundle is never larger than a slice.
@@ -64,14 +64,14 @@ const SUMS: [&str; 9] = [
 /// Images whose small files are read at random.
 const READ: [&str; 2] = ["flask-v3", "express-v3"];
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-defaults-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("defaults")?;
     let mut all: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
     for directory in task.images(IMAGES)? {
         let name = name_of(&directory)?;
-        let source = Layout::open(&directory, None)?;
+        let source = CorpusLayout::open(&directory, None)?;
         for (index, (bundle, slice, level)) in SETTINGS.iter().enumerate() {
             let work = tempfile::Builder::new().prefix("setting-").tempdir_in(scratch.path())?;
             let mut row = json!({"image": name, "bundle_kib": bundle, "slice_kib": slice, "level": level});
@@ -107,7 +107,13 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// Converts into a layout; returns its name.
-fn convert(dimsum: &Dimsum, source: &Layout, setting: (u32, u32, u32), work: &Path, row: &mut Value) -> Result<String> {
+fn convert(
+    dimsum: &Dimsum,
+    source: &CorpusLayout,
+    setting: (u32, u32, u32),
+    work: &Path,
+    row: &mut Value,
+) -> Result<String> {
     let (bundle, slice, level) = setting;
     let image = format!("oci:{}:image", work.join("image").display());
     let (bundle, slice, level) = (format!("{bundle}K"), format!("{slice}K"), level.to_string());
@@ -124,7 +130,7 @@ fn convert(dimsum: &Dimsum, source: &Layout, setting: (u32, u32, u32), work: &Pa
 }
 
 /// What the image's own workload fetches, lazily from an empty store.
-fn until_ready(dimsum: &Dimsum, source: &Layout, image: &str, work: &Path) -> Result<Value> {
+fn until_ready(dimsum: &Dimsum, source: &CorpusLayout, image: &str, work: &Path) -> Result<Value> {
     let Some(command) = source.label("bench.cmd") else { return Ok(Value::Null) };
     let store = tempfile::Builder::new().prefix("cold-").tempdir_in(work)?;
     let report = work.join("report.json");

@@ -11,12 +11,12 @@ const STRETCH: usize = 1024;
 
 /// A stream of bytes: text of words, common ones more often, and between it bytes like those of compiled or packed data.
 #[derive(Debug)]
-pub struct Content {
+pub struct GeneratedContent {
     state: u64,
     words: Vec<Vec<u8>>,
 }
 
-impl Content {
+impl GeneratedContent {
     pub fn new(seed: u64) -> Self {
         let mut content = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, words: Vec::new() };
         content.words = (0..WORDS)
@@ -58,9 +58,9 @@ impl Content {
 }
 
 /// Writes a tar, entry by entry.
-pub struct Tar<'a>(pub &'a mut dyn Write);
+pub struct GeneratedTar<'a>(pub &'a mut dyn Write);
 
-impl Tar<'_> {
+impl GeneratedTar<'_> {
     pub fn directory(&mut self, name: &str) -> Result<()> {
         self.header(name, b'5', 0o755, 0)
     }

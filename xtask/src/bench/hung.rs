@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 
 use super::read::{SMALL, random};
 use super::timing::median;
-use super::{RUNS, Task, name_of};
-use crate::corpus::layout::Layout;
+use super::{BenchTask, RUNS, name_of};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
-use crate::faults::Mounted;
+use crate::faults::FuseMount;
 use crate::tree;
 
 /// Reads of image A that wait.
@@ -35,13 +35,13 @@ const FIRST_OF_C: usize = RUNS * CHUNKS;
 /// Longest wait for all reads of A to be parked; the server gives up on the source later.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-hung-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("hung")?;
     let b = task.image("node:v1")?;
     let name = name_of(&b)?;
-    let stage = Stage::new(&dimsum, &b, scratch.path())?;
+    let stage = HungStage::new(&dimsum, &b, scratch.path())?;
     let mut runs: Vec<(bool, Value)> = Vec::new();
     for run in 0..RUNS {
         for hangs in [false, true] {
@@ -57,33 +57,33 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// The three images, mounted by one server.
-struct Stage<'a> {
+struct HungStage<'a> {
     dimsum: &'a Dimsum,
-    a: Mounted<'a>,
+    a: FuseMount<'a>,
     pack_of_a: PathBuf,
-    c: Mounted<'a>,
+    c: FuseMount<'a>,
     /// The largest file of B, all in the store, and its length.
     file: PathBuf,
     length: u64,
-    _b: Mounted<'a>,
+    _b: FuseMount<'a>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> HungStage<'a> {
     fn new(dimsum: &'a Dimsum, image: &Path, scratch: &Path) -> Result<Self> {
         let a = numbers(dimsum, scratch, "a", 0..FIRST_OF_C)?;
         let c = numbers(dimsum, scratch, "c", FIRST_OF_C..FIRST_OF_C + 2 * RUNS)?;
-        let source = Layout::open(image, None)?;
+        let source = CorpusLayout::open(image, None)?;
         let layout = scratch.join("b");
         dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", layout.display())])?;
-        let b = Mounted::new(dimsum, &Layout::open(&layout, None)?, &scratch.join("mount-b"))?;
+        let b = FuseMount::new(dimsum, &CorpusLayout::open(&layout, None)?, &scratch.join("mount-b"))?;
         let entries = tree::from_directory(&b.path)?;
         let files = entries.iter().filter(|entry| entry.kind == 'f');
         let largest = files.max_by_key(|entry| entry.size).context("a file")?;
         Ok(Self {
             dimsum,
-            a: Mounted::new(dimsum, &a, &scratch.join("mount-a"))?,
+            a: FuseMount::new(dimsum, &a, &scratch.join("mount-a"))?,
             pack_of_a: a.layers().into_iter().next().context("a pack")?,
-            c: Mounted::new(dimsum, &c, &scratch.join("mount-c"))?,
+            c: FuseMount::new(dimsum, &c, &scratch.join("mount-c"))?,
             file: b.path.join(&largest.path),
             length: largest.size,
             _b: b,
@@ -123,7 +123,7 @@ fn summary(runs: &[(bool, Value)]) -> Value {
 }
 
 /// Converts a directory of files with numbers for names. Each is read once, so that it is not in the store yet.
-fn numbers(dimsum: &Dimsum, scratch: &Path, name: &str, files: Range<usize>) -> Result<Layout> {
+fn numbers(dimsum: &Dimsum, scratch: &Path, name: &str, files: Range<usize>) -> Result<CorpusLayout> {
     let directory = scratch.join(format!("{name}-tree"));
     fs::create_dir(&directory)?;
     for number in files {
@@ -131,7 +131,7 @@ fn numbers(dimsum: &Dimsum, scratch: &Path, name: &str, files: Range<usize>) -> 
     }
     let layout = scratch.join(name);
     dimsum.ok(&["convert", &format!("dir:{}", directory.display()), &format!("oci:{}:image", layout.display())])?;
-    Layout::open(&layout, None)
+    CorpusLayout::open(&layout, None)
 }
 
 /// Microseconds that the first 4 KiB of a file take whose chunk is not in the store.

@@ -8,9 +8,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 #[derive(Debug)]
-pub struct Log(File);
+pub struct FigureLog(File);
 
-impl Log {
+impl FigureLog {
     /// Starts a file anew; with `names`, rows of other images stay, so that a measurement can be made in parts.
     pub fn open(path: &Path, names: &[&str]) -> Result<Self> {
         let names: Vec<_> = names.iter().map(|name| name.replacen(':', "-", 1)).collect();

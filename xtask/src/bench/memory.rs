@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::convert::arguments;
 use super::timing::time;
-use super::{Task, extend, name_of, picked};
-use crate::corpus::layout::{Layout, decompress};
+use super::{BenchTask, extend, name_of, picked};
+use crate::corpus::layout::{CorpusLayout, decompress};
 use crate::dimsum::Dimsum;
 
 /// Every image, and a tree of a million files unless images are named.
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-bench-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("memory")?;
     let mut sources = Vec::new();
     for directory in task.images(&[])? {
-        sources.push((name_of(&directory)?.to_owned(), Layout::open(&directory, None)?.reference()));
+        sources.push((name_of(&directory)?.to_owned(), CorpusLayout::open(&directory, None)?.reference()));
     }
     if task.names.is_empty() {
         let million = scratch.path().join("million");
@@ -50,15 +50,15 @@ fn make_files(root: &Path, count: u32) -> Result<()> {
 }
 
 /// EROFS bytes per 20,000 entries, raw and compressed.
-pub fn meta(task: Task<'_>) -> Result<()> {
+pub fn meta(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-bench-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("meta")?;
     for directory in task.images(&["express:v3", "python:v2"])? {
         let name = name_of(&directory)?;
-        let source = Layout::open(&directory, None)?;
+        let source = CorpusLayout::open(&directory, None)?;
         dimsum.ok(&arguments(&source.reference(), &scratch.path().join(name)))?;
-        let converted = Layout::open(&scratch.path().join(name), Some("image"))?;
+        let converted = CorpusLayout::open(&scratch.path().join(name), Some("image"))?;
         let inspected: Value =
             serde_json::from_str(&dimsum.ok(&["inspect", &converted.reference(), "--format", "json"])?)?;
         let meta = scratch.path().join("meta");

@@ -9,12 +9,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::log::Log;
-use super::{Task, name_of};
-use crate::corpus::layout::Layout;
+use super::log::FigureLog;
+use super::{BenchTask, name_of};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
-use crate::peers::{Containerd, Link, Registry, Traffic};
+use crate::peers::{Containerd, RegistryProcess, ShapedLink, Traffic};
 
 /// Links: Mbit/s and milliseconds of round trip.
 const LINKS: [(u32, u32); 2] = [(1000, 5), (100, 5)];
@@ -22,12 +22,12 @@ const LINKS: [(u32, u32); 2] = [(1000, 5), (100, 5)];
 /// Where a second containerd may be: a directory with `containerd`, `ctr` and `containerd-shim-runc-v2`.
 const SECOND_CONTAINERD: &str = "DIMSUM_CONTAINERD";
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-network-").tempdir_in("/var/tmp")?;
     let scratch = scratch.path();
     let dimsum = Dimsum::new(&scratch.join("store"))?;
-    let netshape = Link::build()?;
-    let registry = Registry::start(&scratch.join("registry"))?;
+    let netshape = ShapedLink::build()?;
+    let registry = RegistryProcess::start(&scratch.join("registry"))?;
     let mut peers = Vec::new();
     if let Ok(containerd) = Containerd::start(None, &scratch.join("containerd")) {
         peers.push(containerd);
@@ -38,14 +38,14 @@ pub fn run(task: Task<'_>) -> Result<()> {
     let mut log = task.log("network")?;
     let mut images = Vec::new();
     for directory in task.images(&[])? {
-        let layout = Layout::open(&directory, None)?;
+        let layout = CorpusLayout::open(&directory, None)?;
         let bytes: u64 =
             layout.layers().iter().filter_map(|layer| layer.metadata().ok()).map(|layer| layer.len()).sum();
         images.push((bytes, directory));
     }
     // Small ones first: a run that is ended early has most of them.
     images.sort();
-    let stage = Stage { scratch, dimsum: &dimsum, netshape: &netshape, registry: &registry, peers: &peers };
+    let stage = NetworkStage { scratch, dimsum: &dimsum, netshape: &netshape, registry: &registry, peers: &peers };
     let mut failed = 0;
     for (_, directory) in images {
         if let Err(error) = stage.image(&directory, &mut log) {
@@ -58,17 +58,17 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// What all images share.
-struct Stage<'a> {
+struct NetworkStage<'a> {
     scratch: &'a Path,
     dimsum: &'a Dimsum,
     netshape: &'a Path,
-    registry: &'a Registry,
+    registry: &'a RegistryProcess,
     peers: &'a [Containerd],
 }
 
-impl Stage<'_> {
-    fn image(&self, directory: &Path, log: &mut Log) -> Result<()> {
-        let layout = Layout::open(directory, None)?;
+impl NetworkStage<'_> {
+    fn image(&self, directory: &Path, log: &mut FigureLog) -> Result<()> {
+        let layout = CorpusLayout::open(directory, None)?;
         let name = name_of(directory)?;
         let command = layout.label("bench.cmd").context("label bench.cmd")?;
         self.registry.push(&layout.reference(), &format!("{name}:plain"))?;
@@ -76,8 +76,8 @@ impl Stage<'_> {
         let converted = self.dimsum.ok(&["convert", &tagged("plain"), &tagged("dimsum"), "--format", "json"])?;
         let converted: Value = serde_json::from_str(&converted)?;
         for (rate, rtt) in LINKS {
-            let link = Link::start(self.netshape, &self.registry.address, rate, rtt)?;
-            let bench = Bench { scratch: self.scratch, dimsum: self.dimsum, link: &link, name, command };
+            let link = ShapedLink::start(self.netshape, &self.registry.address, rate, rtt)?;
+            let bench = NetworkBench { scratch: self.scratch, dimsum: self.dimsum, link: &link, name, command };
             let mut rows = Vec::new();
             for containerd in self.peers {
                 rows.push(bench.containerd(containerd)?);
@@ -96,15 +96,15 @@ impl Stage<'_> {
 }
 
 /// One image over one link.
-struct Bench<'a> {
+struct NetworkBench<'a> {
     scratch: &'a Path,
     dimsum: &'a Dimsum,
-    link: &'a Link,
+    link: &'a ShapedLink,
     name: &'a str,
     command: &'a str,
 }
 
-impl Bench<'_> {
+impl NetworkBench<'_> {
     fn reference(&self, tag: &str) -> String {
         format!("{}/{}:{tag}", self.link.address, self.name)
     }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::log::Log;
-use super::{Task, extend, picked};
-use crate::corpus::layout::Layout;
+use super::log::FigureLog;
+use super::{BenchTask, extend, picked};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
-use crate::peers::{Link, Registry};
+use crate::peers::{RegistryProcess, ShapedLink};
 
 /// A link: Mbit/s and milliseconds of round trip.
 const LINK: (u32, u32) = (100, 5);
@@ -31,12 +31,12 @@ const PAIRS: [[&str; 2]; 6] = [
 /// A program of before.
 const BEFORE: &str = "DIMSUM_BEFORE";
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-node-").tempdir_in("/var/tmp")?;
     let scratch = scratch.path();
     let dimsum = Dimsum::new(&scratch.join("store"))?;
-    let registry = Registry::start(&scratch.join("registry"))?;
-    let link = Link::start(&Link::build()?, &registry.address, LINK.0, LINK.1)?;
+    let registry = RegistryProcess::start(&scratch.join("registry"))?;
+    let link = ShapedLink::start(&ShapedLink::build()?, &registry.address, LINK.0, LINK.1)?;
     let before = std::env::var_os(BEFORE).map(|binary| Dimsum { binary: binary.into(), store: dimsum.store.clone() });
     let mut log = task.log("node-sharing")?;
     // By the image that comes.
@@ -46,12 +46,12 @@ pub fn run(task: Task<'_>) -> Result<()> {
     images.sort_unstable();
     images.dedup();
     for image in images {
-        let source = Layout::open(&task.corpus.join("images").join(image), None)?.reference();
+        let source = CorpusLayout::open(&task.corpus.join("images").join(image), None)?.reference();
         let target = format!("{}/{image}:latest", registry.address);
         dimsum.ok(&["convert", "--plain-http", "--reuse", "never", &source, &target])?;
     }
     for [first, second] in pairs {
-        let bench = Bench { task, scratch, link: &link, first, second };
+        let bench = NodeBench { task, scratch, link: &link, first, second };
         bench.rows("alone", &dimsum, false, &mut log)?;
         bench.rows("shared", &dimsum, true, &mut log)?;
         if let Some(before) = &before {
@@ -62,17 +62,17 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// One pair.
-struct Bench<'a> {
-    task: Task<'a>,
+struct NodeBench<'a> {
+    task: BenchTask<'a>,
     scratch: &'a Path,
-    link: &'a Link,
+    link: &'a ShapedLink,
     first: &'a str,
     second: &'a str,
 }
 
-impl Bench<'_> {
+impl NodeBench<'_> {
     /// Until ready and for a whole fill, each from a store with nothing or with the first image.
-    fn rows(&self, what: &str, dimsum: &Dimsum, has_first: bool, log: &mut Log) -> Result<()> {
+    fn rows(&self, what: &str, dimsum: &Dimsum, has_first: bool, log: &mut FigureLog) -> Result<()> {
         for way in ["ready", "fill"] {
             let store = tempfile::Builder::new().prefix("store-").tempdir_in(self.scratch)?;
             let dimsum = dimsum.with_store(store.path())?;
@@ -98,7 +98,7 @@ impl Bench<'_> {
     }
 
     fn ready(&self, dimsum: &Dimsum) -> Result<Value> {
-        let layout = Layout::open(&self.task.corpus.join("images").join(self.second), None)?;
+        let layout = CorpusLayout::open(&self.task.corpus.join("images").join(self.second), None)?;
         let command = layout.label("bench.cmd").context("label bench.cmd")?;
         let report: PathBuf = self.scratch.join("report.json");
         let option = format!("--report={}", report.display());

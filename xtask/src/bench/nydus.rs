@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use super::convert::Inputs;
-use super::timing::{Taken, time};
+use super::timing::{MeasuredTimes, time};
 
 /// Where the programs are.
 const PROGRAMS: &str = "DIMSUM_NYDUS";
@@ -41,7 +41,7 @@ impl Nydus {
     }
 
     /// Converts an image into the empty directory `out`.
-    pub fn run(&self, what: &str, inputs: &Inputs, out: &Path) -> Result<Taken> {
+    pub fn run(&self, what: &str, inputs: &Inputs, out: &Path) -> Result<MeasuredTimes> {
         match (what, &self.v2, &self.v3) {
             (V2_PLAIN, Some(program), _) => layers(program, "tar-rafs", &inputs.plain.layers(), out),
             (V2_GZIP, Some(program), _) => layers(program, "targz-rafs", &inputs.gzip.layers(), out),
@@ -57,10 +57,10 @@ impl Nydus {
 }
 
 /// Each layer by itself, as nydus's own tools for images call it, then the image's metadata.
-fn layers(program: &Path, kind: &str, layers: &[PathBuf], out: &Path) -> Result<Taken> {
+fn layers(program: &Path, kind: &str, layers: &[PathBuf], out: &Path) -> Result<MeasuredTimes> {
     let mut merge = Command::new(program);
     merge.arg("merge").arg("--bootstrap").arg(out.join("bootstrap"));
-    let mut all: Option<Taken> = None;
+    let mut all: Option<MeasuredTimes> = None;
     for (number, layer) in layers.iter().enumerate() {
         let bootstrap = out.join(format!("bootstrap-{number}"));
         let taken = create(program, kind, layer, &bootstrap, out)?;
@@ -71,7 +71,7 @@ fn layers(program: &Path, kind: &str, layers: &[PathBuf], out: &Path) -> Result<
     Ok(all.map_or(merged, |all| all.then(merged)))
 }
 
-fn create(program: &Path, kind: &str, source: &Path, bootstrap: &Path, out: &Path) -> Result<Taken> {
+fn create(program: &Path, kind: &str, source: &Path, bootstrap: &Path, out: &Path) -> Result<MeasuredTimes> {
     let mut create = Command::new(program);
     create.args(["create", "--type", kind, "--log-level", "error", "--blob-dir"]).arg(out);
     Ok(time(create.arg("--bootstrap").arg(bootstrap).arg(source))?.0)

@@ -10,8 +10,8 @@ use rustix::fs::{Advice, fadvise};
 use serde_json::{Value, json};
 
 use super::timing::median;
-use super::{RUNS, Task, name_of};
-use crate::corpus::layout::Layout;
+use super::{BenchTask, RUNS, name_of};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
 use crate::tree;
@@ -20,16 +20,16 @@ const RANDOM_READS: usize = 2000;
 pub const SMALL: usize = 4096;
 const LARGE: usize = 1 << 20;
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-bench-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("read")?;
     let directory = task.image("node:v1")?;
-    let (name, source) = (name_of(&directory)?, Layout::open(&directory, None)?);
+    let (name, source) = (name_of(&directory)?, CorpusLayout::open(&directory, None)?);
     let layout = scratch.path().join("layout");
     dimsum.ok(&["convert", &source.reference(), &format!("oci:{}:image", layout.display())])?;
-    let image = Layout::open(&layout, None)?;
-    let mounted = crate::faults::Mounted::new(&dimsum, &image, &scratch.path().join("mount"))?;
+    let image = CorpusLayout::open(&layout, None)?;
+    let mounted = crate::faults::FuseMount::new(&dimsum, &image, &scratch.path().join("mount"))?;
     let entries = tree::from_directory(&mounted.path)?;
     let largest = entries.iter().filter(|entry| entry.kind == 'f').max_by_key(|entry| entry.size).context("a file")?;
     let path = mounted.path.join(&largest.path);

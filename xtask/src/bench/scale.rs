@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::convert::at_the_level_of_zstd;
-use super::generated::{Content, Tar};
-use super::timing::{Taken, median, time};
-use super::{Task, extend, picked};
+use super::generated::{GeneratedContent, GeneratedTar};
+use super::timing::{MeasuredTimes, median, time};
+use super::{BenchTask, extend, picked};
 use crate::corpus::draft::Draft;
-use crate::corpus::layout::Layout;
+use crate::corpus::layout::CorpusLayout;
 use crate::dimsum::Dimsum;
 
 /// What a layer has.
@@ -54,7 +54,7 @@ const SPACE: f64 = 1.45;
 /// And its new slices, compressed, as temporary files, if `TMPDIR` does not lead them elsewhere.
 const TEMPORARY_SPACE: f64 = 0.45;
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-scale-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("scale")?;
@@ -65,7 +65,7 @@ pub fn run(task: Task<'_>) -> Result<()> {
         let work = scratch.path().join(name);
         let source = layer(&work, amount)?;
         let tar = source.layers().into_iter().next().context("a layer")?;
-        let mut runs: Vec<(&str, Taken)> = Vec::new();
+        let mut runs: Vec<(&str, MeasuredTimes)> = Vec::new();
         let mut summary = Value::Null;
         for run in 0..if amount.is_large() { RUNS_OF_LARGE } else { RUNS } {
             let mut zstd = Command::new("zstd");
@@ -89,7 +89,7 @@ pub fn run(task: Task<'_>) -> Result<()> {
         let mut row = json!({"image": name, "median of": runs.len() / 2, "tar_bytes": tar.metadata()?.len()});
         extend(&mut row, figures(&summary));
         for what in ["dimsum", "zstd"] {
-            let of = |field: fn(&Taken) -> f64| {
+            let of = |field: fn(&MeasuredTimes) -> f64| {
                 median(runs.iter().filter(|run| run.0 == what).map(|(_, taken)| field(taken)).collect())
             };
             row[what] = json!({"wall_s": of(|taken| taken.wall), "cpu_s": of(|taken| taken.cpu), "peak_kib": of(|taken| taken.peak_kib as f64)});
@@ -114,7 +114,7 @@ impl Amount {
 }
 
 /// An image of one layer.
-fn layer(directory: &Path, amount: Amount) -> Result<Layout> {
+fn layer(directory: &Path, amount: Amount) -> Result<CorpusLayout> {
     let bytes = match amount {
         Amount::Files(count) => count * 2048,
         Amount::Bytes(bytes) => bytes,
@@ -130,7 +130,7 @@ fn layer(directory: &Path, amount: Amount) -> Result<Layout> {
     ensure!(needed < free, "{amount:?} needs {:.1} GB of disk, there are {:.1}", needed / 1e9, free / 1e9);
     let mut draft = Draft::empty(directory)?;
     draft.stream(|out| {
-        let (mut tar, mut content, mut buffer) = (Tar(out), Content::new(1), Vec::new());
+        let (mut tar, mut content, mut buffer) = (GeneratedTar(out), GeneratedContent::new(1), Vec::new());
         let (mut files, mut written) = (0, 0);
         while match amount {
             Amount::Files(count) => files < count,

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::log::Log;
+use super::log::FigureLog;
 use super::timing::time;
-use super::{Task, extend, name_of, shared};
-use crate::corpus::layout::Layout;
+use super::{BenchTask, extend, name_of, shared};
+use crate::corpus::layout::CorpusLayout;
 use crate::dimsum::Dimsum;
-use crate::peers::Registry;
+use crate::peers::RegistryProcess;
 
 /// Images that show rules, not sizes.
 const LEFT_OUT: [&str; 2] = ["nasty-v1", "hugesparse-v1"];
@@ -26,7 +26,7 @@ const PAIRS: [[&str; 2]; 3] = [["debian-v1", "debian-v2"], ["server-v1", "server
 const MOST_NAMED: usize = 64;
 /// With what an image may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+enum SharingMode {
     /// Only within itself.
     None,
     /// With its repository.
@@ -35,20 +35,20 @@ enum Mode {
     All,
 }
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-sharing-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("sharing")?;
     let mut images = task.images(&[])?;
     images.retain(|image| name_of(image).is_ok_and(|name| !LEFT_OUT.contains(&name)));
     let mut failed = 0;
-    for mode in [Mode::None, Mode::Auto, Mode::All] {
+    for mode in [SharingMode::None, SharingMode::Auto, SharingMode::All] {
         failed += series(&dimsum, mode, &images, "all", &scratch.path().join("registry"), &mut log)?;
     }
     for pair in PAIRS {
         let of = |name: &&str| images.iter().find(|image| image.ends_with(name)).cloned();
         let Some(images) = pair.iter().map(of).collect::<Option<Vec<_>>>() else { continue };
-        for mode in [Mode::None, Mode::Auto] {
+        for mode in [SharingMode::None, SharingMode::Auto] {
             failed += series(&dimsum, mode, &images, &pair.join(" "), &scratch.path().join("registry"), &mut log)?;
         }
     }
@@ -59,18 +59,18 @@ pub fn run(task: Task<'_>) -> Result<()> {
 /// Converts images into an empty registry; returns how many failed.
 fn series(
     dimsum: &Dimsum,
-    mode: Mode,
+    mode: SharingMode,
     images: &[PathBuf],
     what: &str,
     directory: &Path,
-    log: &mut Log,
+    log: &mut FigureLog,
 ) -> Result<usize> {
-    let registry = Registry::start(directory)?;
+    let registry = RegistryProcess::start(directory)?;
     let (mut converted, mut failed) = (Vec::new(), 0);
     let (mut gzip, mut stored) = (BTreeMap::new(), 0);
     let mut seconds = 0.0;
     for image in images {
-        let layout = Layout::open(image, None)?;
+        let layout = CorpusLayout::open(image, None)?;
         let gzip_before: u64 = gzip.values().sum();
         for (digest, file) in layout.layer_digests().into_iter().zip(layout.layers()) {
             gzip.insert(digest, file.metadata()?.len());
@@ -106,14 +106,22 @@ fn series(
     Ok(failed)
 }
 
-fn convert(dimsum: &Dimsum, mode: Mode, source: &Layout, repository: &str, before: &[String]) -> Result<Value> {
+fn convert(
+    dimsum: &Dimsum,
+    mode: SharingMode,
+    source: &CorpusLayout,
+    repository: &str,
+    before: &[String],
+) -> Result<Value> {
     let target = format!("{repository}:latest");
     let source = source.reference();
     let mut words = vec!["convert", &source, &target, "--format", "json"];
     match mode {
-        Mode::None => words.extend(["--reuse", "never"]),
-        Mode::Auto => words.extend(["--dedup-with", "auto"]),
-        Mode::All => words.extend(before.iter().rev().take(MOST_NAMED).flat_map(|image| ["--dedup-with", image])),
+        SharingMode::None => words.extend(["--reuse", "never"]),
+        SharingMode::Auto => words.extend(["--dedup-with", "auto"]),
+        SharingMode::All => {
+            words.extend(before.iter().rev().take(MOST_NAMED).flat_map(|image| ["--dedup-with", image]))
+        }
     }
     let (taken, printed) = time(&dimsum.command(&words))?;
     let summary: Value = serde_json::from_slice(&printed).context("summary of convert")?;
@@ -124,12 +132,12 @@ fn convert(dimsum: &Dimsum, mode: Mode, source: &Layout, repository: &str, befor
 }
 
 /// The repository of an image: `redis` of `redis-v1`.
-fn repository(registry: &Registry, image: &Path) -> Result<String> {
+fn repository(registry: &RegistryProcess, image: &Path) -> Result<String> {
     let (name, _) = name_of(image)?.split_once('-').context("NAME-TAG")?;
     Ok(format!("{}/{name}", registry.address))
 }
 
-impl Mode {
+impl SharingMode {
     const fn name(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 /// What one run took.
 #[derive(Debug, Clone, Copy)]
-pub struct Taken {
+pub struct MeasuredTimes {
     pub wall: f64,
     pub cpu: f64,
     pub peak_kib: u64,
 }
 
-impl Taken {
+impl MeasuredTimes {
     /// What both took, one after the other.
     pub fn then(self, next: Self) -> Self {
         Self { wall: self.wall + next.wall, cpu: self.cpu + next.cpu, peak_kib: self.peak_kib.max(next.peak_kib) }
@@ -26,7 +26,7 @@ impl Taken {
 }
 
 /// Runs a command that must succeed; returns what it took and what it printed.
-pub fn time(command: &Command) -> Result<(Taken, Vec<u8>)> {
+pub fn time(command: &Command) -> Result<(MeasuredTimes, Vec<u8>)> {
     let report = tempfile::NamedTempFile::new()?;
     let mut timed = Command::new("time");
     timed.args(["-f", "%e %U %S %M", "-o"]).arg(report.path()).arg(command.get_program()).args(command.get_args());
@@ -39,7 +39,7 @@ pub fn time(command: &Command) -> Result<(Taken, Vec<u8>)> {
     let fields: Vec<f64> =
         text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("output of time")?;
     let [wall, user, system, peak] = fields[..] else { anyhow::bail!("output of time: {text}") };
-    Ok((Taken { wall, cpu: user + system, peak_kib: peak as u64 }, output.stdout))
+    Ok((MeasuredTimes { wall, cpu: user + system, peak_kib: peak as u64 }, output.stdout))
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

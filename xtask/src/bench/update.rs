@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::timing::time;
-use super::{Task, extend, name_of, shared};
+use super::{BenchTask, extend, name_of, shared};
 use crate::corpus::draft::{Draft, Packing};
-use crate::corpus::layout::{Layout, decompress};
+use crate::corpus::layout::{CorpusLayout, decompress};
 use crate::corpus::{retar, unpack};
 use crate::dimsum::Dimsum;
-use crate::peers::{Registry, done};
+use crate::peers::{RegistryProcess, done};
 
 /// Images, and in each a large directory whose owner is changed.
 const IMAGES: &[(&str, &str)] = &[("express:v3", "app"), ("flask:v3", "usr/local/lib")];
@@ -29,7 +29,7 @@ const SMALL: std::ops::RangeInclusive<usize> = 1024..=32 << 10;
 
 /// What changes between two versions of an image.
 #[derive(Debug, Clone, Copy)]
-enum Change {
+enum UpdateChange {
     /// A file of the highest layer.
     Top,
     /// A small file of a middle layer.
@@ -40,15 +40,15 @@ enum Change {
     Owner,
 }
 
-pub fn run(task: Task<'_>) -> Result<()> {
+pub fn run(task: BenchTask<'_>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-update-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
     let mut log = task.log("update")?;
     let usual: Vec<_> = IMAGES.iter().map(|(name, _)| *name).collect();
     for directory in task.images(&usual)? {
         let name = name_of(&directory)?;
-        let old = Layout::open(&directory, None)?;
-        for change in [Change::Top, Change::Middle, Change::MiddleLarge, Change::Owner] {
+        let old = CorpusLayout::open(&directory, None)?;
+        for change in [UpdateChange::Top, UpdateChange::Middle, UpdateChange::MiddleLarge, UpdateChange::Owner] {
             let work = scratch.path().join("work");
             fs::create_dir_all(&work)?;
             let (new, what, gzip_bytes) = change.of(&old, name, &work)?;
@@ -62,10 +62,10 @@ pub fn run(task: Task<'_>) -> Result<()> {
 }
 
 /// Converts both versions into one repository and counts what the second brought.
-fn push(dimsum: &Dimsum, old: &Layout, new: &Layout, work: &Path) -> Result<Value> {
-    let registry = Registry::start(&work.join("registry"))?;
+fn push(dimsum: &Dimsum, old: &CorpusLayout, new: &CorpusLayout, work: &Path) -> Result<Value> {
+    let registry = RegistryProcess::start(&work.join("registry"))?;
     let target = format!("{}/app:latest", registry.address);
-    let convert = |image: &Layout| -> Result<(Value, Value)> {
+    let convert = |image: &CorpusLayout| -> Result<(Value, Value)> {
         let words = ["convert", &image.reference(), &target, "--dedup-with", "auto", "--format", "json"];
         let (taken, printed) = time(&dimsum.command(&words))?;
         Ok((taken.line(), serde_json::from_slice(&printed).context("summary of convert")?))
@@ -108,9 +108,9 @@ fn push(dimsum: &Dimsum, old: &Layout, new: &Layout, work: &Path) -> Result<Valu
     Ok(row)
 }
 
-impl Change {
+impl UpdateChange {
     /// The new version, what changed in it, and the gzip bytes of the layer that differs.
-    fn of(self, old: &Layout, name: &str, work: &Path) -> Result<(Layout, String, u64)> {
+    fn of(self, old: &CorpusLayout, name: &str, work: &Path) -> Result<(CorpusLayout, String, u64)> {
         let count = old.layers().len();
         let changed = match self {
             Self::Top => count - 1,
@@ -136,7 +136,7 @@ impl Change {
     }
 
     /// Writes the tar of a layer with one file changed; returns its path.
-    fn change_file(self, old: &Layout, index: usize, tar: &Path) -> Result<String> {
+    fn change_file(self, old: &CorpusLayout, index: usize, tar: &Path) -> Result<String> {
         let layers = old.layers();
         let hidden: Vec<String> =
             layers[index + 1..].iter().map(|layer| listing(layer, tar)).collect::<Result<Vec<_>>>()?.concat();
@@ -165,7 +165,7 @@ fn listing(layer: &Path, scratch: &Path) -> Result<Vec<String>> {
 }
 
 /// Writes what `RUN chown -R 1000:1000 DIRECTORY` leaves in an upper directory: every file again, with another owner.
-fn change_owner(old: &Layout, name: &str, tar: &Path, work: &Path) -> Result<String> {
+fn change_owner(old: &CorpusLayout, name: &str, tar: &Path, work: &Path) -> Result<String> {
     let known = IMAGES.iter().find(|(image, _)| image.replacen(':', "-", 1) == name);
     let directory = known.map_or(USUAL_DIRECTORY, |(_, directory)| directory);
     let tree: PathBuf = work.join("tree");

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::layout::{Layout, blob};
+use super::layout::{CorpusLayout, blob};
 use crate::dimsum::tool;
 use crate::tree::hex;
 
@@ -45,7 +45,7 @@ impl Draft {
     }
 
     /// Adds a layer of another image as it is.
-    pub fn same(&mut self, other: &Layout, index: usize) -> Result<()> {
+    pub fn same(&mut self, other: &CorpusLayout, index: usize) -> Result<()> {
         let digest = &other.layer_digests()[index];
         fs::copy(blob(&other.directory, digest), blob(&self.directory, digest))?;
         self.layers.push(other.manifest["layers"][index].clone());
@@ -75,7 +75,7 @@ impl Draft {
     /// Adds a layer that is not compressed and is too large to be in memory or written twice.
     pub fn stream(&mut self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<u64> {
         let file = self.directory.join("layer.tar");
-        let mut out = Hashing { out: BufWriter::new(File::create(&file)?), hash: Sha256::new() };
+        let mut out = BlobHasher { out: BufWriter::new(File::create(&file)?), hash: Sha256::new() };
         write(&mut out)?;
         out.flush()?;
         let digest = format!("sha256:{}", hex(&out.hash.finalize()));
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// Writes config, manifest and index.
-    pub fn finish(mut self, tag: &str) -> Result<Layout> {
+    pub fn finish(mut self, tag: &str) -> Result<CorpusLayout> {
         self.config["rootfs"]["diff_ids"] = Value::Array(self.diff_ids);
         if let Some(history) = self.config["history"].as_array_mut() {
             history.resize(self.layers.len(), json!({"created_by": "xtask"}));
@@ -108,16 +108,16 @@ impl Draft {
             "annotations": {"org.opencontainers.image.ref.name": tag}}]});
         fs::write(self.directory.join("index.json"), serde_json::to_vec(&index)?)?;
         fs::write(self.directory.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        Layout::open(&self.directory, None)
+        CorpusLayout::open(&self.directory, None)
     }
 }
 
-struct Hashing<W> {
+struct BlobHasher<W> {
     out: W,
     hash: Sha256,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for BlobHasher<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write_all(bytes)?;
         self.hash.update(bytes);

@@ -12,14 +12,14 @@ use super::retar;
 
 /// An OCI layout with one image.
 #[derive(Debug)]
-pub struct Layout {
+pub struct CorpusLayout {
     pub directory: PathBuf,
     pub tag: String,
     pub manifest: Value,
     pub config: Value,
 }
 
-impl Layout {
+impl CorpusLayout {
     /// Opens the layout; `tag` chooses among several images.
     pub fn open(directory: &Path, tag: Option<&str>) -> Result<Self> {
         let index: Value = json_file(&directory.join("index.json"))?;

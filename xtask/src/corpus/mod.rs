@@ -19,9 +19,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::dimsum::{Dimsum, tool, workspace};
-use crate::kernel::Mounted;
-use crate::tree::{self, Entry};
-use layout::Layout;
+use crate::kernel::KernelMount;
+use crate::tree::{self, ListedEntry};
+use layout::CorpusLayout;
 
 pub fn run(corpus: &Path, out: &Path, names: &[&str]) -> Result<()> {
     fs::create_dir_all(out)?;
@@ -66,7 +66,7 @@ pub fn images(corpus: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
 
 /// Everything about one image; the first disagreement is an error.
 fn image(directory: &Path, work: &Path) -> Result<Value> {
-    let source = Layout::open(directory, None)?;
+    let source = CorpusLayout::open(directory, None)?;
     let dimsum = Dimsum::new(&work.join("store"))?;
     let (converted, summary) = convert(&dimsum, &source, &work.join("jobs2"), "2")?;
     let canonical = canonical(&dimsum, &source, &converted, work)?;
@@ -85,14 +85,14 @@ fn image(directory: &Path, work: &Path) -> Result<Value> {
     )
 }
 
-fn convert(dimsum: &Dimsum, source: &Layout, out: &Path, jobs: &str) -> Result<(Layout, Value)> {
+fn convert(dimsum: &Dimsum, source: &CorpusLayout, out: &Path, jobs: &str) -> Result<(CorpusLayout, Value)> {
     let target = format!("oci:{}:image", out.display());
     let text = dimsum.ok(&["convert", &source.reference(), &target, "--jobs", jobs, "--format", "json"])?;
-    Ok((Layout::open(out, Some("image"))?, serde_json::from_str(&text).context("summary of convert")?))
+    Ok((CorpusLayout::open(out, Some("image"))?, serde_json::from_str(&text).context("summary of convert")?))
 }
 
 /// Identical bytes with other jobs, other compression and another order of the tars.
-fn canonical(dimsum: &Dimsum, source: &Layout, converted: &Layout, work: &Path) -> Result<Value> {
+fn canonical(dimsum: &Dimsum, source: &CorpusLayout, converted: &CorpusLayout, work: &Path) -> Result<Value> {
     let (again, _) = convert(dimsum, source, &work.join("jobs1"), "1")?;
     ensure!(again.manifest == converted.manifest, "1 and 2 jobs give different manifests");
     fs::remove_dir_all(work.join("jobs1"))?;
@@ -110,12 +110,12 @@ fn canonical(dimsum: &Dimsum, source: &Layout, converted: &Layout, work: &Path) 
 }
 
 /// Compares all readers with the reference; returns their names.
-fn readers(dimsum: &Dimsum, converted: &Layout, reference: &[Entry], work: &Path) -> Result<Vec<String>> {
+fn readers(dimsum: &Dimsum, converted: &CorpusLayout, reference: &[ListedEntry], work: &Path) -> Result<Vec<String>> {
     let flat = work.join("flat.erofs");
     flat_image(converted, &flat)?;
     tool("fsck.erofs", &[&flat])?;
     let mut names = vec!["fsck.erofs clean".to_owned()];
-    let mut compare = |name: &str, listed: &[Entry]| -> Result<()> {
+    let mut compare = |name: &str, listed: &[ListedEntry]| -> Result<()> {
         let differences = tree::diff(reference, listed);
         ensure!(
             differences.is_empty(),
@@ -128,11 +128,11 @@ fn readers(dimsum: &Dimsum, converted: &Layout, reference: &[Entry], work: &Path
     };
     compare("erofs-rs", &tree::from_erofs(&flat)?)?;
     {
-        let mounted = Mounted::file_backed(&flat, &work.join("erofs-file"))?;
+        let mounted = KernelMount::file_backed(&flat, &work.join("erofs-file"))?;
         compare("kernel EROFS, file-backed", &tree::from_directory(&mounted.path)?)?;
     }
     {
-        let mounted = Mounted::loop_device(&flat, &work.join("erofs-loop"))?;
+        let mounted = KernelMount::loop_device(&flat, &work.join("erofs-loop"))?;
         compare("kernel EROFS, loop device", &tree::from_directory(&mounted.path)?)?;
     }
     fs::remove_file(&flat)?;
@@ -150,7 +150,7 @@ fn readers(dimsum: &Dimsum, converted: &Layout, reference: &[Entry], work: &Path
 }
 
 /// `zstd -dc meta packs…`: the two lines of the README, nothing of ours.
-pub fn flat_image(converted: &Layout, out: &Path) -> Result<()> {
+pub fn flat_image(converted: &CorpusLayout, out: &Path) -> Result<()> {
     let mut layers = converted.layers();
     let meta = layers.pop().context("an image has a meta")?;
     let status =
@@ -160,7 +160,7 @@ pub fn flat_image(converted: &Layout, out: &Path) -> Result<()> {
 }
 
 /// Runs the image's own workload from both forms, each from an empty store.
-fn workload(dimsum: &Dimsum, source: &Layout, converted: &Layout, work: &Path) -> Result<Value> {
+fn workload(dimsum: &Dimsum, source: &CorpusLayout, converted: &CorpusLayout, work: &Path) -> Result<Value> {
     let Some(command) = source.label("bench.cmd") else { return Ok(Value::Null) };
     let mut figures = serde_json::Map::new();
     for (form, image) in [("converted", converted), ("ordinary", source)] {

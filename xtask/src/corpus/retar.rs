@@ -35,14 +35,14 @@ pub fn reorder(tar: &[u8]) -> Result<Vec<u8>> {
 
 /// A regular file in a tar.
 #[derive(Debug, Clone)]
-pub struct File {
+pub struct TarFile {
     pub path: String,
     /// Where its bytes are.
     pub range: Range<usize>,
 }
 
 /// The regular files of a tar, as far as their names and sizes need no extension header.
-pub fn files(tar: &[u8]) -> Result<Vec<File>> {
+pub fn files(tar: &[u8]) -> Result<Vec<TarFile>> {
     let mut found = Vec::new();
     for Unit { start, bytes: header, .. } in split(tar)? {
         if !matches!(header[156], b'0' | 0) {
@@ -56,7 +56,7 @@ pub fn files(tar: &[u8]) -> Result<Vec<File>> {
         let is_ustar = &header[257..263] == b"ustar\0" && !prefix.is_empty();
         let path = if is_ustar { format!("{prefix}/{name}") } else { name };
         let content = start + BLOCK..start + BLOCK + size(&header[124..136])?;
-        found.push(File { path: path.trim_start_matches("./").to_owned(), range: content });
+        found.push(TarFile { path: path.trim_start_matches("./").to_owned(), range: content });
     }
     Ok(found)
 }

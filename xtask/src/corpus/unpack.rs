@@ -8,12 +8,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::layout::{self, Layout};
+use super::layout::{self, CorpusLayout};
 use crate::dimsum::tool;
-use crate::tree::{self, Entry};
+use crate::tree::{self, ListedEntry};
 
 /// The tree that GNU tar unpacks.
-pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
+pub fn gnu_tar(source: &CorpusLayout, directory: &Path) -> Result<Vec<ListedEntry>> {
     unpack(source, directory)?;
     let entries = tree::from_directory(directory)?;
     fs::remove_dir_all(directory)?;
@@ -21,7 +21,7 @@ pub fn gnu_tar(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
 }
 
 /// Unpacks by GNU tar, layer by layer; deletions as the OCI image specification has them.
-pub fn unpack(source: &Layout, directory: &Path) -> Result<()> {
+pub fn unpack(source: &CorpusLayout, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     let tar = directory.with_extension("tar");
     let mut root_is_named = false;
@@ -83,7 +83,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// umoci; it knows no GNU sparse entries.
-pub fn umoci(source: &Layout, directory: &Path) -> Result<Vec<Entry>> {
+pub fn umoci(source: &CorpusLayout, directory: &Path) -> Result<Vec<ListedEntry>> {
     let alias = source.alias(&directory.with_extension("layout"), "image")?;
     let image = format!("{}:{}", alias.directory.display(), alias.tag);
     let unpacked = tool("umoci", &["raw", "unpack", "--image", &image, &directory.to_string_lossy()]);

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Log, Mounted, read_all};
-use crate::corpus::layout::Layout;
+use super::{CaseLog, FuseMount, read_all};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
-use crate::peers::Registry;
-use crate::tree::{self, Entry};
+use crate::peers::RegistryProcess;
+use crate::tree::{self, ListedEntry};
 
 /// Between two readings of what is local.
 const BETWEEN: Duration = Duration::from_secs(10);
@@ -22,20 +22,21 @@ pub fn run(layout: &Path, seconds: &str, out: &Path) -> Result<()> {
     let away = Duration::from_secs(seconds.parse().context("seconds that the registry is away")?);
     let scratch = tempfile::Builder::new().prefix("dimsum-away-").tempdir_in("/var/tmp")?;
     let dimsum = Dimsum::new(&scratch.path().join("store"))?;
-    let source = Layout::open(layout, None)?;
-    let mut registry = Registry::start(&scratch.path().join("registry"))?;
+    let source = CorpusLayout::open(layout, None)?;
+    let mut registry = RegistryProcess::start(&scratch.path().join("registry"))?;
     let name = format!("{}/app:dimsum", registry.address);
     dimsum.ok(&["convert", &source.reference(), &name])?;
     // The tree as another store has it, from the layout.
     let reference = {
         let other = dimsum.with_store(&scratch.path().join("other"))?;
-        let mounted = Mounted::new(&other, &source, &scratch.path().join("reference"))?;
+        let mounted = FuseMount::new(&other, &source, &scratch.path().join("reference"))?;
         tree::from_directory(&mounted.path)?
     };
-    let mut log = Log::create(&out.join("away.jsonl"))?;
-    let mounted = Mounted::by_name(&dimsum, &name, &scratch.path().join("mount"))?;
+    let mut log = CaseLog::create(&out.join("away.jsonl"))?;
+    let mounted = FuseMount::by_name(&dimsum, &name, &scratch.path().join("mount"))?;
     // Chunks hold neighbouring files: what is read and what is not come from far apart.
-    let files: Vec<Entry> = reference.iter().filter(|entry| entry.kind == 'f' && entry.size > 0).cloned().collect();
+    let files: Vec<ListedEntry> =
+        reference.iter().filter(|entry| entry.kind == 'f' && entry.size > 0).cloned().collect();
     let (local, rest) = files.split_at(files.len() / 2);
     let first = read_all(&mounted.path, local);
     log.case(&first.add_to(json!({"case": "the registry answers", "files": local.len()})))?;
@@ -73,6 +74,6 @@ pub fn run(layout: &Path, seconds: &str, out: &Path) -> Result<()> {
 }
 
 /// The largest of the unread files: its chunks are its own.
-fn slowest(files: &[Entry]) -> Option<&Entry> {
+fn slowest(files: &[ListedEntry]) -> Option<&ListedEntry> {
     files.iter().max_by_key(|entry| entry.size)
 }

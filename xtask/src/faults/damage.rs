@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::json;
 
-use super::{Log, Mounted, Reading, read_all};
-use crate::corpus::layout::{Layout, blob};
+use super::{CaseLog, FuseMount, Reading, read_all};
+use crate::corpus::layout::{CorpusLayout, blob};
 use crate::demo::{drop_caches, files};
 use crate::dimsum::Dimsum;
 use crate::tree;
@@ -32,10 +32,10 @@ impl Damage {
 }
 
 /// Damages each kind of file of a warm store, then reads everything through a mount.
-pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> Result<()> {
+pub fn store(dimsum: &Dimsum, image: &CorpusLayout, scratch: &Path, log: &mut CaseLog) -> Result<()> {
     let mount = scratch.join("mount");
     let reference = {
-        let mounted = Mounted::new(dimsum, image, &mount)?;
+        let mounted = FuseMount::new(dimsum, image, &mount)?;
         tree::from_directory(&mounted.path)?
     };
     for kind in KINDS {
@@ -44,7 +44,7 @@ pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> 
             drop_caches()?;
             let case = json!({"where": "store", "kind": kind, "damage": format!("{damage:?}"), "places": places});
             let reading = {
-                let mounted = Mounted::new(dimsum, image, &mount)?;
+                let mounted = FuseMount::new(dimsum, image, &mount)?;
                 drop_caches()?;
                 read_all(&mounted.path, &reference)
             };
@@ -59,26 +59,33 @@ pub fn store(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> 
             || String::from_utf8_lossy(&output.stderr).contains(kind);
         log.case(&json!({"where": "store", "kind": kind, "check --store": output.status.code(), "named": named}))?;
         ensure!(output.status.code() == Some(3), "check --store does not see a damaged {kind}");
-        let mounted = Mounted::new(dimsum, image, &mount)?;
+        let mounted = FuseMount::new(dimsum, image, &mount)?;
         ensure!(read_all(&mounted.path, &reference).refused == 0, "{kind} did not heal");
     }
     index(dimsum, image, scratch, &reference, log)
 }
 
 /// Damages the index one place at a time: the meta root does not prove the lengths in it, so each must lead to the right tree or nowhere.
-fn index(dimsum: &Dimsum, image: &Layout, scratch: &Path, reference: &[tree::Entry], log: &mut Log) -> Result<()> {
+fn index(
+    dimsum: &Dimsum,
+    image: &CorpusLayout,
+    scratch: &Path,
+    reference: &[tree::ListedEntry],
+    log: &mut CaseLog,
+) -> Result<()> {
     let mount = scratch.join("mount");
     let [path] = &of_kind(dimsum, "index")?[..] else { bail!("the store of one image has one index") };
     let (saved, length) = (save(std::slice::from_ref(path))?, path.metadata()?.size());
     // Every directory is listed and every name looked up; of the files some are read, since data does not depend on the index.
     let names = reference.iter().filter(|entry| entry.kind != 'd').count();
-    let some: Vec<tree::Entry> = reference.iter().filter(|entry| entry.kind == 'f').step_by(300).cloned().collect();
+    let some: Vec<tree::ListedEntry> =
+        reference.iter().filter(|entry| entry.kind == 'f').step_by(300).cloned().collect();
     for damage in Damage::ALL {
         let (mut sum, mut places, mut noticed) = (Reading::default(), 0, 0);
         for number in 0..PLACES.min(length) {
             hurt_at(path, damage, number * length / PLACES.min(length), length)?;
             places += 1;
-            let mounted = Mounted::new(dimsum, image, &mount)?;
+            let mounted = FuseMount::new(dimsum, image, &mount)?;
             let listed = files(&mounted.path)?.len();
             let reading = read_all(&mounted.path, &some);
             sum.right += reading.right;
@@ -104,10 +111,10 @@ fn of_kind(dimsum: &Dimsum, kind: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Damages each kind of blob of the layout, one place at a time for the small ones, and starts from an empty store each time.
-pub fn layout(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> Result<()> {
+pub fn layout(dimsum: &Dimsum, image: &CorpusLayout, scratch: &Path, log: &mut CaseLog) -> Result<()> {
     let mount = scratch.join("mount");
     let reference = {
-        let mounted = Mounted::new(dimsum, image, &mount)?;
+        let mounted = FuseMount::new(dimsum, image, &mount)?;
         tree::from_directory(&mounted.path)?
     };
     let mut layers = image.layers();
@@ -117,7 +124,7 @@ pub fn layout(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) ->
         let places = hurt(&layers, damage, PLACES)?;
         let fresh = dimsum.with_store(&scratch.join("fresh"))?;
         let reading = {
-            let mounted = Mounted::new(&fresh, image, &mount)?;
+            let mounted = FuseMount::new(&fresh, image, &mount)?;
             read_all(&mounted.path, &reference)
         };
         let check = fresh.output(&["check", &image.reference(), "--data"])?.status.code();
@@ -155,7 +162,7 @@ pub fn layout(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) ->
     Ok(())
 }
 
-fn manifest_digest(image: &Layout) -> Result<String> {
+fn manifest_digest(image: &CorpusLayout) -> Result<String> {
     let index: serde_json::Value = serde_json::from_slice(&fs::read(image.directory.join("index.json"))?)?;
     Ok(index["manifests"][0]["digest"].as_str().context("digest")?.to_owned())
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::{Log, Mounted};
-use crate::corpus::layout::Layout;
+use super::{CaseLog, FuseMount};
+use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
 use crate::tree;
@@ -20,12 +20,12 @@ const KILLS: u64 = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
-pub fn server(dimsum: &Dimsum, image: &Layout, scratch: &Path, log: &mut Log) -> Result<()> {
+pub fn server(dimsum: &Dimsum, image: &CorpusLayout, scratch: &Path, log: &mut CaseLog) -> Result<()> {
     let fusectl = FuseControl::new()?;
     let mount = scratch.join("mount");
-    let mounted = Mounted::new(dimsum, image, &mount)?;
+    let mounted = FuseMount::new(dimsum, image, &mount)?;
     let reference = tree::from_directory(&mounted.path)?;
-    let files: Vec<&tree::Entry> = reference.iter().filter(|entry| entry.kind == 'f' && entry.size > 0).collect();
+    let files: Vec<&tree::ListedEntry> = reference.iter().filter(|entry| entry.kind == 'f' && entry.size > 0).collect();
     let (stop, right, wrong, refused) =
         (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let connection = fusectl.connection_of(&mounted.path)?;

@@ -45,13 +45,13 @@ fn circles(source: &Path) -> Result<Vec<Vec<String>>> {
     Ok(circles)
 }
 
-type Graph = BTreeMap<ModulePath, BTreeSet<ModulePath>>;
+type ImportGraph = BTreeMap<ModulePath, BTreeSet<ModulePath>>;
 
-fn arrows(modules: &BTreeMap<ModulePath, Module>) -> Graph {
+fn arrows(modules: &BTreeMap<ModulePath, Module>) -> ImportGraph {
     let mut re_exports: BTreeMap<&ModulePath, BTreeMap<String, ModulePath>> = BTreeMap::new();
     let mut uses: BTreeMap<&ModulePath, Vec<ModulePath>> = BTreeMap::new();
     for (path, module) in modules {
-        for Use { target, alias, is_public } in used(&module.tokens, path, modules) {
+        for UsedName { target, alias, is_public } in used(&module.tokens, path, modules) {
             if is_public {
                 re_exports.entry(path).or_default().insert(alias, target);
             } else {
@@ -59,7 +59,7 @@ fn arrows(modules: &BTreeMap<ModulePath, Module>) -> Graph {
             }
         }
     }
-    let mut graph: Graph = modules.keys().map(|path| (path.clone(), BTreeSet::new())).collect();
+    let mut graph: ImportGraph = modules.keys().map(|path| (path.clone(), BTreeSet::new())).collect();
     for (from, targets) in uses {
         for target in targets {
             let to = defining(modules, &re_exports, target);
@@ -91,7 +91,7 @@ fn defining(
 }
 
 /// One name that a module uses.
-struct Use {
+struct UsedName {
     /// Where it lies in the crate.
     target: ModulePath,
     /// What it is called here.
@@ -100,7 +100,7 @@ struct Use {
 }
 
 /// All that a module uses of its own crate.
-fn used(tokens: &[String], module: &ModulePath, modules: &BTreeMap<ModulePath, Module>) -> Vec<Use> {
+fn used(tokens: &[String], module: &ModulePath, modules: &BTreeMap<ModulePath, Module>) -> Vec<UsedName> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
@@ -112,7 +112,7 @@ fn used(tokens: &[String], module: &ModulePath, modules: &BTreeMap<ModulePath, M
                 let alias = path.alias;
                 let known = |first: &String| modules.contains_key(&[module.clone(), vec![first.clone()]].concat());
                 if let Some(target) = absolute(&path.words, module, known) {
-                    found.push(Use { target, alias, is_public });
+                    found.push(UsedName { target, alias, is_public });
                 }
             }
             at = end;
@@ -123,7 +123,7 @@ fn used(tokens: &[String], module: &ModulePath, modules: &BTreeMap<ModulePath, M
                 at += 2;
             }
             if let Some(target) = absolute(&words, module, |_| false) {
-                found.push(Use { target, alias: String::new(), is_public: false });
+                found.push(UsedName { target, alias: String::new(), is_public: false });
             }
         }
         at += 1;
@@ -166,13 +166,13 @@ fn absolute(words: &[String], module: &ModulePath, is_child: impl Fn(&String) ->
 
 /// One path of a `use`.
 #[derive(Debug, PartialEq, Eq)]
-struct Named {
+struct UsedPath {
     words: Vec<String>,
     alias: String,
 }
 
 /// The paths of `a::{b, c::d as e}`.
-fn expanded(tokens: &[String]) -> Vec<Named> {
+fn expanded(tokens: &[String]) -> Vec<UsedPath> {
     let Some(open) = tokens.iter().position(|token| token == "{") else {
         let mut words: Vec<_> = tokens.iter().filter(|token| *token != "::").cloned().collect();
         let mut alias = words.last().cloned().unwrap_or_default();
@@ -183,7 +183,7 @@ fn expanded(tokens: &[String]) -> Vec<Named> {
             words.pop();
             alias = words.last().cloned().unwrap_or_default();
         }
-        return if words.is_empty() { Vec::new() } else { vec![Named { words, alias }] };
+        return if words.is_empty() { Vec::new() } else { vec![UsedPath { words, alias }] };
     };
     let (before, inside) = (&tokens[..open], &tokens[open + 1..]);
     let (mut depth, mut start, mut found) = (0_usize, 0, Vec::new());
@@ -205,9 +205,9 @@ fn expanded(tokens: &[String]) -> Vec<Named> {
 }
 
 /// The strongly connected parts of a graph, by Tarjan's algorithm.
-fn strongly_connected(graph: &Graph) -> Vec<Vec<ModulePath>> {
+fn strongly_connected(graph: &ImportGraph) -> Vec<Vec<ModulePath>> {
     let mut search =
-        Search { graph, order: BTreeMap::new(), low: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
+        CircleSearch { graph, order: BTreeMap::new(), low: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
     for node in graph.keys() {
         if !search.order.contains_key(node) {
             search.visit(node);
@@ -216,15 +216,15 @@ fn strongly_connected(graph: &Graph) -> Vec<Vec<ModulePath>> {
     search.found
 }
 
-struct Search<'a> {
-    graph: &'a Graph,
+struct CircleSearch<'a> {
+    graph: &'a ImportGraph,
     order: BTreeMap<&'a ModulePath, usize>,
     low: BTreeMap<&'a ModulePath, usize>,
     stack: Vec<&'a ModulePath>,
     found: Vec<Vec<ModulePath>>,
 }
 
-impl<'a> Search<'a> {
+impl<'a> CircleSearch<'a> {
     /// As deep as a crate has files.
     fn visit(&mut self, node: &'a ModulePath) {
         let order = self.order.len();
@@ -254,7 +254,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use super::{Named, circles, expanded};
+    use super::{UsedPath, circles, expanded};
     use crate::rules::rust::tokens;
 
     fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
@@ -271,7 +271,7 @@ mod tests {
     fn a_group_of_uses_is_taken_apart() {
         let all = expanded(&tokens("crate::{a::{self, B as C}, d}"));
         let shown: BTreeMap<_, _> =
-            all.iter().map(|Named { words, alias }| (alias.as_str(), words.join("::"))).collect();
+            all.iter().map(|UsedPath { words, alias }| (alias.as_str(), words.join("::"))).collect();
         let wanted = [("a", "crate::a"), ("C", "crate::a::B"), ("d", "crate::d")];
         assert_eq!(shown, wanted.map(|(alias, path)| (alias, path.to_owned())).into());
     }

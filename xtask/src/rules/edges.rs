@@ -12,7 +12,7 @@ use super::arrows::{FOR_NOW, Floor, OUT_OF_REACH, REACH_FOR_NOW, TABLE};
 use crate::dimsum::workspace;
 
 /// Package names and the names of the packages that they use, of the whole dependency graph.
-type Graph = BTreeMap<String, BTreeSet<String>>;
+type PackageGraph = BTreeMap<String, BTreeSet<String>>;
 
 pub fn check() -> Result<Vec<String>> {
     let (graph, members) = graph()?;
@@ -28,7 +28,7 @@ pub fn check() -> Result<Vec<String>> {
 }
 
 /// The graph that the lock file gives for Linux, and the crates of the workspace.
-fn graph() -> Result<(Graph, BTreeSet<String>)> {
+fn graph() -> Result<(PackageGraph, BTreeSet<String>)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
@@ -42,7 +42,7 @@ fn graph() -> Result<(Graph, BTreeSet<String>)> {
         .filter_map(|package| Some((package["id"].as_str()?.to_owned(), package["name"].as_str()?.to_owned())))
         .collect();
     let name = |id: &Value| id.as_str().and_then(|id| names.get(id)).cloned().context("a package without a name");
-    let mut graph = Graph::new();
+    let mut graph = PackageGraph::new();
     for node in list(&metadata["resolve"]["nodes"]) {
         let uses = graph.entry(name(&node["id"])?).or_default();
         for dependency in list(&node["deps"]) {
@@ -56,7 +56,7 @@ fn graph() -> Result<(Graph, BTreeSet<String>)> {
     Ok((graph, members))
 }
 
-fn wrong_arrows(graph: &Graph, members: &BTreeSet<String>, for_now: &[(&str, &str)]) -> Vec<String> {
+fn wrong_arrows(graph: &PackageGraph, members: &BTreeSet<String>, for_now: &[(&str, &str)]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut used: BTreeSet<&(&str, &str)> = BTreeSet::new();
     for from in members {
@@ -79,7 +79,7 @@ fn wrong_arrows(graph: &Graph, members: &BTreeSet<String>, for_now: &[(&str, &st
 }
 
 /// A shortest way from one package to another.
-fn way(graph: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
+fn way(graph: &PackageGraph, from: &str, to: &str) -> Option<Vec<String>> {
     let mut ways = std::collections::VecDeque::from([vec![from.to_owned()]]);
     let mut seen = BTreeSet::new();
     while let Some(way) = ways.pop_front() {
@@ -102,10 +102,10 @@ fn way(graph: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Graph, way, wrong_arrows};
+    use super::{PackageGraph, way, wrong_arrows};
 
-    fn graph(arrows: &[(&str, &str)]) -> (Graph, BTreeSet<String>) {
-        let mut graph = Graph::new();
+    fn graph(arrows: &[(&str, &str)]) -> (PackageGraph, BTreeSet<String>) {
+        let mut graph = PackageGraph::new();
         for (from, to) in arrows {
             graph.entry((*from).to_owned()).or_default().insert((*to).to_owned());
         }

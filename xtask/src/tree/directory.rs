@@ -9,9 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{Entry, escape, finish, hash, hex, unescape};
+use super::{ListedEntry, escape, finish, hash, hex, unescape};
 
-pub fn from_directory(root: &Path) -> Result<Vec<Entry>> {
+pub fn from_directory(root: &Path) -> Result<Vec<ListedEntry>> {
     let mut entries = Vec::new();
     let mut pending = vec![Vec::new()];
     while let Some(relative) = pending.pop() {
@@ -30,12 +30,12 @@ pub fn from_directory(root: &Path) -> Result<Vec<Entry>> {
     Ok(finish(entries))
 }
 
-fn entry(path: &Path, relative: &[u8], metadata: &Metadata) -> Result<Entry> {
+fn entry(path: &Path, relative: &[u8], metadata: &Metadata) -> Result<ListedEntry> {
     let kind = kind(metadata);
     let device = matches!(kind, 'c' | 'b');
     let rdev = metadata.rdev();
     let target = if kind == 'l' { escape(fs::read_link(path)?.as_os_str().as_bytes()) } else { String::new() };
-    Ok(Entry {
+    Ok(ListedEntry {
         path: escape(relative),
         kind,
         mode: format!("{:04o}", metadata.mode() & 0o7777),

@@ -9,9 +9,9 @@ use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use erofs_rs::types::Inode;
 
-use super::{Entry, escape, finish, hash, hex};
+use super::{ListedEntry, escape, finish, hash, hex};
 
-pub fn from_erofs(file: &Path) -> Result<Vec<Entry>> {
+pub fn from_erofs(file: &Path) -> Result<Vec<ListedEntry>> {
     let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
     let image = EroFS::new(SliceImage::new(&bytes))?;
     let root = image.get_inode(image.super_block().root_inode_id())?;
@@ -26,7 +26,7 @@ pub fn from_erofs(file: &Path) -> Result<Vec<Entry>> {
     Ok(finish(entries))
 }
 
-fn entry(image: &EroFS<SliceImage<'_>>, inode: Inode, relative: &[u8]) -> Result<Entry> {
+fn entry(image: &EroFS<SliceImage<'_>>, inode: Inode, relative: &[u8]) -> Result<ListedEntry> {
     let text = format!("{:?}", inode.file_type());
     let kind = match text.as_str() {
         "RegularFile" | "File" => 'f',
@@ -42,7 +42,7 @@ fn entry(image: &EroFS<SliceImage<'_>>, inode: Inode, relative: &[u8]) -> Result
     let xattrs: BTreeMap<String, String> =
         image.xattrs_inode(inode)?.iter().map(|(name, value)| (escape(name), hex(value))).collect();
     let (seconds, nanoseconds) = inode.modified_unix();
-    Ok(Entry {
+    Ok(ListedEntry {
         path: escape(relative),
         kind,
         mode: format!("{:04o}", inode.permissions().mode() & 0o7777),

@@ -17,7 +17,7 @@ pub use erofs::from_erofs;
 
 /// One path. Bytes that are not printable ASCII are written `%XX`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ListedEntry {
     pub path: String,
     /// `f d l c b p s`, as find(1) has it.
     pub kind: char,
@@ -43,7 +43,7 @@ pub struct Entry {
     pub same_as: String,
 }
 
-pub fn print(entries: &[Entry]) -> Result<()> {
+pub fn print(entries: &[ListedEntry]) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for entry in entries {
         serde_json::to_writer(&mut out, entry)?;
@@ -52,8 +52,8 @@ pub fn print(entries: &[Entry]) -> Result<()> {
     Ok(out.flush()?)
 }
 
-pub fn read(text: &str) -> Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> =
+pub fn read(text: &str) -> Result<Vec<ListedEntry>> {
+    let mut entries: Vec<ListedEntry> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("a tree listing")?;
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)
@@ -71,7 +71,7 @@ pub fn diff_files(a: &Path, b: &Path) -> Result<()> {
 }
 
 /// Returns one line per path that is not equal in both.
-pub fn diff(a: &[Entry], b: &[Entry]) -> Vec<String> {
+pub fn diff(a: &[ListedEntry], b: &[ListedEntry]) -> Vec<String> {
     let (a, b) = (by_path(a), by_path(b));
     let mut lines = Vec::new();
     for (path, left) in &a {
@@ -85,12 +85,12 @@ pub fn diff(a: &[Entry], b: &[Entry]) -> Vec<String> {
     lines
 }
 
-fn by_path(entries: &[Entry]) -> BTreeMap<&str, &Entry> {
+fn by_path(entries: &[ListedEntry]) -> BTreeMap<&str, &ListedEntry> {
     entries.iter().map(|entry| (entry.path.as_str(), entry)).collect()
 }
 
-fn changes(left: &Entry, right: &Entry) -> String {
-    let fields = |entry: &Entry| serde_json::to_value(entry).unwrap_or_default();
+fn changes(left: &ListedEntry, right: &ListedEntry) -> String {
+    let fields = |entry: &ListedEntry| serde_json::to_value(entry).unwrap_or_default();
     let (left, right) = (fields(left), fields(right));
     let mut text = String::new();
     for (name, value) in left.as_object().into_iter().flatten() {
@@ -142,7 +142,7 @@ fn hash(mut file: impl Read) -> Result<String> {
 }
 
 /// Fills in `same_as` from inode numbers and sorts by path.
-fn finish(mut entries: Vec<(Entry, u64)>) -> Vec<Entry> {
+fn finish(mut entries: Vec<(ListedEntry, u64)>) -> Vec<ListedEntry> {
     entries.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     let mut first: BTreeMap<u64, String> = BTreeMap::new();
     for (entry, inode) in &mut entries {
