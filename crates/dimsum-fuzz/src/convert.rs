@@ -41,7 +41,7 @@ pub fn pack_description(data: &[u8]) {
     let length = data.len() as u64;
     match data.last_chunk::<FOOTER_BYTES>().map(|footer| PackFooter::parse(footer, length)) {
         Some(Ok(footer)) if footer.layer_meta_length <= MAX_LAYER_META => {
-            describe(Pack { front: 0, tail: data.to_vec() });
+            describe(DressedPack { front: 0, tail: data.to_vec() });
         }
         Some(Ok(_)) => {}
         _ => {
@@ -52,13 +52,13 @@ pub fn pack_description(data: &[u8]) {
     }
 }
 
-fn describe(pack: Pack) {
+fn describe(pack: DressedPack) {
     let blob = Blob { digest: Digest::new([1; 32]), size: pack.front + pack.tail.len() as u64 };
     dimsum_convert::fuzzing::pack_description(&pack, blob, &std::env::temp_dir());
 }
 
 /// Makes a pack around a layer meta: blocks of the tree, chunks, references, files, each an u16, then the layer meta up to its footer.
-fn dress(data: &[u8]) -> Option<Pack> {
+fn dress(data: &[u8]) -> Option<DressedPack> {
     let (counts, body) = data.split_first_chunk::<8>()?;
     let &[a, b, c, d, e, f, g, h] = counts;
     let count = |low, high| u32::from(u16::from_le_bytes([low, high]));
@@ -95,17 +95,17 @@ fn dress(data: &[u8]) -> Option<Pack> {
         layer_meta_digest: Blake3::of(&meta),
     };
     tail.extend_from_slice(&footer.to_bytes());
-    Some(Pack { front, tail })
+    Some(DressedPack { front, tail })
 }
 
 /// The end of a pack; what comes before it is zeros that nobody reads.
 #[derive(Debug)]
-struct Pack {
+struct DressedPack {
     front: u64,
     tail: Vec<u8>,
 }
 
-impl Source for Pack {
+impl Source for DressedPack {
     fn name(&self) -> &str {
         "fuzz"
     }

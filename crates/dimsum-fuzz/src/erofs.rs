@@ -9,9 +9,9 @@ const MAX_VISITS: usize = 128;
 const MAX_IMAGE: usize = 1 << 20;
 
 #[derive(Debug)]
-struct Bytes<'a>(&'a [u8]);
+struct ImageBytes<'a>(&'a [u8]);
 
-impl MetaRead for Bytes<'_> {
+impl MetaRead for ImageBytes<'_> {
     type Error = OutOfRange;
 
     fn len(&self) -> u64 {
@@ -31,7 +31,7 @@ pub fn erofs_reader(data: &[u8]) {
     if data.len() > MAX_IMAGE {
         return;
     }
-    let Ok(image) = Image::open(Bytes(data)) else { return };
+    let Ok(image) = Image::open(ImageBytes(data)) else { return };
     let Ok(root) = image.root() else { return };
     let mut pending = vec![root];
     let mut visits = 0;
@@ -44,7 +44,7 @@ pub fn erofs_reader(data: &[u8]) {
     }
 }
 
-fn visit<'a>(image: &Image<Bytes<'a>>, inode: &Inode, pending: &mut Vec<Inode>) {
+fn visit<'a>(image: &Image<ImageBytes<'a>>, inode: &Inode, pending: &mut Vec<Inode>) {
     let _ = image.xattrs(inode).is_ok();
     let _ = image.xattr(inode, b"user.x").is_ok();
     let _ = image.read_link(inode).is_ok();
@@ -73,14 +73,14 @@ pub fn erofs_validator(data: &[u8]) {
     let blocks = u32::try_from(data.len() / 4096).unwrap_or(u32::MAX);
     for (devices, kind) in [(&[1000_u32, 7][..], ImageKind::Image), (&[][..], ImageKind::Layer)] {
         let bounds = Bounds { meta_blocks: blocks, devices, kind };
-        if validate(&Bytes(data), bounds).is_ok() {
+        if validate(&ImageBytes(data), bounds).is_ok() {
             walk_accepted(data);
         }
     }
 }
 
 fn walk_accepted(data: &[u8]) {
-    let image = Image::open(Bytes(data)).expect("the validator accepted the superblock");
+    let image = Image::open(ImageBytes(data)).expect("the validator accepted the superblock");
     let mut pending = vec![image.root().expect("the validator accepted the root")];
     while let Some(inode) = pending.pop() {
         image.xattrs(&inode).expect("the validator accepted the attributes");

@@ -19,10 +19,10 @@ pub use format::{manifest, meta, pack};
 pub use registry::{archive, auth_file, challenge, content_range, reference};
 
 /// A fuzz target: its name and what it does.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     ("tar", tar),
     ("layer_blob", layer_blob),
     ("erofs_reader", erofs_reader),
