@@ -4,5 +4,5 @@
 /^successes:$/ { hidden = 1 }
 /^failures:$/ || /^test result: / { hidden = 0 }
 hidden && /^---- .* stdout ----$/ { name = $2 }
-hidden && /^skipped: / { print name ": " substr($0, 10) >> skips }
+hidden && sub(/^skipped: (needs )?/, "") { print name ": " $0 >> skips }
 !hidden { print; fflush() }

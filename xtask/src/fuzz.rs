@@ -13,14 +13,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::dimsum::{target_directory, workspace};
+use crate::dimsum::{SOME_EXAMPLE, target_directory, workspace};
 
 /// Packages besides ours that `fuzz/instrument` instruments.
 const INSTRUMENTED: &[&str] = &["serde_json", "tar-core"];
-/// How instrumented packages are optimised. It differs from what tests are built with: so both are kept side by side.
-const OPTIMISATION: u32 = 2;
-/// An example of the workspace that is quickly built.
-const SOME_EXAMPLE: &str = "dump";
+/// A setting of instrumented packages that tests do not have: so both are kept side by side.
+const APART: &str = "debug=false";
 /// Seconds for one input: a parser that takes longer has no limit where it needs one.
 const INPUT_SECONDS: u32 = 10;
 /// Memory of one target in MiB: a parser that takes more believes a length that it was told.
@@ -97,7 +95,7 @@ fn build(names: &[String]) -> Result<PathBuf> {
         command.args(["--bin", name]);
     }
     for package in instrumented()? {
-        command.arg("--config").arg(format!("profile.dev.package.{package}.opt-level={OPTIMISATION}"));
+        command.arg("--config").arg(format!("profile.dev.package.{package}.{APART}"));
     }
     let status = command.env("RUSTC_WRAPPER", root.join("fuzz/instrument")).status().context("cargo build")?;
     ensure!(status.success(), "cannot build the fuzz targets: {status}");
