@@ -22,6 +22,9 @@ use crate::long::corpus_directory;
 const DEMO_IMAGE: &str = "redis:v1";
 /// One byte is flipped in each so many bytes of data.
 const FLIP_EVERY: u64 = 64 << 10;
+/// Lines and columns of what a check prints that are shown.
+const MAX_SHOWN: usize = 4;
+const MAX_COLUMNS: usize = 110;
 
 pub fn run(image: Option<&str>) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dimsum-demo-").tempdir_in("/var/tmp")?;
@@ -49,7 +52,7 @@ pub fn run(image: Option<&str>) -> Result<()> {
     let reading = read_all(&mounted.path, &reference);
     let repaired = repairs(&again) + repairs(&dimsum.mount_info(&mounted.path)?["stats"]);
     drop(mounted);
-    say(&format!("repaired {repaired} damaged places; files: {}", counts(&reading)));
+    say(&format!("repaired {repaired} damaged chunks; files: {}", counts(&reading)));
     ensure!(repaired > 0, "no damage was noticed");
     ensure!(reading.wrong + reading.refused == 0, "a file could not be read right though its source is whole");
 
@@ -80,7 +83,10 @@ fn sentence(source: &CorpusLayout, lazy: &Value, flipped: u64, repaired: u64, wr
     let name = source.label("bench.name").unwrap_or("the command");
     let name = name.split(':').next().unwrap_or(name);
     let done = if source.label("bench.kind") == Some("server") { "answered" } else { "was done" };
-    format!("{name} {done} {}; {flipped} bytes flipped, {repaired} repaired, {wrong} wrong", usage(lazy))
+    format!(
+        "{name} {done} {}; {flipped} bytes flipped, {repaired} chunks with them repaired, {wrong} wrong",
+        usage(lazy)
+    )
 }
 
 /// How long a run took, and how much of the image it needed.
@@ -205,8 +211,9 @@ fn run_shown(mut command: Command) -> Result<()> {
 
 fn first_lines(out: &[u8], err: &[u8]) {
     for text in [out, err] {
-        for line in String::from_utf8_lossy(text).lines().take(5) {
-            println!("   | {line}");
+        for line in String::from_utf8_lossy(text).lines().take(MAX_SHOWN) {
+            let shown: String = line.chars().take(MAX_COLUMNS).collect();
+            println!("   | {shown}{}", if shown.len() < line.len() { "…" } else { "" });
         }
     }
 }

@@ -69,7 +69,7 @@ fn run() -> Result<()> {
         ["faults", directory, out] => faults::run(directory.as_ref(), out.as_ref()),
         ["away", directory, seconds, out] => faults::away::run(directory.as_ref(), seconds, out.as_ref()),
         ["tree-layers", directory, scratch] => {
-            let source = corpus::layout::Layout::open(directory.as_ref(), None)?;
+            let source = corpus::layout::CorpusLayout::open(directory.as_ref(), None)?;
             tree::print(&corpus::unpack::gnu_tar(&source, scratch.as_ref())?)
         }
         ["tree", directory] => tree::print(&tree::from_directory(directory.as_ref())?),
