@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dimsum_format::manifest::Platform;
-use dimsum_registry::Access;
+use dimsum_registry::{Access, Timing};
 use dimsum_source::Transport;
 use dimsum_store::Options;
+
+/// The default of [`EngineConfig::known_deadline`]. A registry that works answers within a second or two, and one that
+/// hangs should not hold up a restart for the two minutes of a request.
+const KNOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The places of a node and how registries are reached. All paths should be absolute: a server that mounts for a
 /// client has another working directory.
@@ -22,6 +27,10 @@ pub struct EngineConfig {
     pub temp_dir: PathBuf,
     /// How registries are reached: credentials, certificates, plain HTTP.
     pub access: Access,
+    /// How long registries may take.
+    pub timing: Timing,
+    /// How long a registry may take to say what a tag stands for, if the node has an image for it.
+    pub known_deadline: Duration,
     /// Platforms that are wanted. None means this machine's, or all where several can be.
     pub platforms: Vec<Platform>,
     /// Refuses images that are named by a tag: only a digest says which bytes are meant.
@@ -41,6 +50,8 @@ impl EngineConfig {
             node_key: node_key.into(),
             temp_dir: PathBuf::from(dimsum_registry::DEFAULT_TEMP_DIR),
             access: Access::default(),
+            timing: Timing::default(),
+            known_deadline: KNOWN_DEADLINE,
             platforms: Vec::new(),
             require_digest: false,
             more_transports: Vec::new(),

@@ -28,8 +28,8 @@ impl Engine {
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
         Self {
+            transports: Arc::new(TransportTables::new(config.timing)),
             config: Arc::new(config),
-            transports: Arc::default(),
             store: Arc::default(),
             progress: Arc::new(Quiet),
             cancel: CancelToken::new(),

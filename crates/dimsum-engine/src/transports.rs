@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use dimsum_registry::{Access, Network, REGISTRY};
+use dimsum_registry::{Access, Network, REGISTRY, Timing};
 use dimsum_source::{Runtime, Schemes, Transport, Transports};
 use parking_lot::Mutex;
 
@@ -16,8 +16,12 @@ const MAX_TABLES: usize = 16;
 /// file trees.
 #[must_use]
 pub fn built_in_transports(access: Access, runtime: &Runtime) -> Transports {
+    with_timing(access, Timing::default(), runtime)
+}
+
+fn with_timing(access: Access, timing: Timing, runtime: &Runtime) -> Transports {
     let mut transports = Transports::default();
-    transports.register_default(Arc::new(Network::new(access, runtime)));
+    transports.register_default(Arc::new(Network::with_timing(access, runtime, timing)));
     dimsum_layout::register(&mut transports);
     transports
 }
@@ -33,13 +37,19 @@ pub(crate) fn schemes(more: &[Arc<dyn Transport>]) -> Schemes {
 
 /// Tables by their settings. The runtime starts with the first: a thread that is made earlier would not have the
 /// signal mask that the process wants.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TransportTables {
     runtime: OnceLock<Runtime>,
     open: Mutex<HashMap<Access, Transports>>,
+    timing: Timing,
 }
 
 impl TransportTables {
+    /// Returns an empty set of tables.
+    pub(crate) fn new(timing: Timing) -> Self {
+        Self { runtime: OnceLock::new(), open: Mutex::default(), timing }
+    }
+
     /// Returns the runtime, started at the first call.
     pub(crate) fn runtime(&self) -> io::Result<&Runtime> {
         if let Some(runtime) = self.runtime.get() {
@@ -65,7 +75,7 @@ impl TransportTables {
         if open.len() >= MAX_TABLES {
             open.clear();
         }
-        let table = built_in_transports(access.clone(), runtime);
+        let table = with_timing(access.clone(), self.timing, runtime);
         open.insert(access.clone(), table.clone());
         Ok(table)
     }

@@ -79,6 +79,27 @@ pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Sourc
     Ok(Arc::new(Image::new(manifest, config, maps, meta, fetcher)))
 }
 
+/// Returns a manifest that is here and right.
+pub(crate) fn find_manifest(inner: &Inner, digest: Digest) -> Option<Vec<u8>> {
+    let path = inner.layout.image(digest).join(MANIFEST_FILE);
+    let own = layout::read_small(&path, MAX_MANIFEST_BYTES).ok().flatten();
+    own.filter(|bytes| Digest::of(bytes) == digest).or_else(|| inner.packs.read_manifest(digest).ok())
+}
+
+/// Writes a manifest where [`open`] looks for it, unless it is there.
+pub(crate) fn keep_manifest(inner: &Inner, manifest: &[u8]) -> Digest {
+    let digest = Digest::of(manifest);
+    if find_manifest(inner, digest).is_none() {
+        let path = inner.layout.image(digest).join(MANIFEST_FILE);
+        if let Err(error) = layout::put_file(&path, manifest, true)
+            && let Some(sink) = &inner.events
+        {
+            sink.event(&Event::WriteFailed { path, kind: error.kind() });
+        }
+    }
+    digest
+}
+
 /// A config on its way: what this disk has, or the answer to come.
 type ComingConfig = (Stored, Option<mpsc::Receiver<Result<Bytes, Vec<SourceFailure>>>>);
 

@@ -19,6 +19,7 @@ use crate::image::Image;
 use crate::images::{self, Images};
 use crate::layout::{self, DEVICES, IMAGES, Layout, PACKS, RECORDS, VERSION};
 use crate::limits::{MAX_DECODE_THREADS, REQUEST_DEADLINE, WHOLE_META};
+use crate::load;
 use crate::local::LocalPacks;
 use crate::pool::Pool;
 use crate::siblings::{Patience, Siblings};
@@ -128,6 +129,19 @@ impl Store {
     /// If no right copy of a part is found, or the parts are no image.
     pub fn image(&self, manifest: Digest, origins: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
         images::open(&self.inner, manifest, origins)
+    }
+
+    /// Returns the manifest of an image if the store has it with the right digest, from its copy or from the store's packs.
+    /// Nothing is asked for and nothing is mended.
+    #[must_use]
+    pub fn find_manifest(&self, manifest: Digest) -> Option<Vec<u8>> {
+        load::find_manifest(&self.inner, manifest)
+    }
+
+    /// Keeps the manifest of an image that was read elsewhere, so that [`image`](Self::image) does not ask for it again.
+    /// That the store cannot keep it is no error: it is asked for then. Returns the digest.
+    pub fn keep_manifest(&self, manifest: &[u8]) -> Digest {
+        load::keep_manifest(&self.inner, manifest)
     }
 
     /// Returns the target through which a conversion puts an image into this store.

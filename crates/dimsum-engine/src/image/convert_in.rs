@@ -10,7 +10,7 @@ use dimsum_source::Source;
 use dimsum_store::Store;
 
 use super::incoming::Incoming;
-use super::{Located, Resolved, known};
+use super::{Opened, Resolved, known};
 use crate::text::Size;
 use crate::{CancelToken, Engine, EngineError, Progress, ProgressPhase};
 
@@ -18,7 +18,7 @@ use crate::{CancelToken, Engine, EngineError, Progress, ProgressPhase};
 ///
 /// # Errors
 /// If it cannot be converted, or the store cannot keep it.
-pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Located, EngineError> {
+pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Opened, EngineError> {
     let name = resolved.reference.to_string();
     let failed = |source| EngineError::Store { object: name.clone(), source: Box::new(source) };
     if let Some(result) = known::find_conversion(engine, store, &resolved.reference, resolved.digest)? {
@@ -26,7 +26,7 @@ pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Loc
             Ok(image) => {
                 known::remember(engine, store, &resolved.reference, resolved.digest);
                 engine.progress().explain(&format!("{name}: converted before, taken from the store as {result}"));
-                return Located::from_store(resolved.reference, Some(resolved.digest), Vec::new(), &image);
+                return Opened::new(store, resolved.reference, Some(resolved.digest), Vec::new(), image);
             }
             // The record is right but what it names is not there any more: as if it had never been converted.
             Err(error) => {
@@ -44,7 +44,7 @@ pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Loc
     known::put_conversion(engine, store, &resolved.reference, resolved.digest, converted.manifest)?;
     known::remember(engine, store, &resolved.reference, resolved.digest);
     let image = store.image(converted.manifest, Vec::new()).map_err(failed)?;
-    Located::from_store(resolved.reference, Some(resolved.digest), Vec::new(), &image)
+    Opened::new(store, resolved.reference, Some(resolved.digest), Vec::new(), image)
 }
 
 /// Converts while layers come in, and goes on with what an interrupted attempt left.

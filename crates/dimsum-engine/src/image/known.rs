@@ -6,59 +6,58 @@
 //! 1. *conversion*: source manifest digest + options → our manifest digest;
 //! 2. *name*: a reference as text → the manifest digest that it stood for when it was last there.
 //!
-//! A name is always asked of the source first, since a tag may have moved; its record counts only if the source is gone.
+//! A tag is always asked of its source first, since it may have moved; its record counts only if the source fails. A
+//! digest needs no asking.
 //! A record that does not verify is none.
 
 use dimsum_convert::OverlayEntries;
 use dimsum_format::Digest;
-use dimsum_source::Reference;
+use dimsum_source::{Reference, host_platform, platform_text};
 use dimsum_store::{NodeKey, Record, Store};
 
-use super::{Located, origin};
 use crate::{Engine, EngineError};
 
-/// In the place of a conversion's options in a record of a name. No conversion has these options.
+/// Stands in [`Record::options`] of a name record, where a conversion has its options. No conversion has these.
 const NAME: &str = "name";
 
-/// Opens an image whose source is gone, if the records tell what it was. `gone` is what to say if they do not.
-///
-/// # Errors
-/// `gone`, or what keeps the store from opening the image.
-pub(super) fn from_record(
-    engine: &Engine,
-    store: &Store,
-    reference: Reference,
-    gone: EngineError,
-) -> Result<Located, EngineError> {
-    let failed = |source| EngineError::Store { object: reference.to_string(), source: Box::new(source) };
-    let Some(source) = find_name(engine, store, &reference)? else { return Err(gone) };
-    if let Some(result) = find_conversion(engine, store, &reference, source)? {
-        let image = store.image(result, Vec::new()).map_err(failed)?;
-        engine.progress().note(&format!("{reference}: its source is gone; taken from the store as {result}"));
-        return Located::from_store(reference, Some(source), Vec::new(), &image);
-    }
-    // A Dimsum image of which the store has all but data that nobody has read yet: that comes when the source is back.
-    let Ok(image) = store.image(source, Vec::new()) else { return Err(gone) };
-    engine.progress().note(&format!(
-        "{reference}: its source does not answer; what the store has of {source} is there, the rest is not"
-    ));
-    let origins = vec![origin(engine, &reference, source)?];
-    Located::from_store(reference, None, origins, &image)
+/// What this node knows of a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// The manifest that the name stands for: pinned by the user, or remembered.
+    pub(super) manifest: Digest,
+    /// The Dimsum image that it was converted into, if it is an ordinary one.
+    pub(super) converted: Option<Digest>,
 }
 
-/// Returns the manifest that a reference stood for when its source was last there.
-pub(super) fn find_name(engine: &Engine, store: &Store, reference: &Reference) -> Result<Option<Digest>, EngineError> {
-    if let Some(digest) = reference.digest() {
-        // Pinned by the user: nothing to look up.
-        return Ok(Some(digest));
+impl Known {
+    /// Says whether the store has at least a manifest to open.
+    pub(super) fn is_here(self, store: &Store) -> bool {
+        self.converted.into_iter().chain([self.manifest]).any(|digest| store.find_manifest(digest).is_some())
     }
-    let found = store.find_record(&node_key(engine)?, name_digest(reference), NAME);
-    found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+}
+
+/// Returns what this node knows of a name; nothing if it is a tag that never was opened here.
+pub(super) fn find(engine: &Engine, store: &Store, reference: &Reference) -> Result<Option<Known>, EngineError> {
+    // A pinned index stands for another image on each platform, so it may have a record, too.
+    let found = store.find_record(&node_key(engine)?, name_digest(reference), &name_options(engine));
+    let found =
+        found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })?;
+    found.or_else(|| reference.digest()).map(|manifest| of(engine, store, reference, manifest)).transpose()
+}
+
+/// Returns what this node knows of a manifest.
+pub(super) fn of(
+    engine: &Engine,
+    store: &Store,
+    reference: &Reference,
+    manifest: Digest,
+) -> Result<Known, EngineError> {
+    Ok(Known { manifest, converted: find_conversion(engine, store, reference, manifest)? })
 }
 
 /// Remembers what a name stands for. That this fails is no reason not to start the image.
 pub(super) fn remember(engine: &Engine, store: &Store, reference: &Reference, digest: Digest) {
-    let done = node_key(engine).and_then(|key| put_name(store, &key, reference, digest));
+    let done = node_key(engine).and_then(|key| put_name(engine, store, &key, reference, digest));
     if let Err(error) = done {
         engine.progress().explain(&format!("{reference}: not remembered: {error}"));
     }
@@ -88,17 +87,31 @@ pub(super) fn put_conversion(
     put.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
 }
 
-fn put_name(store: &Store, key: &NodeKey, reference: &Reference, source: Digest) -> Result<(), EngineError> {
-    if reference.digest().is_some() {
+fn put_name(
+    engine: &Engine,
+    store: &Store,
+    key: &NodeKey,
+    reference: &Reference,
+    source: Digest,
+) -> Result<(), EngineError> {
+    if reference.digest() == Some(source) {
         return Ok(());
     }
-    let record = Record { source: name_digest(reference), options: NAME.to_owned(), result: source };
-    if store.find_record(key, record.source, NAME).ok().flatten() == Some(source) {
+    let record = Record { source: name_digest(reference), options: name_options(engine), result: source };
+    if store.find_record(key, record.source, &record.options).ok().flatten() == Some(source) {
         return Ok(());
     }
     store
         .put_record(key, &record)
         .map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+}
+
+/// A name stands for another image on another platform.
+fn name_options(engine: &Engine) -> String {
+    match &*engine.config().platforms {
+        [wanted] if *wanted != host_platform() => format!("{NAME},platform={}", platform_text(wanted)),
+        _ => NAME.to_owned(),
+    }
 }
 
 fn name_digest(reference: &Reference) -> Digest {

@@ -3,27 +3,25 @@
 //! The chain of trust starts here: a reference with a digest is pinned by the user, one with a tag by what its registry
 //! or layout says *now*. Everything behind that digest is proven.
 //!
-//! ```text
-//! text ─→ resolve (place) ─┬─ Dimsum image ──────────────────────────┬─→ Located ─→ server (mount, run)
-//!    │                     └─ ordinary image ─→ convert_in (store) ──┤        └───→ Opened: read here (ls, cat, inspect)
-//!    └─ the place is gone ─→ known: the records of this node ────────┘
-//! ```
+//! `open` has the way; `known` what this node remembers; `convert_in` brings ordinary images into the store.
 
 pub mod convert_in;
 pub mod fs;
 mod incoming;
 mod known;
+mod open;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use dimsum_erofs::{Bounds, ImageKind, OutOfRange, Summary};
-use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
-use dimsum_source::{ImageName, Place, Prefer, Reference, Source, SourceError, Target, resolve as resolve_in};
+use dimsum_source::{Place, Prefer, Reference, Target, resolve as resolve_in};
 use dimsum_store::{Image, Store};
+
+pub use open::{find_in_store, locate, open, open_resolved};
 
 use crate::{Engine, EngineError, ImageOrigin};
 
@@ -38,6 +36,19 @@ pub struct Resolved {
     pub digest: Digest,
     /// The manifest.
     pub manifest: Manifest,
+    /// The bytes of the manifest, which have the digest.
+    pub bytes: Vec<u8>,
+}
+
+/// An image that this node's store has.
+#[derive(Debug)]
+pub struct Held {
+    /// As the user wrote it, with absolute paths.
+    pub reference: Reference,
+    /// Digest of the Dimsum manifest.
+    pub digest: Digest,
+    /// The store.
+    pub store: Store,
 }
 
 /// A Dimsum image whose manifest and config are proven.
@@ -51,7 +62,7 @@ pub struct Located {
     pub origins: Vec<ImageOrigin>,
     /// The ordinary image that it was converted from on the way in.
     pub converted_from: Option<Digest>,
-    /// The manifest as a document; none if it is only in the store.
+    /// The manifest as a document; none if the store could not keep it.
     pub document: Option<Manifest>,
     /// What the manifest says.
     pub manifest: DimsumManifest,
@@ -74,26 +85,6 @@ impl Located {
     pub fn name(&self) -> String {
         self.reference.to_string()
     }
-
-    fn from_store(
-        reference: Reference,
-        converted_from: Option<Digest>,
-        origins: Vec<ImageOrigin>,
-        image: &Image,
-    ) -> Result<Self, EngineError> {
-        let config = Config::parse(image.config());
-        let config =
-            config.map_err(|source| EngineError::Format { object: reference.to_string(), source: Box::new(source) })?;
-        Ok(Self {
-            reference,
-            digest: image.digest(),
-            origins,
-            converted_from,
-            document: None,
-            manifest: image.manifest().clone(),
-            config,
-        })
-    }
 }
 
 /// Parses what the user wrote as an image; paths become absolute.
@@ -111,14 +102,20 @@ pub fn parse(engine: &Engine, text: &str) -> Result<Reference, EngineError> {
     Ok(parsed.with_path(path))
 }
 
+/// Refuses a tag where only digests are allowed.
+fn check_named(engine: &Engine, reference: &Reference) -> Result<(), EngineError> {
+    if engine.config().require_digest && !reference.is_pinned() {
+        return Err(EngineError::Tag { object: reference.to_string() });
+    }
+    Ok(())
+}
+
 /// Opens the place that a reference names.
 ///
 /// # Errors
 /// If it is not there, or only a digest is allowed and this is a tag.
 pub fn open_place(engine: &Engine, reference: &Reference) -> Result<Arc<dyn Place>, EngineError> {
-    if engine.config().require_digest && !reference.is_pinned() {
-        return Err(EngineError::Tag { object: reference.to_string() });
-    }
+    check_named(engine, reference)?;
     let place = engine.transports()?.open(reference);
     place.map_err(|source| EngineError::Source { object: reference.to_string(), source: Box::new(source) })
 }
@@ -157,118 +154,8 @@ pub fn resolve(engine: &Engine, reference: &Reference, prefer: Prefer) -> Result
     let malformed =
         |source: FormatError| EngineError::Format { object: reference.to_string(), source: Box::new(source) };
     let manifest = Manifest::parse(&document.bytes).map_err(malformed)?;
-    Ok(Resolved { reference: reference.clone(), place, digest: document.descriptor.digest, manifest })
-}
-
-/// Finds an image; an ordinary one is converted into the store first, unless that has been done.
-///
-/// # Errors
-/// If it is not there, cannot be converted, or does not prove.
-pub fn locate(engine: &Engine, text: &str) -> Result<Located, EngineError> {
-    let reference = parse(engine, text)?;
-    let resolved = match resolve(engine, &reference, Prefer::Dimsum) {
-        Ok(resolved) => resolved,
-        Err(error) if is_gone(&reference, &error) => {
-            return known::from_record(engine, engine.store()?, reference, error);
-        }
-        Err(error) => return Err(error),
-    };
-    if !resolved.manifest.is_dimsum() {
-        return convert_in::convert(engine, engine.store()?, resolved);
-    }
-    located(engine, resolved)
-}
-
-/// An image that this node's store has.
-#[derive(Debug)]
-pub struct Held {
-    /// As the user wrote it, with absolute paths.
-    pub reference: Reference,
-    /// Digest of the Dimsum manifest.
-    pub digest: Digest,
-    /// The store.
-    pub store: Store,
-}
-
-/// Finds what the store has of an image. Nothing is put there, and nothing is opened, which would mend it.
-///
-/// # Errors
-/// If the image is not there, or the store does not have it.
-pub fn find_in_store(engine: &Engine, text: &str) -> Result<Held, EngineError> {
-    let reference = parse(engine, text)?;
-    let missing = || EngineError::NotInStore { object: reference.to_string(), store: engine.config().store.clone() };
-    // Asking must not make a store where there is none.
-    if !engine.config().store.join("version").exists() {
-        return Err(missing());
-    }
-    let store = engine.store()?.clone();
-    let source = match resolve(engine, &reference, Prefer::Dimsum) {
-        Ok(resolved) => resolved.digest,
-        Err(error) if is_gone(&reference, &error) => known::find_name(engine, &store, &reference)?.ok_or(error)?,
-        Err(error) => return Err(error),
-    };
-    let converted = known::find_conversion(engine, &store, &reference, source)?;
-    let mut names = converted.into_iter().chain([source]);
-    let digest =
-        names.find(|digest| engine.config().store.join("images").join(digest.hex()).exists()).ok_or_else(missing)?;
-    Ok(Held { reference, digest, store })
-}
-
-/// Opens a Dimsum image that was found where it lies, for reading in this process.
-///
-/// # Errors
-/// If its meta does not prove.
-pub fn open_resolved(engine: &Engine, resolved: Resolved) -> Result<Opened, EngineError> {
-    open_located(engine, located(engine, resolved)?)
-}
-
-/// Reads what has to be known of a Dimsum image before it can be opened.
-fn located(engine: &Engine, resolved: Resolved) -> Result<Located, EngineError> {
-    let Resolved { reference, place, digest, manifest: document } = resolved;
-    if place.is_remote() {
-        // So that it starts again while its registry is away.
-        known::remember(engine, engine.store()?, &reference, digest);
-    }
-    let malformed = |source| EngineError::Format { object: reference.to_string(), source: Box::new(source) };
-    let manifest = DimsumManifest::new(&document).map_err(malformed)?;
-    let config = place.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES);
-    let config =
-        config.map_err(|source| EngineError::Source { object: reference.to_string(), source: Box::new(source) })?;
-    let config = Config::parse(&config).map_err(malformed)?;
-    let (origins, document) = (vec![origin(engine, &reference, digest)?], Some(document));
-    Ok(Located { reference, digest, origins, converted_from: None, document, manifest, config })
-}
-
-/// Returns where the blobs of an image come from, pinned to it.
-fn origin(engine: &Engine, reference: &Reference, digest: Digest) -> Result<ImageOrigin, EngineError> {
-    let reference = match reference.repository() {
-        Some(_) => reference.with_name(Some(ImageName::Digest(digest))),
-        None => reference.clone(),
-    };
-    Ok(ImageOrigin { reference: reference.to_string(), access: engine.config().access.clone() })
-}
-
-/// Opens an image for reading in this process, through the node's store.
-///
-/// # Errors
-/// As [`locate`], or if its meta does not prove.
-pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
-    open_located(engine, locate(engine, text)?)
-}
-
-fn open_located(engine: &Engine, located: Located) -> Result<Opened, EngineError> {
-    let mut origins: Vec<Arc<dyn Source>> = Vec::new();
-    for origin in &located.origins {
-        let transports = engine.transports()?;
-        let opened = transports.parse(&origin.reference).and_then(|reference| transports.open(&reference));
-        origins.push(
-            opened
-                .map_err(|source| EngineError::Source { object: origin.reference.clone(), source: Box::new(source) })?,
-        );
-    }
-    let image = engine.store()?.image(located.digest, origins);
-    let image = image.map_err(|source| EngineError::Store { object: located.name(), source: Box::new(source) })?;
-    Ok(Opened { located, image })
+    let digest = document.descriptor.digest;
+    Ok(Resolved { reference: reference.clone(), place, digest, manifest, bytes: document.bytes })
 }
 
 /// Makes the store's directory. Only its owner enters it: what lies there must be proven, but need not be shown around.
@@ -278,16 +165,6 @@ fn open_located(engine: &Engine, located: Located) -> Result<Opened, EngineError
 pub fn make_store_directory(engine: &Engine) -> Result<(), EngineError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&engine.config().store);
     made.map_err(|source| EngineError::io("make", &engine.config().store, source))
-}
-
-/// Whether an image's source is not there (any more), as opposed to there and wrong: a layout that was moved away, a registry
-/// that does not answer. A registry that answers that it has no such image is believed.
-fn is_gone(reference: &Reference, error: &EngineError) -> bool {
-    let EngineError::Source { source, .. } = error else { return false };
-    if reference.repository().is_some() {
-        return source.is_transient() || matches!(source.innermost(), SourceError::UnknownHost { .. });
-    }
-    matches!(**source, SourceError::NotFound { .. } | SourceError::Name { .. })
 }
 
 /// Validates the whole file system of an opened image.

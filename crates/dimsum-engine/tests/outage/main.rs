@@ -1,0 +1,5 @@
+//! A registry that answers in part: whatever fails there, what this node has is used.
+
+mod node;
+mod partial;
+mod registry;
