@@ -94,7 +94,7 @@ pub(crate) fn keep_manifest(inner: &Inner, manifest: &[u8]) -> Digest {
         if let Err(error) = layout::put_file(&path, manifest, true)
             && let Some(sink) = &inner.events
         {
-            sink.event(&Event::WriteFailed { path, kind: error.kind() });
+            sink.event(Event::new(EventKind::StoreWriteFailed).image(digest).path(path).reason(error.kind()));
         }
     }
     digest

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use dimsum_engine::{CancelReason, CancelToken, Engine, EngineConfig};
 use dimsum_registry::Access;
 
-use crate::cli::Common;
 use crate::error::Error;
+use crate::options::Common;
 use crate::output::Output;
 use crate::progress::{Narrator, Progress};
 use crate::signals::Interrupts;

@@ -15,7 +15,9 @@ pub mod context;
 pub mod error;
 pub mod estimate;
 pub mod file;
+pub mod json;
 pub mod node;
+pub mod options;
 pub mod output;
 pub mod progress;
 pub mod run;
@@ -24,9 +26,10 @@ pub mod views;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Format};
+use crate::cli::Cli;
 use crate::context::Context;
 use crate::error::Error;
+use crate::options::Format;
 
 /// Runs the program with its arguments.
 #[must_use]

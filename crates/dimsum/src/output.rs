@@ -1,20 +1,19 @@
 //! What goes to standard output: data and nothing else.
 //!
 //! A result is one value that can be shown in two ways ([`Report`]). What comes from outside, names in images above all, may hold
-//! anything: in texts it is escaped ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`write_json`]). Only a listing of names, which
+//! anything: in texts it is escaped ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`json`](crate::json)). Only a listing of names, which
 //! other programs take as it is, has them as they are, and not on a terminal ([`write_name`]).
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use serde_json::ser::Formatter;
 
 use dimsum_engine::EngineError;
-use dimsum_engine::text::is_visible;
 pub use dimsum_engine::text::{Name, Size, Tame, hex_unless_utf8, total};
 
-use crate::cli::Format;
 use crate::error::Error;
+use crate::json::write_json;
+use crate::options::Format;
 
 /// A result of a command.
 pub trait Report: Serialize {
@@ -131,36 +130,6 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Writes a value as JSON. Characters that could steer a terminal are escaped, which JSON does by itself for some of them only; a
-/// program reads the same.
-///
-/// # Errors
-/// What the writer says.
-pub fn write_json(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(out, Visible);
-    Ok(value.serialize(&mut serializer)?)
-}
-
-/// Compact JSON in visible characters.
-struct Visible;
-
-impl Formatter for Visible {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        for piece in fragment.split_inclusive(|character| !is_visible(character)) {
-            match piece.char_indices().next_back() {
-                Some((at, character)) if !is_visible(character) => {
-                    writer.write_all(piece.get(..at).unwrap_or_default().as_bytes())?;
-                    for unit in character.encode_utf16(&mut [0; 2]) {
-                        write!(writer, "\\u{unit:04x}")?;
-                    }
-                }
-                _ => writer.write_all(piece.as_bytes())?,
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Writes a name: escaped for a terminal, as it is for a pipe.
 ///
 /// # Errors
@@ -172,22 +141,6 @@ pub fn write_name(out: &mut dyn Write, name: &[u8], terminal: bool) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_is_visible_and_reads_back_as_it_was() {
-        for text in ["", "plain", "\u{9b}2J", "a\u{202e}b\u{feff}\n\"\\", "\u{7f}\u{85}ü"] {
-            let mut out = Vec::new();
-            write_json(&[text, text], &mut out).unwrap();
-            let shown = String::from_utf8(out).unwrap();
-            assert!(shown.chars().all(is_visible), "{shown:?}");
-            assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text, text]);
-        }
-    }
-
-    #[test]
-    fn only_names_that_json_cannot_hold_are_given_in_digits() {
-        assert_eq!((hex_unless_utf8("ü".as_bytes()), hex_unless_utf8(b"a\xff")), (None, Some("61ff".to_owned())));
-    }
 
     #[test]
     fn a_pipe_gets_names_as_they_are() {

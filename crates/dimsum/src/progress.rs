@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use dimsum_engine::ProgressPhase;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::cli::Format;
-use crate::output::Tame;
+use crate::options::Format;
+use dimsum_engine::text::Tame;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use dimsum_engine::check::{CheckRequest, Finding, ImageCheck, check_image, check
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
-use crate::cli::DEFAULT_STORE;
 use crate::context::Context;
 use crate::error::Error;
+use crate::options::DEFAULT_STORE;
 use crate::output::{Report, Tame};
 
 /// Prove an image where it lies, compare it with its source, or prove this node's store

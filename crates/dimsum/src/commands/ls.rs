@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::output::{Output, Report, Stop, hex_unless_utf8, write_name};
+use crate::output::{Output, Report, Stop, write_name};
+use dimsum_engine::text::hex_unless_utf8;
 
 /// List files of an image, verified, without mounting it
 ///

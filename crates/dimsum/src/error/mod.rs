@@ -14,8 +14,9 @@ use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use serde_json::json;
 
-use crate::cli::Format;
-use crate::output::{Tame, write_json};
+use crate::json::write_json;
+use crate::options::Format;
+use dimsum_engine::text::Tame;
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
