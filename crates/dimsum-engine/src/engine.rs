@@ -7,7 +7,7 @@ use dimsum_format::manifest::Platform;
 use dimsum_source::{Runtime, Schemes, Transports, host_platform};
 use dimsum_store::{Options, Store};
 
-use crate::image::make_store_directory;
+use crate::image::{self, Opened, make_store_directory};
 use crate::progress::Quiet;
 use crate::transports::{TransportTables, schemes};
 use crate::{CancelToken, EngineConfig, EngineError, Progress};
@@ -116,6 +116,15 @@ impl Engine {
             source: Box::new(source),
         })?;
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Opens an image by its name, for reading in this process. An ordinary image is converted into the store first,
+    /// once. An image that the store has opens whatever its registry answers.
+    ///
+    /// # Errors
+    /// If the image is neither here nor there, cannot be converted, or does not prove.
+    pub fn open(&self, name: &str) -> Result<Opened, EngineError> {
+        image::open(self, name)
     }
 
     /// Returns the platform of which one image is wanted.

@@ -4,7 +4,7 @@ use std::io;
 
 use dimsum_format::FormatError;
 use dimsum_source::{ErrorKind, SourceError};
-use dimsum_store::{ReadError, StoreError};
+use dimsum_store::{FailureReason, ReadError, SourceFailure, StoreError};
 
 use super::EngineError;
 
@@ -31,8 +31,8 @@ impl EngineError {
                 _ => ErrorKind::Internal,
             },
             Self::Path { .. } | Self::NotInStore { .. } => ErrorKind::NotFound,
-            Self::Cancelled { .. } => ErrorKind::Internal,
-            Self::Io { source, .. } => io_kind(source),
+            Self::Cancelled { .. } => ErrorKind::Cancelled,
+            Self::Io { source, .. } | Self::Output { source, .. } => io_kind(source),
         }
     }
 }
@@ -40,25 +40,30 @@ impl EngineError {
 /// Returns the kind of an error of the operating system.
 #[must_use]
 pub fn io_kind(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
-        _ => ErrorKind::Internal,
-    }
+    ErrorKind::of_io(error)
 }
 
 /// Returns the kind of an error of a source or target.
 #[must_use]
 pub fn source_kind(error: &SourceError) -> ErrorKind {
+    use SourceError as E;
     match error.innermost() {
-        SourceError::AuthNeeded { .. } | SourceError::AuthDenied { .. } | SourceError::Credentials { .. } => {
-            ErrorKind::Denied
+        E::AuthNeeded { .. } | E::AuthDenied { .. } | E::Credentials { .. } => ErrorKind::Denied,
+        E::Digest { .. } => ErrorKind::Integrity,
+        E::NotFound { .. } | E::Name { .. } | E::UnknownHost { .. } => ErrorKind::NotFound,
+        E::Reference { .. } | E::Target { .. } => ErrorKind::Invalid,
+        E::Format { source, .. } => format_kind(source),
+        E::Member { .. } | E::Referrers { .. } | E::Answer { .. } | E::Redirect { .. } | E::Range { .. } => {
+            ErrorKind::Malformed
         }
-        SourceError::Digest { .. } => ErrorKind::Integrity,
-        SourceError::NotFound { .. } | SourceError::Name { .. } => ErrorKind::NotFound,
-        SourceError::Reference { .. } | SourceError::Target { .. } => ErrorKind::Invalid,
-        SourceError::Format { source, .. } => format_kind(source),
-        SourceError::Io { source, .. } => io_kind(source),
+        E::TooLarge { .. } => ErrorKind::Limit,
+        E::Status { status: 401 | 403, .. } => ErrorKind::Denied,
+        E::Status { status: 404, .. } => ErrorKind::NotFound,
+        E::Status { .. } | E::Unreachable { .. } | E::Broken { .. } | E::Deadline { .. } | E::Tls { .. } => {
+            ErrorKind::Unavailable
+        }
+        E::Cancelled { .. } => ErrorKind::Cancelled,
+        E::Io { source, .. } => io_kind(source),
         _ => ErrorKind::Internal,
     }
 }
@@ -83,7 +88,8 @@ pub fn convert_kind(error: &dimsum_convert::Error) -> ErrorKind {
 const fn format_kind(error: &FormatError) -> ErrorKind {
     match error {
         FormatError::Digest { .. } => ErrorKind::Integrity,
-        _ => ErrorKind::Internal,
+        FormatError::Limit { .. } => ErrorKind::Limit,
+        _ => ErrorKind::Malformed,
     }
 }
 
@@ -93,11 +99,33 @@ pub fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
         _ if error.is_integrity() => ErrorKind::Integrity,
         StoreError::Io { source, .. } => io_kind(source),
-        StoreError::Unavailable { .. } => ErrorKind::NotFound,
+        StoreError::Unavailable { failures, .. } => failures_kind(failures),
+        StoreError::Meta { source, .. } => read_kind(source),
+        StoreError::Format { source, .. } => format_kind(source),
+        StoreError::Version { .. } => ErrorKind::Unsupported,
+        StoreError::Disagree { .. } => ErrorKind::Malformed,
         _ => ErrorKind::Internal,
     }
 }
 
 fn read_kind(error: &ReadError) -> ErrorKind {
-    if error.is_integrity() { ErrorKind::Integrity } else { ErrorKind::Internal }
+    match error {
+        _ if error.is_integrity() => ErrorKind::Integrity,
+        ReadError::Unavailable { failures, .. } => failures_kind(failures),
+        ReadError::Deadline { .. } => ErrorKind::Unavailable,
+        ReadError::TooLong { .. } | ReadError::TooManyExtents { .. } => ErrorKind::Limit,
+        ReadError::OutOfRange { .. } => ErrorKind::Malformed,
+        ReadError::Busy { .. } => ErrorKind::Busy,
+        ReadError::Closed => ErrorKind::Cancelled,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// What the last source said, since the first is the store itself; without sources there is nowhere to look.
+fn failures_kind(failures: &[SourceFailure]) -> ErrorKind {
+    match failures.last().map(|failure| &failure.reason) {
+        None => ErrorKind::NotFound,
+        Some(FailureReason::Source(source)) => source_kind(source),
+        Some(_) => ErrorKind::Unavailable,
+    }
 }

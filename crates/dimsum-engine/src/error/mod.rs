@@ -133,6 +133,14 @@ pub enum EngineError {
         /// Why.
         source: Box<dimsum_erofs::Error<ReadError>>,
     },
+    /// The caller's writer failed.
+    #[error("cannot write the bytes of {object}")]
+    Output {
+        /// The file in the image.
+        object: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A path that the image does not have, or that is something else.
     #[error("{reason}")]
     Path {
@@ -182,6 +190,7 @@ impl EngineError {
             | Self::Store { object, .. }
             | Self::NotInStore { object, .. }
             | Self::Read { object, .. }
+            | Self::Output { object, .. }
             | Self::Erofs { object, .. } => object.clone(),
             Self::Platforms { .. } => "the platforms".to_owned(),
             Self::Path { path, .. } => Name(path).to_string(),

@@ -6,6 +6,7 @@
 //! `open` has the way; `known` what this node remembers; `convert_in` brings ordinary images into the store.
 
 pub mod convert_in;
+mod files;
 pub mod fs;
 mod incoming;
 mod known;
@@ -21,6 +22,7 @@ use dimsum_format::{Digest, FormatError};
 use dimsum_source::{Place, Prefer, Reference, Target, resolve as resolve_in};
 use dimsum_store::{Image, Store};
 
+pub use files::ListedFile;
 pub use open::{find_in_store, locate, open, open_resolved};
 
 use crate::{Engine, EngineError, ImageOrigin};
