@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, Scope};
 
 use dimsum_format::codec::Compressor;
 use dimsum_recipe::temporary::Temporary;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Error;
 
@@ -136,7 +137,7 @@ impl Pool {
         work: impl Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync + 'static,
     ) {
         if count > 0 {
-            self.shared.lock().batches.push_back(Batch { next: 0, end: count, work: Arc::new(work) });
+            self.shared.state.lock().batches.push_back(Batch { next: 0, end: count, work: Arc::new(work) });
             self.shared.work.notify_all();
         }
     }
@@ -152,7 +153,7 @@ impl Pool {
     }
 
     fn wait(&self, until: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Error> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         loop {
             if state.ended {
                 // If the error was told before, or a thread panicked, this is not what the caller will hear.
@@ -161,7 +162,7 @@ impl Pool {
             if until(&state) {
                 return Ok(state);
             }
-            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.shared.done.wait(&mut state);
         }
     }
 }
@@ -179,13 +180,9 @@ impl fmt::Debug for Pool {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ends all threads; what nobody has begun is forgotten.
     fn end(&self, error: Option<Error>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.ended = true;
         if state.failed.is_none() {
             state.failed = error;
@@ -199,7 +196,7 @@ impl Shared {
 
     /// Waits for the next task; none at the end.
     fn next(&self) -> Option<Task> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.ended {
                 return None;
@@ -217,7 +214,7 @@ impl Shared {
                 state.running_batches += 1;
                 return Some(Task::OfBatch(number, work));
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.work.wait(&mut state);
         }
     }
 }
@@ -248,7 +245,7 @@ fn work(shared: &Shared, level: i32, frames: Arc<Temporary>) {
         if let Err(error) = done {
             return shared.end(Some(error));
         }
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if of_batch {
             state.running_batches -= 1;
         } else {
@@ -284,12 +281,12 @@ mod tests {
                 }
                 let list = Arc::clone(&done);
                 pool.batch(20, move |number, _| {
-                    list.lock().unwrap().push(100 + number);
+                    list.lock().push(100 + number);
                     Ok(())
                 });
                 let list = Arc::clone(&done);
                 pool.slice(move |_| {
-                    list.lock().unwrap().push(0);
+                    list.lock().push(0);
                     Ok(())
                 })
                 .unwrap();
@@ -299,7 +296,7 @@ mod tests {
                 pool.wait_for_slices().unwrap();
                 pool.wait_for_batches().unwrap();
             });
-            let mut done = done.lock().unwrap().clone();
+            let mut done = done.lock().clone();
             if jobs == 1 {
                 assert_eq!(done, (0..1).chain(100..120).collect::<Vec<_>>());
             }

@@ -4,7 +4,8 @@
 //! completes the next piece in line feeds it, and what waits behind it, to a [`Sink`]; the others leave theirs and go on.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Condvar, Mutex};
 
 /// Takes items in the order of their numbers.
 pub(crate) trait Sink {
@@ -54,14 +55,14 @@ impl<S: Sink> Sequence<S> {
 
     /// Returns the sink when all `count` items have been taken; none if one never came.
     pub(crate) fn finish(&self, count: u64) -> Option<S> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.next == count { state.sink.take() } else { None }
     }
 
     fn put(&self, number: u64, item: S::Item) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while number >= state.next + self.window && !state.broken {
-            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.moved.wait(&mut state);
         }
         if state.broken {
             return;
@@ -74,15 +75,11 @@ impl<S: Sink> Sequence<S> {
             let Some(item) = state.waiting.remove(&next) else { break };
             drop(state);
             sink.take(item);
-            state = self.lock();
+            state = self.state.lock();
             state.next += 1;
             self.moved.notify_all();
         }
         state.sink = Some(sink);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +94,7 @@ impl<S: Sink> Turn<'_, S> {
 impl<S: Sink> Drop for Turn<'_, S> {
     fn drop(&mut self) {
         if !self.brought {
-            self.sequence.lock().broken = true;
+            self.sequence.state.lock().broken = true;
             self.sequence.moved.notify_all();
         }
     }
@@ -156,8 +153,8 @@ mod tests {
         sequence.turn(1).bring(1);
         thread::scope(|scope| {
             let ahead = scope.spawn(|| sequence.turn(3).bring(3));
-            assert_eq!(sequence.lock().next, 0);
-            assert_eq!(sequence.lock().waiting.len(), 2, "the fourth waits outside");
+            assert_eq!(sequence.state.lock().next, 0);
+            assert_eq!(sequence.state.lock().waiting.len(), 2, "the fourth waits outside");
             sequence.turn(0).bring(0);
             ahead.join().unwrap();
         });

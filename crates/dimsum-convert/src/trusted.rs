@@ -4,12 +4,12 @@
 //! true is the trust that the user gave.
 
 use std::collections::HashMap;
-use std::sync::RwLockWriteGuard;
 
 use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, to_tree, validate};
 use dimsum_format::{BLOCK_U64, DeviceId};
 use dimsum_recipe::temporary::Temporary;
 use dimsum_tree::{ContentId, Tree};
+use parking_lot::RwLockWriteGuard;
 
 use crate::content::{Content, Contents, Place, SliceId, SliceTable, SmallId, SmallRecord, slice_count, write};
 use crate::error::Error;

@@ -2,10 +2,11 @@
 //!
 //! A slice costs 56 bytes of memory, a 4,500th of its default size, so unlike small files they are all kept there.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use dimsum_format::{BLOCK_U64, Blake3, FormatError};
 use hashbrown::HashTable;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{MAX_CONTENTS, Place};
 use crate::error::Error;
@@ -54,12 +55,12 @@ pub(crate) type Slices = Arc<RwLock<SliceTable>>;
 
 /// A lock is poisoned only by a panic, which ends the conversion when its thread is joined.
 pub(crate) fn read(table: &Slices) -> RwLockReadGuard<'_, SliceTable> {
-    table.read().unwrap_or_else(PoisonError::into_inner)
+    table.read()
 }
 
 /// As [`read`].
 pub(crate) fn write(table: &Slices) -> RwLockWriteGuard<'_, SliceTable> {
-    table.write().unwrap_or_else(PoisonError::into_inner)
+    table.write()
 }
 
 /// The large files of an image.

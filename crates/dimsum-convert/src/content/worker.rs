@@ -4,9 +4,10 @@
 //! decided when the layer has been read. The bytes are there now, though, and the pack's diff_id is made of them: they are hashed
 //! in the order in which the source has them, in the hope that it is that of the device, as in most sources it is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dimsum_format::{BLOCK, Blake3};
+use parking_lot::{Mutex, RwLockWriteGuard};
 use sha2::{Digest as _, Sha256};
 
 use super::large::{Slices, write};
@@ -54,7 +55,7 @@ impl<'p> Workers<'p> {
     }
 
     /// Returns the table of slices.
-    pub(super) fn table(&self) -> std::sync::RwLockWriteGuard<'_, SliceTable> {
+    pub(super) fn table(&self) -> RwLockWriteGuard<'_, SliceTable> {
         write(&self.layer.table)
     }
 
@@ -149,15 +150,11 @@ struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl Buffers {
     fn take(&self) -> Vec<u8> {
-        self.lock().pop().unwrap_or_default()
+        self.0.lock().pop().unwrap_or_default()
     }
 
     fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
-        self.lock().push(buffer);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().push(buffer);
     }
 }
