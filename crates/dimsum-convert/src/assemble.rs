@@ -17,7 +17,7 @@ use crate::image::{self, Meta};
 use crate::known::Foreign;
 use crate::layer::{Bundling, Chunks, Common, Device, Maps, Packed, Plan, verify_pack, write_pack};
 use crate::manifest::{ListedPack, SourceLayer};
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 use crate::original::{Keeping, Kept};
 use crate::progress::Phase;
 use crate::reuse::Reusable;
@@ -109,7 +109,7 @@ impl<'a> Assembler<'_, 'a> {
         let Planned { listed, maps, mut unlisted, devices } = self.plan(&live, laid, keeping.is_some(), summaries)?;
         let keeping = keeping.map(|keeping| {
             let Task { options, progress, .. } = self.task;
-            keeping.cook(self.contents, &devices, options, self.temporaries, progress)
+            keeping.make_recipes(self.contents, &devices, options, self.temporaries, progress)
         });
         let kept = keeping.transpose()?;
         let needed = kept.as_ref().map(Kept::devices).unwrap_or_default();

@@ -19,15 +19,15 @@ use crate::error::Error;
 use crate::known::{FETCHES, Foreign, Promised, describe, load, refuse};
 use crate::layer::{Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
 use crate::manifest::{self, SourceLayer};
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 use crate::original::Keeping;
-use crate::pool::Pool;
 use crate::progress::Phase;
 use crate::publish::Publication;
 use crate::reuse::Reusable;
 use crate::sharing::{Refusals, Reuse};
 use crate::task::Task;
 use crate::trusted;
+use crate::worker_pool::Pool;
 
 /// A conversion under way.
 pub(crate) struct Conversion<'a> {

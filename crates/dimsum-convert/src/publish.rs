@@ -77,7 +77,7 @@ impl Publication<'_, '_> {
         // What others have may be gone by now. It comes first, so that nothing is half done where all is done again without it.
         for pack in packs.iter().chain(&unlisted) {
             if let From::Source { source, what } = &pack.from {
-                self.bring(pack.listed.blob, *source, what, &mut shared)?;
+                self.copy_pack(pack.listed.blob, *source, what, &mut shared)?;
             }
         }
         for Assembly { listed, from, .. } in &packs {
@@ -119,7 +119,7 @@ impl Publication<'_, '_> {
     }
 
     /// Makes a pack that is elsewhere visible in the target.
-    fn bring(&self, blob: Blob, from: &dyn Source, what: &str, shared: &mut Shared) -> Result<(), Error> {
+    fn copy_pack(&self, blob: Blob, from: &dyn Source, what: &str, shared: &mut Shared) -> Result<(), Error> {
         let Task { target, progress, .. } = self.task;
         if target.has(blob.digest, blob.size)? {
             return Ok(());

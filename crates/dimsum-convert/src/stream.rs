@@ -11,7 +11,7 @@ use dimsum_format::{Blake3, Digest, FormatError};
 
 use crate::chunked::{BlockSink, Chunked, Ended};
 use crate::error::Error;
-use crate::ordered::{Ordered, with_workers};
+use crate::ordered_tasks::{Ordered, with_workers};
 
 /// What is known when all has been written.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use crate::deflate::{Describer, Maker, STYLE_COUNT};
 use crate::effort::Effort;
 use crate::error::RecipeError;
 use crate::recipe::{Form, Head, Lengths, Recipe};
-use crate::serve::{Devices, serve};
+use crate::restore_tar::{Devices, restore_tar};
 use crate::temporary::Temporaries;
 
 /// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask for 1 TiB, and it is the
@@ -69,7 +69,7 @@ pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
         devices,
         operations: part(first),
         literals: part(second),
-        wrap: part(third),
+        notes: part(third),
     };
     let mut bytes = head.to_bytes();
     bytes.extend_from_slice(&compressed);
@@ -106,24 +106,24 @@ pub fn deflate(style: u8, stream: &[u8]) {
 fn make(recipe: &Recipe) {
     let head = &recipe.head;
     let mut tar = 0;
-    let made = serve(recipe, &mut Filled(head), &mut |bytes| count(&mut tar, bytes));
+    let made = restore_tar(recipe, &mut Filled(head), &mut |bytes| count(&mut tar, bytes));
     assert!(tar <= head.tar_bytes && (made.is_err() || tar == head.tar_bytes), "the tar is as long as is said");
     // What a blob takes of time is bounded by its length, which the original manifest says too.
     if recipe.form() != Form::Gzip || head.blob_bytes > MAX_MADE {
         return;
     }
-    let Ok(mut rewrap) = recipe.rewrap() else { return };
+    let Ok(mut restorer) = recipe.restore_blob() else { return };
     let (mut tar, mut blob) = (0, 0);
     let mut put = |bytes: &[u8]| {
         blob += bytes.len() as u64;
         Ok(())
     };
-    let served = serve(recipe, &mut Filled(head), &mut |bytes| {
+    let restored = restore_tar(recipe, &mut Filled(head), &mut |bytes| {
         count(&mut tar, bytes)?;
-        rewrap.put(bytes, &mut put)
+        restorer.put(bytes, &mut put)
     });
-    if served.is_ok() {
-        let _ = rewrap.finish(&mut put).is_ok();
+    if restored.is_ok() {
+        let _ = restorer.finish(&mut put).is_ok();
     }
     assert!(blob <= head.blob_bytes, "the blob is not longer than is said");
 }

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{RecipeError, limit};
 use crate::limits::{COPY, MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES, max_notes};
-use crate::rewrap::Rewrap;
+use crate::restore_blob::Rewrap;
 use crate::section::{Section, SectionIn};
 use crate::temporary::{Temporary, TemporaryError};
 
@@ -44,7 +44,7 @@ struct HeaderBytes {
     reserved: U32,
     operations: PartBytes,
     literals: PartBytes,
-    wrap: PartBytes,
+    notes: PartBytes,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -100,7 +100,7 @@ impl RecipeParts {
             blob: self.blob.digest,
             operations: lengths(&self.operations),
             literals: lengths(&self.literals),
-            wrap: self.notes.as_ref().map(lengths).unwrap_or_default(),
+            notes: self.notes.as_ref().map(lengths).unwrap_or_default(),
             devices: self.devices,
         };
         out(&head.to_bytes())?;
@@ -136,7 +136,7 @@ pub(crate) struct Head {
     pub(crate) devices: Vec<(DeviceId, u32)>,
     pub(crate) operations: Lengths,
     pub(crate) literals: Lengths,
-    pub(crate) wrap: Lengths,
+    pub(crate) notes: Lengths,
 }
 
 impl Head {
@@ -161,7 +161,7 @@ impl Head {
             reserved: 0.into(),
             operations: part(self.operations),
             literals: part(self.literals),
-            wrap: part(self.wrap),
+            notes: part(self.notes),
         };
         let mut bytes = header.as_bytes().to_vec();
         for (id, blocks) in &self.devices {
@@ -241,9 +241,9 @@ impl Recipe {
             devices,
             operations: part(&header.operations),
             literals: part(&header.literals),
-            wrap: part(&header.wrap),
+            notes: part(&header.notes),
         };
-        let parts = [head.operations, head.literals, head.wrap];
+        let parts = [head.operations, head.literals, head.notes];
         let said = parts.iter().try_fold(head.parts_at(), |sum, part| sum.checked_add(part.compressed));
         if said != Some(length) {
             let said = said.unwrap_or(u64::MAX);
@@ -284,12 +284,12 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError::Compression`] if there are no notes that can be followed.
-    pub fn rewrap(&self) -> Result<Rewrap<'_>, RecipeError> {
-        let Head { wrap, blob_bytes, .. } = self.head;
+    pub fn restore_blob(&self) -> Result<Rewrap<'_>, RecipeError> {
+        let Head { notes, blob_bytes, .. } = self.head;
         // Whatever is wrong with the notes, the tar may be right.
         let wrong_notes = |error| RecipeError::Compression { source: Box::new(error) };
-        limit("notes of the compression", wrap.length, max_notes(blob_bytes)).map_err(wrong_notes)?;
-        Ok(Rewrap::new(self.wrap().map_err(wrong_notes)?, blob_bytes))
+        limit("notes of the compression", notes.length, max_notes(blob_bytes)).map_err(wrong_notes)?;
+        Ok(Rewrap::new(self.notes().map_err(wrong_notes)?, blob_bytes))
     }
 
     pub(crate) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
@@ -300,9 +300,9 @@ impl Recipe {
         self.part(self.head.parts_at() + self.head.operations.compressed, self.head.literals, "literals")
     }
 
-    pub(crate) fn wrap(&self) -> Result<SectionIn<'_>, RecipeError> {
+    pub(crate) fn notes(&self) -> Result<SectionIn<'_>, RecipeError> {
         let before = self.head.operations.compressed + self.head.literals.compressed;
-        self.part(self.head.parts_at() + before, self.head.wrap, "compression")
+        self.part(self.head.parts_at() + before, self.head.notes, "compression")
     }
 
     fn part(&self, at: u64, lengths: Lengths, part: &'static str) -> Result<SectionIn<'_>, RecipeError> {
@@ -325,7 +325,7 @@ mod tests {
             devices: vec![(DeviceId::new([7; 32]), 3), (DeviceId::new([8; 32]), u32::MAX)],
             operations: Lengths { compressed: 1, length: 2 },
             literals: Lengths { compressed: 3, length: 4 },
-            wrap: Lengths { compressed: 5, length: 6 },
+            notes: Lengths { compressed: 5, length: 6 },
         }
     }
 

@@ -14,8 +14,8 @@ use super::large::{Slices, write};
 use super::{SliceId, SliceTable};
 use crate::error::Error;
 use crate::known::Promised;
-use crate::pool::{Encoder, Pool};
-use crate::sequence::{Sequence, Sink};
+use crate::ordered_sink::{Sequence, Sink};
+use crate::worker_pool::{Encoder, Pool};
 
 /// Slices per thread that may be done before one that came earlier; with those that wait and are worked on, all in memory.
 const AHEAD_PER_JOB: usize = 2;
@@ -82,7 +82,7 @@ impl<'p> Workers<'p> {
 
 impl SlicesOfLayer {
     fn slice(&self, number: u64, piece: u32, mut bytes: Vec<u8>, encoder: &mut Encoder) -> Result<(), Error> {
-        let turn = self.arrival.turn(number);
+        let slot = self.arrival.slot(number);
         let length = bytes.len() as u64;
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         let digest = Blake3::of(&bytes);
@@ -96,7 +96,7 @@ impl SlicesOfLayer {
             let stored = encoder.store(&bytes)?;
             write(&self.table).set_frame(resolved.id, stored.offset, stored.length);
         }
-        turn.bring(Piece { id: resolved.id, in_layer, bytes });
+        slot.put(Piece { id: resolved.id, in_layer, bytes });
         Ok(())
     }
 }

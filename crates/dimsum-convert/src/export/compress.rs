@@ -16,7 +16,7 @@ use super::{Compression, ExportedLayer, Options, Reached};
 use crate::blob::{BlobOut, WholeBlob};
 use crate::chunked::{BlockSink, Chunked, Ended};
 use crate::error::Error;
-use crate::ordered::{Ordered, with_workers};
+use crate::ordered_tasks::{Ordered, with_workers};
 
 /// Bytes of the tar that are compressed together.
 const BLOCK: usize = 1 << 20;

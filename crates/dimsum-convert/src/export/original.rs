@@ -14,7 +14,7 @@ use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_recipe::limits::MAX_RECIPE_BYTES;
 use dimsum_recipe::temporary::Temporaries;
-use dimsum_recipe::{Devices, Form, Recipe, RecipeError, serve};
+use dimsum_recipe::{Devices, Form, Recipe, RecipeError, restore_tar};
 use dimsum_source::{Source, Target};
 use dimsum_tree::LeftOut;
 use sha2::{Digest as _, Sha256};
@@ -233,20 +233,20 @@ impl<'t> Layer<'_, 't> {
         let mut hasher = Sha256::new();
         let (recipe, progress) = (self.recipe, self.progress);
         let mut put = |bytes: &[u8]| out.put(bytes);
-        let mut rewrap = match recipe.form() {
-            Form::Gzip => Some(recipe.rewrap()?),
+        let mut blob_maker = match recipe.form() {
+            Form::Gzip => Some(recipe.restore_blob()?),
             _ => None,
         };
-        serve(recipe, self.shelf, &mut |bytes| {
+        restore_tar(recipe, self.shelf, &mut |bytes| {
             hasher.update(bytes);
             progress.bytes_in(bytes.len() as u64);
-            match &mut rewrap {
-                Some(rewrap) => rewrap.put(bytes, &mut put),
+            match &mut blob_maker {
+                Some(blob_maker) => blob_maker.put(bytes, &mut put),
                 None => put(bytes),
             }
         })?;
-        if let Some(rewrap) = rewrap {
-            rewrap.finish(&mut put)?;
+        if let Some(blob_maker) = blob_maker {
+            blob_maker.finish(&mut put)?;
         }
         let is = Digest::new(hasher.finalize().into());
         if is != diff_id {
@@ -260,7 +260,7 @@ impl<'t> Layer<'_, 't> {
         let out = BlobOut::new(self.target, self.progress)?;
         let (recipe, progress) = (self.recipe, self.progress);
         let (layer, ()) = compress(self.options, out, |stream| {
-            serve(recipe, self.shelf, &mut |bytes| {
+            restore_tar(recipe, self.shelf, &mut |bytes| {
                 progress.bytes_in(bytes.len() as u64);
                 stream.put(bytes)
             })

@@ -33,7 +33,7 @@ pub(crate) use self::packs::{KnownPack, KnownPacks};
 use self::prove::{fetch, proves};
 use crate::content::{self, Content, Contents, Piece, Place, SliceId, SmallId};
 use crate::error::Error;
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 use crate::sharing::Refused;
 
 /// Devices below this number are those of layers; above it those of packs of other images.

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::device::Device;
 use crate::content::{Arrived, Slices, SmallRows, read};
 use crate::error::Error;
-use crate::pool::{Pool, Stored};
-use crate::sequence::{Sequence, Sink};
+use crate::ordered_sink::{Sequence, Sink};
+use crate::worker_pool::{Pool, Stored};
 
 /// Bundles per thread that may be done before one that stands before them.
 const AHEAD_PER_JOB: usize = 2;
@@ -60,11 +60,11 @@ pub(crate) fn bundle(
     let sequence = Arc::new(Sequence::new(chunks, pool.jobs().get() * AHEAD_PER_JOB));
     let (device, to) = (Arc::clone(device), Arc::clone(&sequence));
     pool.batch(count, move |number, encoder| {
-        let turn = to.turn(number as u64);
+        let slot = to.slot(number as u64);
         let bytes = together(&device, number, &rows, &small)?;
         let digest = Blake3::of(&bytes);
         let stored = if framed { encoder.store(&bytes)? } else { Stored::NOWHERE };
-        turn.bring(Bundle { bytes, digest, stored });
+        slot.put(Bundle { bytes, digest, stored });
         Ok(())
     });
     Bundling { sequence, count: count as u64 }

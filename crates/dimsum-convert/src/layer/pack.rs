@@ -16,7 +16,7 @@ use crate::blob::{BlobOut, WholeBlob};
 use crate::content::{Contents, SmallRows};
 use crate::error::Error;
 use crate::options::Options;
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 
 /// A layer whose chunks are all compressed: everything that its pack will say is known.
 #[derive(Debug)]

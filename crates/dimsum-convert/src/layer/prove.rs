@@ -16,7 +16,7 @@ use super::pack::{Common, Plan};
 use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::known::refuse;
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 use crate::progress::Progress;
 use crate::reuse::Reusable;
 

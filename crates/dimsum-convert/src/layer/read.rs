@@ -25,8 +25,8 @@ use crate::hashing::Hashing;
 use crate::known::Promised;
 use crate::options::Options;
 use crate::original::unkept;
-use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::worker_pool::Pool;
 
 /// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one is held up.
 const BUFFER: usize = 256 << 10;

@@ -13,7 +13,7 @@ use dimsum_recipe::{Form, Reason, RecipeError, RecipeParts, Recorded, Section, n
 use dimsum_source::{Source, SourceError, Target};
 
 use super::artifact::{Artifact, EMPTY, Piece};
-use super::cook::{Cooked, Kitchen, cook};
+use super::recipe_builder::{Cooked, Kitchen, build_recipe};
 use super::unkept;
 use crate::blob::{BlobOut, WholeBlob};
 use crate::content::Contents;
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::hashing::Hashing;
 use crate::layer::Expected;
 use crate::options::Options;
-use crate::ordered::with_workers;
+use crate::ordered_tasks::with_workers;
 use crate::progress::Progress;
 
 /// Layers whose compression is looked at at the same time: each takes up to some 100 MiB of memory.
@@ -93,7 +93,7 @@ pub(crate) struct Kept<'a> {
 struct Ready {
     expected: Expected,
     tar_bytes: u64,
-    cooked: Cooked,
+    recipe: Cooked,
     compression: Compression,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Keeping<'a> {
     }
 
     /// Makes the recipes, once all layers are read. `devices` are those of places, by their numbers.
-    pub(crate) fn cook(
+    pub(crate) fn make_recipes(
         self,
         contents: &Contents,
         devices: &[Option<(DeviceId, u32)>],
@@ -131,13 +131,13 @@ impl<'a> Keeping<'a> {
         let Self { source, manifest, layers } = self;
         let work = |(): &mut (), Noted { expected, tar_bytes, recorded }: Noted| -> Result<Ready, Error> {
             let open = || -> Result<Box<dyn Read + Send>, Error> { Ok(source.open(expected.digest)?) };
-            let cooked = cook(recorded, &Kitchen { contents, devices, temporaries, open: &open })?;
+            let recipe = build_recipe(recorded, &Kitchen { contents, devices, temporaries, open: &open })?;
             let compression = if expected.digest == expected.diff_id {
                 Ok(None)
             } else {
                 note_compression(open()?, &expected, temporaries, progress)?.map(Some)
             };
-            Ok(Ready { expected, tar_bytes, cooked, compression })
+            Ok(Ready { expected, tar_bytes, recipe, compression })
         };
         let layers = with_workers(
             options.jobs.min(MAX_JOBS),
@@ -163,7 +163,7 @@ impl<'a> Keeping<'a> {
 impl Kept<'_> {
     /// Returns the devices that recipes refer to: their packs are needed, whether the image lists them or not.
     pub(crate) fn devices(&self) -> HashSet<DeviceId> {
-        self.layers.iter().flat_map(|layer| &layer.cooked.devices).map(|&(id, _)| id).collect()
+        self.layers.iter().flat_map(|layer| &layer.recipe.devices).map(|&(id, _)| id).collect()
     }
 
     /// Stores everything as a referrer of the image `subject`, whose packs and `packs` are there already.
@@ -219,7 +219,7 @@ type Compression = Result<Option<Section>, Reason>;
 impl Ready {
     /// Writes the recipe.
     fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
-        let Self { expected, tar_bytes, cooked, compression } = self;
+        let Self { expected, tar_bytes, recipe, compression } = self;
         let (form, gives) = match &compression {
             Ok(None) => (Form::Plain, Gives::Blob),
             Ok(Some(_)) => (Form::Gzip, Gives::Blob),
@@ -230,9 +230,9 @@ impl Ready {
             tar_bytes,
             diff_id: expected.diff_id,
             blob: Blob { digest: expected.digest, size: expected.size },
-            devices: cooked.devices,
-            operations: cooked.operations,
-            literals: cooked.literals,
+            devices: recipe.devices,
+            operations: recipe.operations,
+            literals: recipe.literals,
             notes: compression.ok().flatten(),
         };
         let mut out = BlobOut::new(target, progress)?;

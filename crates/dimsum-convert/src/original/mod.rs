@@ -10,8 +10,8 @@
 //! source's manifest, that names config and layers, and what comes out must have their digests.
 
 mod artifact;
-mod cook;
 mod keep;
+mod recipe_builder;
 
 use dimsum_recipe::RecipeError;
 

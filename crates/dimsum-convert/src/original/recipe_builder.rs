@@ -55,40 +55,40 @@ struct Stretch {
 }
 
 /// Makes the operations.
-pub(crate) fn cook(recorded: Recorded, kitchen: &Kitchen<'_>) -> Result<Cooked, Error> {
-    let mut cook = Cook {
-        kitchen,
-        out: Operations::new(kitchen.temporaries).map_err(unkept)?,
+pub(crate) fn build_recipe(recorded: Recorded, context: &Kitchen<'_>) -> Result<Cooked, Error> {
+    let mut builder = Cook {
+        context,
+        out: Operations::new(context.temporaries).map_err(unkept)?,
         known: recorded.reader().map_err(unkept)?,
         numbers: HashMap::new(),
         devices: Vec::new(),
         file: None,
-        stretches: Vec::new(),
+        ranges: Vec::new(),
         buffer: vec![0; COPY],
         at: 0,
         source: None,
     };
-    while let Some(segment) = cook.known.next_segment().map_err(unkept)? {
-        cook.literals(segment.between)?;
-        cook.segment(segment)?;
+    while let Some(segment) = builder.known.next_segment().map_err(unkept)? {
+        builder.literals(segment.between)?;
+        builder.segment(segment)?;
     }
-    cook.literals(recorded.tail())?;
-    let Cook { out, devices, .. } = cook;
+    builder.literals(recorded.tail())?;
+    let Cook { out, devices, .. } = builder;
     let (operations, literals) = out.finish().map_err(unkept)?;
     Ok(Cooked { operations, literals, devices })
 }
 
 struct Cook<'a> {
-    kitchen: &'a Kitchen<'a>,
+    context: &'a Kitchen<'a>,
     out: Operations,
     /// What is not content.
     known: RecordedReader<'a>,
     /// The number in the recipe of each device used.
     numbers: HashMap<u16, u64>,
     devices: Vec<(DeviceId, u32)>,
-    /// The file whose stretches are known.
+    /// The file whose ranges are known.
     file: Option<(u32, u64)>,
-    stretches: Vec<Stretch>,
+    ranges: Vec<Stretch>,
     buffer: Vec<u8>,
     /// Where in the tar we are.
     at: u64,
@@ -113,15 +113,15 @@ impl Cook<'_> {
     fn segment(&mut self, segment: Segment) -> Result<(), Error> {
         let file = (segment.content.get(), segment.size);
         if self.file != Some(file) {
-            self.stretches = self.kitchen.stretches(segment.content, segment.size);
+            self.ranges = self.context.ranges(segment.content, segment.size);
             self.file = Some(file);
         }
         let (mut at, end) = (segment.position, segment.position + segment.length);
         while at < end {
-            let index = self.stretches.partition_point(|stretch| stretch.end <= at);
+            let index = self.ranges.partition_point(|range| range.end <= at);
             let missing = || Error::Recipe { reason: "a file is longer than its slices".to_owned() };
-            let &Stretch { start, end: stretch_end, place } = self.stretches.get(index).ok_or_else(missing)?;
-            let count = stretch_end.min(end) - at;
+            let &Stretch { start, end: range_end, place } = self.ranges.get(index).ok_or_else(missing)?;
+            let count = range_end.min(end) - at;
             let skip = at - start;
             match place {
                 Where::Null => self.out.zeros(count).map_err(unkept)?,
@@ -145,7 +145,7 @@ impl Cook<'_> {
             return Ok(known);
         }
         let missing = || Error::Recipe { reason: "content has a place in a device that is not known".to_owned() };
-        let device = self.kitchen.devices.get(usize::from(number)).copied().flatten().ok_or_else(missing)?;
+        let device = self.context.devices.get(usize::from(number)).copied().flatten().ok_or_else(missing)?;
         let next = self.devices.len() as u64;
         if next >= u64::from(MAX_DEVICES) {
             return Err(unkept(RecipeError::Limit { part: "devices", value: next + 1, limit: MAX_DEVICES.into() }));
@@ -161,7 +161,7 @@ impl Cook<'_> {
             |source: io::Error| Error::Unreadable { object: "the layer".to_owned(), source: Box::new(source) };
         let (mut tar, mut read) = match self.source.take() {
             Some(source) => source,
-            None => (LayerDecoder::new((self.kitchen.open)()?, None).map_err(unreadable)?, 0),
+            None => (LayerDecoder::new((self.context.open)()?, None).map_err(unreadable)?, 0),
         };
         let skip = self.at.saturating_sub(read);
         read += io::copy(&mut (&mut tar).take(skip), &mut io::sink()).map_err(unreadable)?;
@@ -180,14 +180,14 @@ impl Cook<'_> {
 
 impl Kitchen<'_> {
     /// Says where the bytes of a file are, from its start to its end.
-    fn stretches(&self, content: ContentId, size: u64) -> Vec<Stretch> {
-        let mut stretches = Vec::new();
+    fn ranges(&self, content: ContentId, size: u64) -> Vec<Stretch> {
+        let mut ranges = Vec::new();
         let mut push = |length: u64, place: Where| {
-            let start = stretches.last().map_or(0, |last: &Stretch| last.end);
+            let start = ranges.last().map_or(0, |last: &Stretch| last.end);
             let end = start.saturating_add(length).min(size);
-            match stretches.last_mut() {
+            match ranges.last_mut() {
                 Some(last) if last.goes_on(place) => last.end = end,
-                _ => stretches.push(Stretch { start, end, place }),
+                _ => ranges.push(Stretch { start, end, place }),
             }
         };
         let place = |place: Place| match place.is_none() {
@@ -208,7 +208,7 @@ impl Kitchen<'_> {
                 }
             }
         }
-        stretches
+        ranges
     }
 }
 

@@ -24,7 +24,7 @@ pub trait Devices {
 ///
 /// # Errors
 /// If the recipe makes no sense, `devices` do not give what it refers to, or `out` fails.
-pub fn serve<E: From<RecipeError>>(
+pub fn restore_tar<E: From<RecipeError>>(
     recipe: &Recipe,
     devices: &mut dyn Devices<Error = E>,
     out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
@@ -138,13 +138,13 @@ mod tests {
             devices: vec![(DeviceId::new([7; 32]), 1)],
             operations: Lengths { compressed: compressed.len() as u64, length: operations.len() as u64 },
             literals: Lengths::default(),
-            wrap: Lengths::default(),
+            notes: Lengths::default(),
         };
         let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
         file.append(&[head.to_bytes(), compressed].concat()).unwrap();
         let recipe = Recipe::open(file).unwrap();
         let mut devices = Counting(0);
-        let error = serve(&recipe, &mut devices, &mut |_| Ok(())).unwrap_err();
+        let error = restore_tar(&recipe, &mut devices, &mut |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("references to devices"), "{error}");
         assert!((65_536..66_000).contains(&devices.0), "{} reads", devices.0);
     }

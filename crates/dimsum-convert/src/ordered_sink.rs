@@ -37,7 +37,7 @@ struct State<S: Sink> {
 pub(crate) struct Turn<'s, S: Sink> {
     sequence: &'s Sequence<S>,
     number: u64,
-    brought: bool,
+    filled: bool,
 }
 
 impl<S: Sink> Sequence<S> {
@@ -49,8 +49,8 @@ impl<S: Sink> Sequence<S> {
     }
 
     /// Announces item `number`.
-    pub(crate) fn turn(&self, number: u64) -> Turn<'_, S> {
-        Turn { sequence: self, number, brought: false }
+    pub(crate) fn slot(&self, number: u64) -> Turn<'_, S> {
+        Turn { sequence: self, number, filled: false }
     }
 
     /// Returns the sink when all `count` items have been taken; none if one never came.
@@ -59,7 +59,7 @@ impl<S: Sink> Sequence<S> {
         if state.next == count { state.sink.take() } else { None }
     }
 
-    fn put(&self, number: u64, item: S::Item) {
+    fn insert(&self, number: u64, item: S::Item) {
         let mut state = self.state.lock();
         while number >= state.next + self.window && !state.broken {
             self.moved.wait(&mut state);
@@ -85,15 +85,15 @@ impl<S: Sink> Sequence<S> {
 
 impl<S: Sink> Turn<'_, S> {
     /// Brings the item; waits if it is too far ahead.
-    pub(crate) fn bring(mut self, item: S::Item) {
-        self.sequence.put(self.number, item);
-        self.brought = true;
+    pub(crate) fn put(mut self, item: S::Item) {
+        self.sequence.insert(self.number, item);
+        self.filled = true;
     }
 }
 
 impl<S: Sink> Drop for Turn<'_, S> {
     fn drop(&mut self) {
-        if !self.brought {
+        if !self.filled {
             self.sequence.state.lock().broken = true;
             self.sequence.moved.notify_all();
         }
@@ -131,12 +131,12 @@ mod tests {
                             if number >= COUNT {
                                 break;
                             }
-                            let turn = sequence.turn(number);
+                            let turn = sequence.slot(number);
                             // Some take longer than others.
                             for _ in 0..number * 7_919 % 13 {
                                 thread::yield_now();
                             }
-                            turn.bring(number);
+                            turn.put(number);
                         }
                     });
                 }
@@ -149,13 +149,13 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded_and_goes_on_when_the_next_comes() {
         let sequence = Sequence::new(List(Vec::new()), 3);
-        sequence.turn(2).bring(2);
-        sequence.turn(1).bring(1);
+        sequence.slot(2).put(2);
+        sequence.slot(1).put(1);
         thread::scope(|scope| {
-            let ahead = scope.spawn(|| sequence.turn(3).bring(3));
+            let ahead = scope.spawn(|| sequence.slot(3).put(3));
             assert_eq!(sequence.state.lock().next, 0);
             assert_eq!(sequence.state.lock().waiting.len(), 2, "the fourth waits outside");
-            sequence.turn(0).bring(0);
+            sequence.slot(0).put(0);
             ahead.join().unwrap();
         });
         assert_eq!(sequence.finish(4).unwrap().0, [0, 1, 2, 3]);
@@ -165,8 +165,8 @@ mod tests {
     fn nobody_waits_for_an_item_that_never_comes() {
         let sequence = Sequence::new(List(Vec::new()), 1);
         thread::scope(|scope| {
-            scope.spawn(|| sequence.turn(5).bring(5));
-            drop(sequence.turn(0));
+            scope.spawn(|| sequence.slot(5).put(5));
+            drop(sequence.slot(0));
         });
         assert!(sequence.finish(1).is_none());
     }

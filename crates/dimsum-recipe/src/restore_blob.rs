@@ -6,9 +6,9 @@ use crate::deflate::{Maker, Unmade};
 use crate::effort::Effort;
 use crate::error::{RecipeError, limit};
 use crate::limits::{COPY, MAX_CHUNK_TAR, MAX_CORRECTIONS};
+use crate::note::{BEGIN, CHUNK_OF_TAR, KIND_BITS, LITERAL};
 use crate::section::SectionIn;
 use crate::varint;
-use crate::wrap::{BEGIN, CHUNK_OF_TAR, KIND_BITS, LITERAL};
 
 const PART: &str = "compression";
 
@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn streams_that_only_begin_are_soon_refused() {
         let begin_and_chunk_of_nothing = [1 << KIND_BITS as u8 | BEGIN as u8, CHUNK_OF_TAR as u8, 1, 0];
-        with(&begin_and_chunk_of_nothing.repeat(1_000_000), |mut rewrap| {
-            let error = (0..20_000).find_map(|_| rewrap.piece::<RecipeError>(&mut |_| Ok(())).err());
+        with(&begin_and_chunk_of_nothing.repeat(1_000_000), |mut restorer| {
+            let error = (0..20_000).find_map(|_| restorer.piece::<RecipeError>(&mut |_| Ok(())).err());
             refused(error.expect("less than 10,000 begins of 1,000,000"));
         });
     }
@@ -211,13 +211,13 @@ mod tests {
         varint::put(&mut notes, (text.len() as u64) << KIND_BITS | CHUNK_OF_TAR);
         varint::put(&mut notes, corrections.len() as u64);
         notes.extend_from_slice(&corrections);
-        with(&notes, |mut rewrap| {
-            let (done, most) = refused(rewrap.put(&text, &mut |_| Ok(())).unwrap_err());
+        with(&notes, |mut restorer| {
+            let (done, most) = refused(restorer.put(&text, &mut |_| Ok(())).unwrap_err());
             assert!(done - most <= 2 * 4096, "{done} of {most}");
         });
-        with(&notes, |mut rewrap| {
+        with(&notes, |mut restorer| {
             // As much of it as needs no more is made.
-            let error = rewrap.put::<RecipeError>(&text[..1000], &mut |_| Ok(())).err();
+            let error = restorer.put::<RecipeError>(&text[..1000], &mut |_| Ok(())).err();
             assert!(error.is_none());
         });
     }
