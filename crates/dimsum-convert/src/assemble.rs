@@ -1,5 +1,7 @@
-//! When all layers have been read: which devices the image uses, and so which packs are listed; those that are not there yet are
-//! written, several of them and the meta at the same time.
+//! Assembles the image when all layers have been read.
+//!
+//! It finds the devices that the image uses, and so the packs to list. Packs that do not exist yet are written,
+//! several of them and the meta at the same time.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -175,8 +177,9 @@ impl<'a> Assembler<'_, 'a> {
         )
     }
 
-    /// Names all devices, and says what is to be done for those that are listed: packs of other images first, then the layers in
-    /// their order. Devices of which the image uses nothing are returned beside these if recipes may need them.
+    /// Names all devices, and says what is to be done for those that are listed: packs of other images first,
+    /// then the layers in their order. Devices of which the image uses nothing are returned beside these if
+    /// recipes may need them.
     fn plan(
         self,
         live: &[bool],

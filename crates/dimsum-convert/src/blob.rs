@@ -1,4 +1,5 @@
-//! A blob on its way into the target: hashed and counted while it is written, visible only later.
+//! A blob on its way into the target. It is hashed and counted while it is written, and visible only at its
+//! end.
 
 use std::ops::ControlFlow;
 
@@ -76,8 +77,9 @@ pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn Progress) -> E
     }
 }
 
-/// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry took its time, and they stay
-/// there unseen; in a directory it took a moment, and a whole image is better than blobs of none.
+/// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry took its
+/// time, and they stay there unseen; in a directory it took a moment, and a whole image is better than blobs of
+/// none.
 pub(crate) fn last_chance(target: &dyn Target, progress: &dyn Progress) -> Result<(), Error> {
     let sent = target.place().is_some_and(|place| place.is_remote());
     if sent && progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }

@@ -1,5 +1,7 @@
-//! The way of an image: layers one after the other, each read while the bundles of the one before are compressed; packs and meta
-//! when all have been read, several at once.
+//! Converts the layers of an image one after the other.
+//!
+//! A layer is read while the bundles of the one before are compressed. Packs and meta are written when all
+//! layers have been read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -126,8 +128,8 @@ impl<'a> Conversion<'a> {
         self.lay_out(read, summary, origin, reusable)
     }
 
-    /// Writes the packs and what belongs to the image as a whole, and makes everything visible. `source` is the manifest that was
-    /// converted, if it was one.
+    /// Writes the packs and what belongs to the image as a whole, and makes everything visible. `source` is the
+    /// manifest that was converted, if it was one.
     pub(crate) fn finish(self, config: Config, source: Option<Digest>) -> Result<Converted, Error> {
         self.pool.wait_for_batches()?;
         let Self { task, temporaries, pool, contents, mut foreign, tree, laid, layers, mut summaries, .. } = self;
@@ -168,8 +170,8 @@ impl<'a> Conversion<'a> {
         Ok(None)
     }
 
-    /// Says whether packs are taken unseen, here: the ids of devices below must be known, which those of layers that were read
-    /// are only later.
+    /// Says whether packs are taken unseen, here: the ids of devices below must be known, which those of layers
+    /// that were read are only later.
     fn is_trusted(&self) -> bool {
         let read = |laid: &Option<LaidOut<'_>>| matches!(laid, Some(LaidOut::Own { .. }));
         // A recipe is made of what was read.
@@ -283,7 +285,8 @@ impl<'a> Conversion<'a> {
         self.pool.wait_for_slices()
     }
 
-    /// Merges a layer over those below. The tree of a lowest layer that hides nothing is the merged one too, and not copied.
+    /// Merges a layer over those below. The tree of a lowest layer that hides nothing is the merged one too,
+    /// and not copied.
     fn merge(&mut self, layer: &Arc<Tree>, origin: &str) -> Result<Arc<Tree>, Error> {
         let merged = match self.tree.take() {
             None if layer.ids().all(|id| !layer.inode(id).is_whiteout() && !layer.inode(id).is_opaque()) => {

@@ -1,4 +1,6 @@
-//! Converting one image: what goes in, what comes out, and what is done when something that was to be re-used is not what it says.
+//! The entry of a conversion: its input and its outcome.
+//!
+//! If a pack that was to be reused is not what it claims, everything is done again without it.
 
 use std::path::Path;
 
@@ -17,8 +19,8 @@ use crate::sharing::{Refusals, Refused, Reuse, Shared, Sharing};
 use crate::task::Task;
 use crate::{manifest, source};
 
-/// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can write tags could
-/// make one conversion as many as there are layers.
+/// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can
+/// write tags could make one conversion as many as there are layers.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// What is converted.
@@ -114,7 +116,8 @@ pub fn convert(
     convert_as(input, target, Role::Root, options, &alone, progress)
 }
 
-/// Converts an image or a directory and stores the result in `target`, as the whole or as a part of an index that follows.
+/// Converts an image or a directory and stores the result in `target`, as the whole or as a part of an index
+/// that follows.
 ///
 /// # Errors
 /// As [`convert`]; also if an image to share with cannot be read.

@@ -1,4 +1,4 @@
-//! Why a conversion fails.
+//! The errors of conversions and exports.
 
 use std::io;
 use std::path::PathBuf;
@@ -59,7 +59,8 @@ pub enum Error {
         /// Why.
         source: Box<Self>,
     },
-    /// A pack that was to be taken is not what its source layer gives, is damaged, or is gone. All is done again without it.
+    /// A pack that was to be taken is not what its source layer gives, is damaged, or is gone. All is done
+    /// again without it.
     #[error("{what} is not taken: {reason}")]
     Reuse {
         /// The cache tag, or the pack and its image.
@@ -204,7 +205,8 @@ pub enum Error {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The file system of a Dimsum image to be exported, or that of a layer meta, is not in its form, though its digest is right.
+    /// The file system of a Dimsum image to be exported, or that of a layer meta, is not in its form, though
+    /// its digest is right.
     #[error("the file system of {object}: {source}")]
     Malformed {
         /// The image, or its layer meta.

@@ -1,4 +1,4 @@
-//! What strangers' packs go through, for the fuzz targets: no part of the API.
+//! Entry points for the fuzz targets that read packs of other images. Not part of the API.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -12,7 +12,8 @@ use crate::content::Contents;
 use crate::known::describe;
 use crate::{Options, trusted};
 
-/// Reads what a pack says of itself, then its layer as if it were trusted. Says how far that went: not at all, described, read.
+/// Reads what a pack says of itself, then its layer as if it were trusted. Says how far that went: not at all,
+/// described, read.
 ///
 /// # Panics
 /// If an accepted layer has no consistent tree.

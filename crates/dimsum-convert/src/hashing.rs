@@ -1,4 +1,4 @@
-//! A blob that is hashed and counted while it is read.
+//! A reader that hashes and counts what passes through it.
 
 use std::io::{self, Read};
 

@@ -1,4 +1,4 @@
-//! The image: its tree over the devices it uses, as a meta blob.
+//! Writes the image tree over the devices it uses, as a meta blob.
 
 use std::io::Write as _;
 

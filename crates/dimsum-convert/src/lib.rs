@@ -1,8 +1,9 @@
 //! Tree and content to packs and meta: split, deduplicate, hash, compress, merge.
 //!
-//! [`convert`] makes a Dimsum image (`docs/format.md`) of an ordinary OCI image or of a directory, [`convert_all`] of whatever
-//! a name stands for, an index too; [`export`] is the way back. Layers are read once, from the lowest; what is known of the
-//! files stays small, their bytes go through temporary files. One pool of threads compresses for the whole conversion:
+//! [`convert`] makes a Dimsum image (`docs/format.md`) of one OCI image or directory. [`convert_all`] also
+//! takes an index. [`export`] is the way back. Layers are read once, from the lowest. The tables of files stay
+//! small in memory, and the bytes of files go through temporary files. One pool of threads compresses for the
+//! whole conversion:
 //!
 //! ```text
 //!   blob ─ SHA-256 ─ decode ─ SHA-256 ─ layer tree ┐
@@ -15,8 +16,8 @@
 //!   EROFS image, maps ─▸ meta;  frames from the spool, layer meta ─▸ pack, pack, …;  then config, manifest
 //! ```
 //!
-//! Nothing is visible in the target before every digest of the source has been checked and the whole image is written; the
-//! manifest comes last. The same source and [`Options`] give the same bytes, whatever the number of threads.
+//! The target shows nothing before every digest of the source has been checked and the whole image is written.
+//! The manifest comes last. The same source and [`Options`] give the same bytes with any number of threads.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Manifest and config: what was there, with our layers in the place of the old ones.
+//! Manifest and config of the new image: those of the source, with packs and meta in the place of its layers.
 
 use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
 use dimsum_format::{Digest, MetaRoot, codec, media};

@@ -1,4 +1,4 @@
-//! What a conversion is told.
+//! The options of a conversion.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -23,26 +23,27 @@ pub struct Options {
     pub bundle_size: u32,
     /// zstd level, 1 to 19.
     pub level: i32,
-    /// Threads that hash and compress, beside those that decode and read. Each has at most five slices in memory and a few
-    /// bundles, and zstd's own memory (1 to 3 MB at the default level); all else is bounded by the number of files: about
-    /// 100 bytes for each file of each layer, as much again for each of the image if it has several layers, 30 for each content,
-    /// and 60 for each slice.
+    /// Threads that hash and compress, beside those that decode and read. Each has at most five slices in
+    /// memory and a few bundles, and zstd's own memory (1 to 3 MB at the default level); all else is bounded by
+    /// the number of files: about 100 bytes for each file of each layer, as much again for each of the image if
+    /// it has several layers, 30 for each content, and 60 for each slice.
     pub jobs: NonZeroUsize,
     /// What happens to things in the source that overlayfs gives a meaning.
     pub overlay_entries: OverlayEntries,
-    /// Keep what is needed to make the source's layers again, bit by bit, as a referrer of the image. The source is read once more,
-    /// and no pack is taken unseen.
+    /// Keep what is needed to make the source's layers again, bit by bit, as a referrer of the image. The
+    /// source is read once more, and no pack is taken unseen.
     pub keep_original: bool,
-    /// Where temporary files go. They never have a name there. Their peak is reported by [`Converted`](crate::Converted) and
-    /// bounded by what the image stores, compressed (of all layers, the chunks of packs that are not listed in the end among
-    /// them), the small files as they are of the two layers that are in flight at the same time, 44 bytes for each small file of
-    /// the image, and the compressed trees.
+    /// Where temporary files go. They never have a name there. Their peak is reported by
+    /// [`Converted`](crate::Converted) and bounded by what the image stores, compressed (of all layers, the
+    /// chunks of packs that are not listed in the end among them), the small files as they are of the two
+    /// layers that are in flight at the same time, 44 bytes for each small file of the image, and the
+    /// compressed trees.
     pub temp_dir: PathBuf,
 }
 
 impl Default for Options {
-    /// 256 KiB slices, 128 KiB bundles, level 9, all processors, overlay entries refused, `/var/tmp` (which, unlike `/tmp`, is
-    /// seldom in memory).
+    /// 256 KiB slices, 128 KiB bundles, level 9, all processors, overlay entries refused, `/var/tmp` (which,
+    /// unlike `/tmp`, is seldom in memory).
     fn default() -> Self {
         Self {
             slice_size: 256 << 10,

@@ -1,7 +1,8 @@
-//! Results of many threads, taken in order by whoever has the next one.
+//! An ordered sink: many threads bring items, and a sink takes them in order.
 //!
-//! A SHA-256 over what is compressed piece by piece can only be made in order. No thread is kept for it: the thread that
-//! completes the next piece in line feeds it, and what waits behind it, to a [`Sink`]; the others leave theirs and go on.
+//! A SHA-256 over pieces that are compressed in parallel can only be computed in order. No extra thread does
+//! it. The thread that brings the next item feeds it to the [`Sink`], with all items that wait behind it. The
+//! other threads leave their items and go on.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,8 @@ struct State<S: Sink> {
     broken: bool,
 }
 
-/// The right, and the duty, to bring one item. Dropped without, the sequence is broken and nobody waits for it any more.
+/// The right, and the duty, to bring one item. Dropped without, the sequence is broken and nobody waits for it
+/// any more.
 pub(crate) struct Turn<'s, S: Sink> {
     sequence: &'s Sequence<S>,
     number: u64,
@@ -41,8 +43,8 @@ pub(crate) struct Turn<'s, S: Sink> {
 }
 
 impl<S: Sink> Sequence<S> {
-    /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that what is held stays small; the
-    /// items must be started in order, so that the next one is always on its way.
+    /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that what is held
+    /// stays small; the items must be started in order, so that the next one is always on its way.
     pub(crate) fn new(sink: S, window: usize) -> Self {
         let state = State { next: 0, waiting: BTreeMap::new(), sink: Some(sink), broken: false };
         Self { state: Mutex::new(state), moved: Condvar::new(), window: window.max(1) as u64 }

@@ -1,7 +1,7 @@
-//! Work on all processors, results in order.
+//! Runs tasks on several threads and returns their results in order.
 //!
-//! One thread gives tasks and takes results; between them is a bounded window, so memory does not grow with the number
-//! of tasks, and the result does not depend on who is faster.
+//! One thread gives tasks and takes results. The window between them is bounded, so memory does not grow with
+//! the number of tasks, and the result does not depend on the speed of the threads.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;

@@ -1,12 +1,12 @@
-//! Converts what a name stands for: a manifest becomes a manifest, an index an index.
+//! Converts a manifest to a manifest, and an index to an index.
 //!
 //! ```text
-//!   root ─→ entries: images for the platforms wanted; what is none is left out and reported
+//!   root ─→ entries: images for the platforms wanted; other entries are left out and reported
 //!        └─ one after the other: [original copied as it is] ─→ converted ─→ descriptors
 //!   index of the descriptors, in the source's order, last
 //! ```
 //!
-//! One image is converted at a time, so memory and temporary space are those of the largest, not of all.
+//! One image is converted at a time, so memory and temporary space are those of the largest image, not of all.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a conversion tells while it runs, and how it is stopped.
+//! Reports of a running conversion, and the way to stop it.
 
 use dimsum_format::Digest;
 
@@ -51,7 +51,8 @@ pub trait Progress: Send + Sync {
         let _ = phase;
     }
 
-    /// So many more bytes of the source have been read (of the blob, where it is compressed; of files, for a directory).
+    /// So many more bytes of the source have been read (of the blob, where it is compressed; of files, for a
+    /// directory).
     fn bytes_in(&self, count: u64) {
         let _ = count;
     }
@@ -61,8 +62,8 @@ pub trait Progress: Send + Sync {
         let _ = count;
     }
 
-    /// Is asked often; once it says yes the conversion ends with [`Error::Cancelled`](crate::Error::Cancelled) and leaves
-    /// nothing behind.
+    /// Is asked often; once it says yes the conversion ends with [`Error::Cancelled`](crate::Error::Cancelled)
+    /// and leaves nothing behind.
     fn cancelled(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The end of a conversion: config and manifest, and everything made visible, the manifest last.
+//! The end of a conversion: writes config and manifest and makes everything visible, the manifest last.
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor};
@@ -74,7 +74,8 @@ impl Publication<'_, '_> {
             content_bytes: self.shared_bytes,
             ..Shared::default()
         };
-        // What others have may be gone by now. It comes first, so that nothing is half done where all is done again without it.
+        // What others have may be gone by now. It comes first, so that nothing is half done where all is done
+        // again without it.
         for pack in packs.iter().chain(&unlisted) {
             if let From::Source { source, what } = &pack.from {
                 self.copy_pack(pack.listed.blob, *source, what, &mut shared)?;

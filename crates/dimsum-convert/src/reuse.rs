@@ -1,16 +1,17 @@
-//! Packs that exist for the same layers: a base that a thousand images share is compressed and pushed once.
+//! Reuses packs that exist for the same layers: a base that a thousand images share is compressed and pushed
+//! once.
 //!
-//! What a layer becomes is a function of its chain id (the layer and all below it), the options and the encoder. So a pack is
-//! found by a tag made of these three in the target's repository, or by the marks in the manifest of an image that is
-//! named. Images that refer to packs of other images are left out: theirs depend on those too, and a reference to such a
-//! pack is as good.
+//! The data of a layer is a function of its chain id (the layer and all below it), the options and the encoder.
+//! So a pack is found by a tag made of these three in the target's repository, or by the annotations in the
+//! manifest of a named image. Images that refer to packs of other images are left out: their data depends on
+//! those packs too, and a reference to such a pack serves as well.
 //!
-//! Under [`Reuse::Verify`] whoever can write the tag cannot change what an image holds, nor make it unreadable: the layer is read
-//! and hashed, only not compressed, the device map and the whole layer meta that come out must be the pack's, and the pack must
-//! hold what they say ([`crate::layer::verify_pack`]).
+//! Under [`Reuse::Verify`] a writer of tags cannot change the content of an image, nor make it unreadable. The
+//! layer is read and hashed, only not compressed. Its device map and layer meta must equal those of the pack,
+//! and the pack's data must match them ([`crate::layer::verify_pack`]).
 //!
-//! A tag vouches only for what its conversion made or proved itself: one that took a pack unseen leaves none, since all above it
-//! was made of what that pack said.
+//! A tag vouches only for data that its conversion made or proved. A conversion that took a pack unseen writes
+//! no tag, because all layers above it depend on that pack.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a conversion may take from images that are there already, and what it took.
+//! The images that a conversion may take data from, and the report of what it took.
 
 use std::collections::HashSet;
 use std::io;
@@ -22,12 +22,12 @@ pub struct KnownImage<'a> {
 /// Whether packs that exist for the same layers are taken instead of making them again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reuse {
-    /// If the layer, which is read for that but not compressed, gives the same device and the same layer meta; and small
-    /// files of other images are referred to only where they are proven to be.
+    /// If the layer, which is read for that but not compressed, gives the same device and the same layer meta;
+    /// and small files of other images are referred to only where they are proven to be.
     #[default]
     Verify,
-    /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image. No cache tags are written
-    /// where a pack was taken so.
+    /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image. No cache
+    /// tags are written where a pack was taken so.
     Trust,
     /// Never, and no cache tags are written.
     Never,
@@ -36,15 +36,15 @@ pub enum Reuse {
 /// What a conversion may take from other images.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing<'a> {
-    /// Images to whose packs may be referred, in the order of preference. Part of what the image is made of: the same images
-    /// in the same order give the same bytes.
+    /// Images to whose packs may be referred, in the order of preference. Part of what the image is made of:
+    /// the same images in the same order give the same bytes.
     pub with: Vec<KnownImage<'a>>,
     /// The image that the target's name stood for before, if it was asked for: recorded in the manifest.
     pub parent: Option<Digest>,
     /// Whether packs are re-used. Changes no bytes.
     pub reuse: Reuse,
-    /// Images whose packs may be re-used, besides those that the target has cache tags for. The target gets tags for those that
-    /// were and that are proven, so that the next conversion finds them there.
+    /// Images whose packs may be re-used, besides those that the target has cache tags for. The target gets
+    /// tags for those that were and that are proven, so that the next conversion finds them there.
     pub reuse_from: Vec<KnownImage<'a>>,
     /// Images that were named and have nothing for this platform.
     pub refused: Vec<Refused>,
@@ -137,7 +137,8 @@ impl Refusals {
     }
 }
 
-/// Names of images to share with. Where they stand for several platforms each image of the source takes the one of its own.
+/// Names of images to share with. Where they stand for several platforms each image of the source takes the one
+/// of its own.
 #[derive(Debug, Clone, Default)]
 pub struct SharingFrom<'a> {
     /// Images to whose packs may be referred.

@@ -1,4 +1,4 @@
-//! The source image: manifest and config, checked before anything is read.
+//! The source image. Its manifest and config are checked before any layer is read.
 
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Config, Manifest};
@@ -55,8 +55,8 @@ pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, E
 /// The config of a Docker image, which is an OCI config with more keys.
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// Layers that are tars. How they are compressed is seen by their first bytes, as some tools name it wrongly. The last five
-/// are for layers that may not be passed on; if they are there they can be read.
+/// Layers that are tars. How they are compressed is seen by their first bytes, as some tools name it wrongly.
+/// The last five are for layers that may not be passed on; if they are there they can be read.
 const LAYERS: [&str; 10] = [
     media::LAYER_TAR,
     media::LAYER_GZIP,

@@ -1,7 +1,8 @@
-//! A layer whose pack is taken unseen: its tree and the places of its content come from the layer meta instead of a tar.
+//! Takes a layer from its pack without reading the source: tree and places come from the layer meta instead of
+//! a tar.
 //!
-//! The layer meta is validated like any file system of somebody else's, so that a false one can do no harm here; whether it is
-//! true is the trust that the user gave.
+//! The layer meta is validated like any file system from outside, so a false one can do no harm here. Whether
+//! it is true is the trust that the user gave.
 
 use std::collections::HashMap;
 
@@ -16,8 +17,8 @@ use crate::error::Error;
 use crate::known::Described;
 use crate::options::Options;
 
-/// Reads the layer that a pack describes, as the device with this number. `lower` are number, id and blocks of the devices
-/// below.
+/// Reads the layer that a pack describes, as the device with this number. `lower` are number, id and blocks of
+/// the devices below.
 pub(crate) fn read(
     described: &Described,
     number: u16,

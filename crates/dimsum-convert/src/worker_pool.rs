@@ -1,8 +1,9 @@
-//! The threads that compress, one pool for a whole conversion, and the spool that their frames go to.
+//! The worker pool of a conversion, and the spool that compressed frames go to.
 //!
-//! Two kinds of work: *slices*, which the reader of a layer hands over as they come in and which it waits with if all are busy,
-//! since they are bytes in memory; and *batches*, the bundles of a layer whose content is in a file, which are done when there is
-//! no slice to do. So the next layer is read while the bundles of the last are compressed, and no thread is idle.
+//! The pool does two kinds of work. *Slices* are bytes in memory: the reader of a layer hands them over as they
+//! arrive and waits while all workers are busy. *Batches* are the bundles of a layer whose content lies in a
+//! file: they are done when there is no slice to do. So the next layer is read while the bundles of the last
+//! one are compressed, and no thread is idle.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What can be wrong with an image, and what a tree can have that does not fit one.
+//! The faults of an image, and the properties of a tree that no image can hold.
 
 use std::io;
 
@@ -309,7 +309,8 @@ pub enum PlanError {
         #[source]
         fault: RunFault,
     },
-    /// An extended attribute has a name that EROFS has no number for. `dimsum-tree` refuses such names, for the same list.
+    /// An extended attribute has a name that EROFS has no number for. `dimsum-tree` refuses such names, for the
+    /// same list.
     #[error("inode {} has the extended attribute {name}, which EROFS cannot hold", inode.index())]
     XattrName {
         /// The inode.

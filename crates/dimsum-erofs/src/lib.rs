@@ -1,15 +1,15 @@
 //! The EROFS image: on-disk structs, writer, reader, validator.
 //!
-//! A Dimsum image's file tree is a plain EROFS file system, laid out by the rules of `docs/format.md`, section 6. This
-//! crate knows those bytes and nothing else: it does no I/O of its own and knows nothing of packs, registries or mounts.
+//! The file tree of a Dimsum image is a plain EROFS file system, laid out by `docs/format.md`, section 6. This
+//! crate knows only these bytes: it does no I/O and knows nothing of packs, registries or mounts.
 //!
 //! ```text
 //!   Tree + Placements → Layout::plan → Layout::write → bytes
 //!   bytes → MetaRead → validate (once) → Image (lookup, read_dir, map, …)
 //! ```
 //!
-//! The writer streams: it keeps four bytes per inode beside the tree. The reader keeps nothing: each operation asks for
-//! the bytes it needs and can be done again when they are not there yet.
+//! The writer streams: it keeps four bytes per inode beside the tree. The reader keeps nothing: each operation
+//! asks for the bytes that it needs, and can be repeated if they are not there yet.
 
 #![forbid(unsafe_code)]
 

@@ -1,21 +1,22 @@
 //! zstd frames with exact lengths.
 //!
-//! Compressed bytes are canonical per *encoder id*, so every parameter that changes them is fixed here. Decompression is bounded
-//! by the caller's buffer before it starts: a bomb costs nothing.
+//! Compressed bytes are canonical per *encoder id*, so every parameter that changes them is fixed here. The
+//! caller's buffer bounds decompression before it starts, so a decompression bomb costs nothing.
 
 use zstd_safe::{CCtx, CParameter, DCtx, ResetDirective};
 
 use crate::error::FormatError;
 use crate::limits::MAX_FRAME_BYTES;
 
-/// The default compression level of images that are pushed: chosen from the corpus (`docs/format.md`, section 11). An image is
-/// compressed once, stored and fetched many times, and decoded at the same speed whatever the level was.
+/// The default compression level of images that are pushed: chosen from the corpus (`docs/format.md`, section
+/// 11). An image is compressed once, stored and fetched many times, and decoded at the same speed whatever the
+/// level was.
 pub const DEFAULT_LEVEL: i32 = 9;
 /// The level where somebody waits for it and the result stays on this node: an ordinary image on its way in.
 pub const FAST_LEVEL: i32 = 3;
-/// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node reads the meta whole before its
-/// first byte of data, so its bytes are time to ready; levels 10 to 13 give frames of this size nothing, 14 gives 10 to 14 %,
-/// and above it only the time grows (`docs/format.md`, section 11).
+/// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node reads the meta
+/// whole before its first byte of data, so its bytes are time to ready; levels 10 to 13 give frames of this
+/// size nothing, 14 gives 10 to 14 %, and above it only the time grows (`docs/format.md`, section 11).
 const META_LEVEL: i32 = 14;
 /// Levels that `--level` takes: above 19 the window of a frame would exceed the chunk for nothing.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;

@@ -1,4 +1,4 @@
-//! What can be wrong with bytes that claim to be in the format.
+//! The faults of bytes that claim to be in the format.
 
 use crate::digest::{Blake3, DigestError};
 

@@ -1,4 +1,4 @@
-//! The part that all footers share: they start with a magic, the format's version and flags.
+//! The common start of all footers: a magic, the version of the format, and flags.
 
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

@@ -1,7 +1,8 @@
-//! Proofs by 16 KiB groups.
+//! Proofs by groups of 16 KiB.
 //!
-//! BLAKE3 is a tree. A *group* is the subtree over 16 KiB, and its *chaining value* is enough to prove these bytes once all
-//! chaining values of the object have been combined to the object's digest. So a 4 KiB read hashes 16 KiB, not the chunk.
+//! BLAKE3 is a tree. A *group* is the subtree over 16 KiB. Its *chaining value* proves these bytes once all
+//! chaining values of the object have been combined to the object's digest. So a 4 KiB read hashes 16 KiB, not
+//! the whole chunk.
 
 use blake3::hazmat::{self, HasherExt as _, Mode};
 

@@ -1,8 +1,9 @@
-//! The Dimsum format (`docs/format.md`), free of I/O.
+//! The Dimsum format (`docs/format.md`), without I/O.
 //!
-//! Every type here is parsed from bytes once, checked against the limits, and from then on cannot be wrong in shape:
-//! maps sum up, offsets are in range, digests have their length. What is *true* is decided by proofs from the meta root
-//! ([`group`]) and by the chunk digests, not here. Converters, the store and fuzz targets share this code.
+//! Every type is parsed once from bytes and checked against the limits. After that its shape is right: maps sum
+//! up, offsets are in range, digests have their length. Whether its content is *true* is decided elsewhere, by
+//! proofs from the meta root ([`group`]) and by chunk digests. Converters, the store and fuzz targets share
+//! this code.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The meta: where its parts lie, and its maps.
+//! The meta: the places of its parts, and its maps.
 
 use std::ops::Range;
 
@@ -228,7 +228,8 @@ impl MetaMaps {
         self.devices.last().map_or(self.meta_blocks, |last| last.first_block.saturating_add(last.map.blocks()))
     }
 
-    /// Finds the device that holds flat block `block`: its index and the block inside it. `None` in the meta or past the end.
+    /// Finds the device that holds flat block `block`: its index and the block inside it. `None` in the meta or
+    /// past the end.
     #[must_use]
     pub fn locate(&self, block: u32) -> Option<(usize, u32)> {
         let index = self.devices.partition_point(|device| device.first_block <= block).checked_sub(1)?;
@@ -301,7 +302,8 @@ mod tests {
             let mut tail = whole.clone();
             tail[at.index(whole.len())] ^= 1 << bit;
             if let Ok(maps) = parse(5, &tail) {
-                // Frame lengths are the encoder's word; a sum that still fits is not visible here, only in the meta root.
+                // Frame lengths are the encoder's word; a sum that still fits is not visible here, only in the
+                // meta root.
                 prop_assert_eq!(maps.devices.len(), expected.devices.len());
             }
         }

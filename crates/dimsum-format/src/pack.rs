@@ -1,4 +1,4 @@
-//! The frame of a pack: skippable frames and the footer, and the layer meta's own footer.
+//! The framing of a pack (skippable frames and the footer), and the footer of a layer meta.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

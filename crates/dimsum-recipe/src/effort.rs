@@ -1,16 +1,20 @@
-//! How much work making a blob may be.
+//! Bounds the work of making a blob.
 //!
-//! What was noted of a compression is a stranger's word. Text can be chosen so that each search looks at thousands of places for a
-//! few bits, and streams can begin again and again: a byte of such a blob costs a thousand times what one of an honest blob does.
-//! So work is counted where it is done, and has to be in proportion to the bytes of the blob that are there. It depends on notes
-//! and text alone: whoever notes a blob counts the same, and writes no notes that nobody may follow.
+//! The notes of a compression come from outside. Text can be chosen so that each search looks at thousands of
+//! places for a few bits, and streams can begin again and again. A byte of such a blob costs a thousand times
+//! more than a byte of an ordinary blob.
+//!
+//! So work is counted where it is done, and must be in proportion to the bytes of the blob made so far. The
+//! count depends on notes and text alone. The writer of notes counts the same, and does not write notes that a
+//! reader would refuse.
 
 use crate::error::RecipeError;
 
-/// Work that may be ahead of the blob: as much as the largest block of zlib can be, 2^14 tokens with two searches of 2^12 places
-/// each. A block's bytes are there only when it has ended.
+/// Work that may be ahead of the blob: as much as the largest block of zlib can be, 2^14 tokens with two
+/// searches of 2^12 places each. A block's bytes are there only when it has ended.
 const AHEAD: u64 = 1 << 27;
-/// Work for each byte of the blob: layers of the corpus take 16 to 30 as they are, and 100 to 390 if they are compressed with `gzip -9`.
+/// Work for each byte of the blob: layers of the corpus take 16 to 30 as they are, and 100 to 390 if they are
+/// compressed with `gzip -9`.
 const PER_BYTE: u64 = 1 << 10;
 /// The tables of a stream that begins, as so many places looked at.
 const BEGIN: u64 = 1 << 14;

@@ -1,4 +1,4 @@
-//! Why a recipe cannot be written, or a layer cannot be made from it.
+//! The errors of writing a recipe, and of making a layer from it.
 
 use std::io;
 

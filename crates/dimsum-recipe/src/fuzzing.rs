@@ -1,4 +1,4 @@
-//! Recipes and DEFLATE streams for the fuzz targets: no part of the API.
+//! Entry points for the fuzz targets of recipes and DEFLATE streams. Not part of the API.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::recipe::{Form, Head, Lengths, Recipe};
 use crate::restore_tar::{Devices, restore_tar};
 use crate::temporary::Temporaries;
 
-/// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask for 1 TiB, and it is the
-/// digest that is wrong in the end.
+/// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask
+/// for 1 TiB, and it is the digest that is wrong in the end.
 const MAX_MADE: u64 = 256 << 10;
 
 /// Opens a recipe and makes its tar and its blob: none is longer than it says.

@@ -1,18 +1,19 @@
-//! The bit-exact way back: a recipe holds everything that is needed to make a layer's tar and blob again (`docs/format.md`, section 10).
+//! The bit-exact way back: a recipe gives the tar and the blob of a layer again (`docs/format.md`, section 10).
 //!
 //! ```text
-//!   tar ─ record ─▸ bytes that are not content, and where content stood ┐
-//!   places of contents (known to the caller) ───────────────────────────┴ operations ─▸ operations, literals ┐
-//!   blob, read again ─ wrap ─▸ choices of its compressor that the model does not predict ─────────────────────┴─▸ recipe
+//!   tar ─ recording ─▸ bytes that are not content, and where content stood ┐
+//!   places of contents (known to the caller) ──────────────────────────────┴ operations ─▸ operations, literals ┐
+//!   blob, read again ─ note ─▸ choices of its compressor that the model does not predict ────────────────────────┴─▸ recipe
 //!
-//!   recipe ─ serve ─▸ tar ─ rewrap ─▸ blob
+//!   recipe ─ restore_tar ─▸ tar ─ restore_blob ─▸ blob
 //!   devices ──┘
 //! ```
 //!
-//! Nothing in a recipe is trusted: it describes how to make bytes, and the caller compares the digests of what it gets with those
-//! that it knows. All work, lengths and counts are bounded by [`limits`].
+//! Nothing in a recipe is trusted. It describes how to make bytes, and the caller compares their digests with
+//! those that it knows. All work, lengths and counts are bounded by [`limits`].
 //!
-//! This crate does not know packs, stores or manifests: content comes from [`Devices`], bytes go to a callback of the caller.
+//! This crate does not know packs, stores or manifests. Content comes from [`Devices`], and bytes go to a
+//! callback of the caller.
 
 #![forbid(unsafe_code)]
 

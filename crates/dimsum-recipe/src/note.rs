@@ -1,9 +1,9 @@
-//! How the gzip blob of a layer comes from its tar: everything about it that the tar does not say.
+//! Notes how the gzip blob of a layer comes from its tar.
 //!
-//! A DEFLATE stream is what a compressor chose to write. The [model](crate::deflate) of a few compressors foresees nearly all of it,
-//! if it is the right one; what it does not foresee is noted: about half a percent of the blob for zlib and its kin (gzip, pigz)
-//! and for Go's compressor, with which most layers are made. Headers, trailers and the borders of members are kept as they are. What
-//! would cost too much is not kept: its tar is.
+//! A compressor chooses how it writes a DEFLATE stream. The right [model](crate::deflate) predicts nearly all
+//! of these choices, and only the others are noted. They take about half a percent of the blob for zlib and its
+//! kin (gzip, pigz) and for Go's compressor, which made most layers. Headers, trailers and the borders of
+//! members are kept as they are. If the notes are too large, only the tar is kept.
 //!
 //! ```text
 //!   blob: header | DEFLATE … | trailer | header | …

@@ -1,4 +1,4 @@
-//! Writes the operations of a recipe: what to put behind what, so that the tar comes out.
+//! Writes the operations of a recipe: the sequence of literals, zeros and device ranges that gives the tar.
 
 use std::fmt;
 

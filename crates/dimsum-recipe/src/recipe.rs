@@ -1,6 +1,7 @@
-//! A recipe as a blob: a header that says where its parts are, then the parts (`docs/format.md`, section 10).
+//! A recipe as a blob: a header with the places of its parts, then the parts (`docs/format.md`, section 10).
 //!
-//! Nothing in it is trusted. It says how to make bytes; whether they are the right ones is decided by digests from elsewhere.
+//! Nothing in it is trusted. It describes how to make bytes, and digests from elsewhere decide whether they are
+//! right.
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};

@@ -1,4 +1,4 @@
-//! Watches a tar go by while its layer is read, and notes all that is not the content of files.
+//! Watches a tar while its layer is read, and records everything but the content of files.
 //!
 //! ```text
 //!   tar ─▸ Tee ─▸ tar reader ─▸ RecordingSink ─▸ sink of the conversion
@@ -7,8 +7,8 @@
 //!             the rest: compressed, in a temporary file; where content was: a list in another
 //! ```
 //!
-//! What the tar reader has taken and not called content is what the recipe must hold as it is: headers, padding, the end of
-//! the archive, content that nobody wants. Nothing is kept in memory, and content is not copied.
+//! The recipe must hold every byte that the tar reader took and did not call content: headers, padding, the end
+//! of the archive, ignored content. Nothing is kept in memory, and content is not copied.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! From a tar and what was noted of its compression to the blob (see [`wrap`](crate::wrap)).
+//! Makes the blob from the tar and the notes of its compression (see [`note`](crate::note)).
 
 use std::fmt;
 

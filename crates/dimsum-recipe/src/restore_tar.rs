@@ -1,4 +1,4 @@
-//! From a recipe to the tar.
+//! Makes the tar by following a recipe.
 
 use dimsum_format::DeviceId;
 

@@ -1,4 +1,4 @@
-//! The compressed parts of a recipe: written into a temporary file, read from one, with bounded memory.
+//! The compressed parts of a recipe: written to a temporary file and read from one, with bounded memory.
 
 use std::io::{self, BufReader, Read, Write};
 

@@ -1,4 +1,4 @@
-//! Temporary files without a name. What they hold together is counted.
+//! Temporary files without a name. Their total size is counted.
 
 use std::fs::File;
 use std::io::{self, Read};

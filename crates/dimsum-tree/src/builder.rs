@@ -1,7 +1,8 @@
-//! A tree while it grows: any order, names replaced and removed, hard links.
+//! A tree under construction: entries in any order, names replaced and removed, hard links.
 //!
-//! Names are found by one hash table over (directory, name). Removing a name takes it out of the table; what it led to
-//! stays in the arena until [`TreeBuilder::finish`], which numbers what can be reached from the root and drops the rest.
+//! Names are found by one hash table over (directory, name). Removing a name takes it out of the table. Its
+//! inode stays in the arena until [`TreeBuilder::finish`], which numbers the inodes that the root reaches and
+//! drops the rest.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,4 +1,4 @@
-//! Where the content of files comes from while a tree is written, and that it is as long as the tree says.
+//! Copies the content of files while a tree is written, and checks its length against the tree.
 
 use std::ops::Range;
 
@@ -13,16 +13,17 @@ pub trait ContentSource {
     /// Why content cannot be had.
     type Error;
 
-    /// Returns the next bytes at or behind `from` that are stored; all else up to the end of the file are zeros. `None` if
-    /// nothing but zeros follows. The answer may hold less than there is, never nothing.
+    /// Returns the next bytes at or behind `from` that are stored; all else up to the end of the file are
+    /// zeros. `None` if nothing but zeros follows. The answer may hold less than there is, never nothing.
     ///
     /// # Errors
     ///
     /// As the implementation needs.
     fn next_data(&mut self, content: ContentId, from: u64) -> Result<Option<Range<u64>>, Self::Error>;
 
-    /// Fills `buffer` from the start with the bytes from `offset` on, holes as zeros, and returns how many: less than asked
-    /// for only at the end of the file, 0 behind it. What did not come must be an error, never zeros.
+    /// Fills `buffer` from the start with the bytes from `offset` on, holes as zeros, and returns how many:
+    /// less than asked for only at the end of the file, 0 behind it. What did not come must be an error, never
+    /// zeros.
     ///
     /// # Errors
     ///

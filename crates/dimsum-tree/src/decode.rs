@@ -1,7 +1,8 @@
-//! From the bytes of a layer blob to its tar: plain, gzip or zstd, never more than a limit.
+//! Decodes a layer blob to its tar: plain, gzip or zstd, never more than a limit.
 //!
-//! The end is the end of the input: gzip members and zstd frames may follow one another, but bytes that are neither are an
-//! error, as they are to container runtimes; whoever digests the input below this reader has then seen all of it.
+//! The tar ends with the input. Gzip members and zstd frames may follow one another. Bytes that are neither are
+//! an error, as they are to container runtimes. So a caller that digests the input below this reader has seen
+//! all of it.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};

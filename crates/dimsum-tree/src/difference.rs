@@ -1,15 +1,16 @@
-//! What a layer must say to make one tree of another.
+//! Computes the layer that turns one tree into another.
 
 use crate::builder::{NodeId, TreeBuilder};
 use crate::error::{Error, WriteError};
 use crate::tree::{Entries, Tree};
 use crate::types::{ContentId, InodeId, Kind};
 
-/// Returns the layer that, merged over `lower`, gives `wanted`; `None` if there is nothing to change. Both are whole trees.
+/// Returns the layer that, merged over `lower`, gives `wanted`; `None` if there is nothing to change. Both are
+/// whole trees.
 ///
-/// `same` says whether two contents of one size are equal: that of a file of `lower` and that of a file of `wanted`. A file
-/// stays only if all its names in `wanted` are names of one file in `lower` already, of no other file of `wanted`, with the
-/// same attributes; else the layer brings it, with all its names.
+/// `same` says whether two contents of one size are equal: that of a file of `lower` and that of a file of
+/// `wanted`. A file stays only if all its names in `wanted` are names of one file in `lower` already, of no
+/// other file of `wanted`, with the same attributes; else the layer brings it, with all its names.
 ///
 /// # Errors
 ///

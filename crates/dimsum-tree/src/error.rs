@@ -1,4 +1,4 @@
-//! What can go wrong, and with which entry.
+//! The errors of trees, each with the entry that it concerns.
 
 use std::{fmt, io};
 
@@ -167,7 +167,8 @@ pub enum Fault {
     /// Only files can have two names.
     #[error("a hard link to a directory")]
     LinkToDirectory,
-    /// A symbolic link without a target, beyond [`MAX_SYMLINK_TARGET`](crate::limits::MAX_SYMLINK_TARGET), or with NUL in it.
+    /// A symbolic link without a target, beyond [`MAX_SYMLINK_TARGET`](crate::limits::MAX_SYMLINK_TARGET), or
+    /// with NUL in it.
     #[error(
         "a symbolic link's target of {length} bytes, or with NUL in it; 1 to {} are possible",
         crate::limits::MAX_SYMLINK_TARGET
@@ -208,7 +209,8 @@ pub enum Fault {
     /// The character device 0:0.
     #[error("a character device 0:0, which overlayfs takes for a deleted file")]
     DeviceZero,
-    /// An xattr name beyond [`MAX_XATTR_NAME`](crate::limits::MAX_XATTR_NAME), with NUL in it, or with a prefix that is not one of files.
+    /// An xattr name beyond [`MAX_XATTR_NAME`](crate::limits::MAX_XATTR_NAME), with NUL in it, or with a prefix
+    /// that is not one of files.
     #[error("{name} is not a name of an extended attribute that files can have")]
     XattrName {
         /// The attribute.

@@ -1,7 +1,8 @@
-//! From builder to tree: drops what cannot be reached, numbers the rest in path order, in the memory that is there.
+//! Turns a builder into a tree: drops unreachable inodes and numbers the rest in path order, in the same
+//! memory.
 //!
-//! Nothing is copied to a second tree. Names are sorted where they lie; inodes are moved by swapping along the cycles of the
-//! permutation. The only extra memory is the map from old to new numbers, 4 bytes per inode.
+//! Nothing is copied to a second tree. Names are sorted in place, and inodes are moved by swaps along the
+//! cycles of the permutation. The only extra memory is the map from old to new numbers, 4 bytes per inode.
 
 use std::ops::Range;
 

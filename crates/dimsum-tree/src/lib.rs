@@ -1,16 +1,17 @@
 //! The file tree, from OCI layer tars and from directories.
 //!
-//! An image's files come in many shapes (a tar dialect, a compression, a directory on disk) and leave in one: a [`Tree`],
-//! small in memory, checked against [`limits`], numbered in path order whatever order the source had. Content never
-//! stays here; it is handed on as it streams by and the tree keeps the handle ([`ContentId`]) that came back.
+//! The files of an image come in many forms: a tar dialect, a compression, a directory on disk. They become one
+//! [`Tree`], which is small in memory, checked against [`limits`], and numbered in path order for any order of
+//! the source. Content is not kept here. It streams to a sink, and the tree keeps the handle ([`ContentId`])
+//! that the sink returns.
 //!
 //! ```text
 //!   directory ─┐                     ┌─ merge (layer over layer) ─┐
 //!   layer tar ─┴→ TreeBuilder → Tree ┴────────────────────────────┴→ Tree → to_tar, to_directory, other crates' writers
 //! ```
 //!
-//! A tree read from one layer is a *layer tree*: it may say what it hides of the layers below, by whiteouts and opaque
-//! directories. A merged tree says nothing of the kind.
+//! A tree read from one layer is a *layer tree*: whiteouts and opaque directories hide entries of the layers
+//! below. A merged tree has neither.
 
 #![forbid(unsafe_code)]
 

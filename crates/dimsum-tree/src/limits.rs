@@ -1,13 +1,13 @@
 //! The named limits of a file tree.
 //!
-//! Every count and size that comes from outside is held against one of these before memory is spent on it, and a
-//! [`Tree`](crate::Tree) cannot exist beyond them: whoever writes a tree out never has to ask "does it fit?".
+//! Every count and size from outside is compared with a limit before memory is spent on it. A
+//! [`Tree`](crate::Tree) cannot exceed the limits, so its writers need not check them.
 
 /// Bytes of one name: `NAME_MAX` of Linux, and what an EROFS directory is asked for.
 pub const MAX_NAME: usize = 255;
 
-/// Bytes of a path from the root, without a leading slash: `PATH_MAX` is 4096 with its NUL, so nothing longer could be opened
-/// by one call.
+/// Bytes of a path from the root, without a leading slash: `PATH_MAX` is 4096 with its NUL, so nothing longer
+/// could be opened by one call.
 pub const MAX_PATH: usize = 4095;
 
 /// Components of a path. `MAX_PATH` alone would allow 2,048; real trees stay below 100, and readers that go down
@@ -30,7 +30,8 @@ pub const MAX_XATTR_BYTES: usize = 131_072;
 /// Bytes of all xattr names of one inode, each with its NUL: `XATTR_LIST_MAX`, beyond which `listxattr` fails.
 pub const MAX_XATTR_LIST: usize = 65_536;
 
-/// Bytes of a regular file: 16 TiB, all that an image of 32-bit addresses of 4 KiB blocks can hold, and the limit of ext4.
+/// Bytes of a regular file: 16 TiB, all that an image of 32-bit addresses of 4 KiB blocks can hold, and the
+/// limit of ext4.
 pub const MAX_FILE_SIZE: u64 = 1 << 44;
 
 /// Inodes of a tree. The largest real images have about a million; the memory of a tree at this limit is about 1.3 GB.
@@ -54,14 +55,17 @@ pub const MAX_DEVICE_MAJOR: u32 = (1 << 12) - 1;
 /// Device numbers as Linux has them inside: 20 bits of minor.
 pub const MAX_DEVICE_MINOR: u32 = (1 << 20) - 1;
 
-/// Bytes of one extended header of a tar (long name, POSIX records): what Go's `archive/tar`, and so container runtimes, take.
+/// Bytes of one extended header of a tar (long name, POSIX records): what Go's `archive/tar`, and so container
+/// runtimes, take.
 pub const MAX_EXTENDED_HEADER: usize = 1 << 20;
 
 /// Bytes of an uncompressed layer: 1 TiB, as much as a pack can hold. It ends decompression bombs.
 pub const MAX_LAYER_SIZE: u64 = 1 << 40;
 
-/// Things left out of a tree that are reported one by one; more are only counted, so that a source cannot fill memory with them.
+/// Things left out of a tree that are reported one by one; more are only counted, so that a source cannot fill
+/// memory with them.
 pub const MAX_REPORTED: usize = 100;
 
-/// Window of a zstd frame, as a power of two: 128 MiB, what the format's own tool takes without being asked to take more.
+/// Window of a zstd frame, as a power of two: 128 MiB, what the format's own tool takes without being asked to
+/// take more.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;

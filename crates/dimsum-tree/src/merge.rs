@@ -1,4 +1,4 @@
-//! One layer over another, as overlayfs shows them, in one tree without whiteouts.
+//! Merges one layer over another, as overlayfs shows them, into one tree without whiteouts.
 
 use crate::builder::{NodeId, REMOVED, TreeBuilder};
 use crate::error::{Error, Fault};
@@ -10,8 +10,8 @@ use crate::xattrs::XattrInterner;
 
 /// Merges a layer tree over the tree of the layers below, in the memory of the latter.
 ///
-/// Where both have a directory the names of both are there, with the attributes of `upper`; all else of `upper` replaces what
-/// `lower` has. Names of one file stay names of one file, on either side.
+/// Where both have a directory the names of both are there, with the attributes of `upper`; all else of `upper`
+/// replaces what `lower` has. Names of one file stay names of one file, on either side.
 ///
 /// For the lowest layer use [`Tree::into_base`], which copies nothing.
 ///

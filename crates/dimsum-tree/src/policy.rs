@@ -1,4 +1,4 @@
-//! What is left out of a tree or refused, and the record of it.
+//! The policy for entries that are dropped or refused, and the report of them.
 
 use crate::error::{Fault, PathName};
 use crate::limits::MAX_REPORTED;
@@ -29,8 +29,8 @@ pub enum OverlayEntries {
 pub struct Report {
     /// Entries of the source.
     pub entries: u64,
-    /// Extended attributes left out: those files do not have on Linux (as `com.apple.*`), and `user.*` of what is neither file nor
-    /// directory.
+    /// Extended attributes left out: those files do not have on Linux (as `com.apple.*`), and `user.*` of what
+    /// is neither file nor directory.
     pub dropped_xattrs: u64,
     /// Things left out by [`OverlayEntries::Drop`].
     pub dropped_overlay: u64,

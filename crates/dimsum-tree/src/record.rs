@@ -1,7 +1,7 @@
 //! One inode in 48 bytes, and one name in 16.
 //!
-//! A tree of a million files must fit beside everything else a conversion holds, so what only one type has shares a
-//! field, and variable things (names, targets, xattrs) lie elsewhere and are numbers here.
+//! A tree of a million files must fit beside all other memory of a conversion. So types share a field for
+//! values that only one of them has. Names, targets and xattrs lie elsewhere and are numbers here.
 
 use crate::types::{ContentId, Device, FileType, Timestamp};
 
@@ -110,7 +110,8 @@ impl Inode {
         self.hides && matches!(self.file_type, FileType::Directory)
     }
 
-    /// Returns whether this stands in a layer tree for "the name is not there any more"; its type is then a character device.
+    /// Returns whether this stands in a layer tree for "the name is not there any more"; its type is then a
+    /// character device.
     #[must_use]
     pub const fn is_whiteout(&self) -> bool {
         self.hides && matches!(self.file_type, FileType::CharDevice)

@@ -1,12 +1,13 @@
-//! Where the content of files goes while a source is read.
+//! The sink for the content of files while a source is read.
 
 use crate::types::ContentId;
 
 /// Takes the content of regular files, one after the other, as it streams by.
 ///
-/// For each file: [`begin`](Self::begin), then [`data`](Self::data) and [`hole`](Self::hole) in the order of the file and together
-/// as long as announced, then [`end`](Self::end). Files are never interleaved. If reading fails in the middle, `end` is not
-/// called. A handle may remain unused: a later entry of the same name replaces the file.
+/// For each file: [`begin`](Self::begin), then [`data`](Self::data) and [`hole`](Self::hole) in the order of
+/// the file and together as long as announced, then [`end`](Self::end). Files are never interleaved. If reading
+/// fails in the middle, `end` is not called. A handle may remain unused: a later entry of the same name
+/// replaces the file.
 pub trait ContentSink {
     /// Why content could not be stored.
     type Error;
@@ -19,8 +20,8 @@ pub trait ContentSink {
     /// As the implementation needs.
     fn begin(&mut self, size: u64) -> Result<(), Self::Error>;
 
-    /// Says that the bytes of the [`data`](Self::data) that follows stand at this offset of the uncompressed archive; only archives
-    /// say it.
+    /// Says that the bytes of the [`data`](Self::data) that follows stand at this offset of the uncompressed
+    /// archive; only archives say it.
     fn at(&mut self, offset: u64) {
         let _ = offset;
     }

@@ -1,4 +1,4 @@
-//! The plain values a tree is made of: ids, file types, times, devices, extended attributes.
+//! The plain values of a tree: ids, file types, times, devices, extended attributes.
 
 use std::fmt;
 

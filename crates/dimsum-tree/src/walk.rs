@@ -1,4 +1,4 @@
-//! Every name of a tree in path order.
+//! Iterates over every name of a tree in path order.
 
 use crate::tree::{Entries, Entry, Tree};
 use crate::types::InodeId;

@@ -76,7 +76,8 @@ impl XattrInterner {
     }
 }
 
-/// Returns whether Linux keeps an extended attribute of this name with a file: what file systems hold, and EROFS has prefixes for.
+/// Returns whether Linux keeps an extended attribute of this name with a file: what file systems hold, and
+/// EROFS has prefixes for.
 pub(crate) fn is_file_xattr(name: &[u8]) -> bool {
     let named = |prefix: &[u8]| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
     named(b"user.")

@@ -1,6 +1,7 @@
-//! Large files: each a list of pieces, a piece being a slice or a run of slices of zeros.
+//! The table of large files: each is a list of pieces, and a piece is a slice or a run of slices of zeros.
 //!
-//! A slice costs 56 bytes of memory, a 4,500th of its default size, so unlike small files they are all kept there.
+//! A slice costs 56 bytes of memory, one 4,500th of its default size. So slices are all kept in memory, unlike
+//! small files.
 
 use std::sync::Arc;
 
@@ -78,7 +79,8 @@ pub(crate) enum Piece {
     Slice { id: SliceId, blocks: u64 },
 }
 
-/// Returns the number of slices of a file: one for each `slice_size` bytes, but a short rest goes to the slice before it.
+/// Returns the number of slices of a file: one for each `slice_size` bytes, but a short rest goes to the slice
+/// before it.
 pub(crate) const fn slice_count(size: u64, slice_size: u64) -> u64 {
     let whole = size / slice_size;
     let rest = size % slice_size;

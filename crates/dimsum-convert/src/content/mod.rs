@@ -1,7 +1,7 @@
-//! What is known of the content of files while an image is converted: where it lies, or will lie.
+//! The table of file contents of a conversion, with the place of each.
 //!
-//! A tree keeps 32 bits per file, and they say it all: a small file's number, a large file's number, all zeros, or
-//! nothing. Equal small files have one number, so deduplication costs no memory per name.
+//! A tree keeps 32 bits per file: the number of a small file, the number of a large file, all zeros, or empty.
+//! Equal small files have one number, so deduplication costs no memory per name.
 
 mod large;
 mod place;

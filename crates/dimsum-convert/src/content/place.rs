@@ -1,4 +1,4 @@
-//! A place in a device.
+//! The place of content in a device.
 
 /// Where content starts: the layer whose device it is, and the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! Splits the content of files as it streams by.
+//! Splits the content of files while it streams by.
 
 use dimsum_format::Blake3;
 use dimsum_recipe::temporary::Gathering;

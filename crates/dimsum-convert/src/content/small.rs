@@ -1,7 +1,8 @@
-//! Small files: each different content once, 17 bytes of memory (and those of the hash table's spare room) for each.
+//! The table of small files: one row per different content, 17 bytes of memory each (without the spare room of
+//! the hash table).
 //!
-//! Digests, which are most of what there is to know, lie in a temporary file; memory has four bytes of each, enough to
-//! look into the file only for what is really equal (one wrong look for four billion files).
+//! Most of a row is its digest, and digests lie in a temporary file. Memory holds four bytes of each. That is
+//! enough to look into the file only for equal content: one look in four billion is in vain.
 
 use std::sync::Arc;
 
@@ -151,7 +152,8 @@ impl SmallFiles {
 pub(crate) struct SmallRows(Arc<Temporary>);
 
 impl SmallRows {
-    /// Reads the rows of many, in their order. Those that were added one after the other, as most are, are read at once.
+    /// Reads the rows of many, in their order. Those that were added one after the other, as most are, are read
+    /// at once.
     pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, Error> {
         let mut records = Vec::with_capacity(ids.len());
         let mut rows = Vec::new();

@@ -1,8 +1,9 @@
-//! What the pool does with the slices of a layer while it is read: digest, compare, compress.
+//! The work on the slices of a layer while it is read: digest, compare, compress.
 //!
-//! A frame is a function of the slice's bytes alone, so it does not matter who is first; where it will lie in the pack is
-//! decided when the layer has been read. The bytes are there now, though, and the pack's diff_id is made of them: they are hashed
-//! in the order in which the source has them, in the hope that it is that of the device, as in most sources it is.
+//! A frame is a function of the slice's bytes alone, so the order of the threads does not matter. Its place in
+//! the pack is decided when the layer has been read. The pack's diff_id is a hash over the same bytes, and they
+//! are in memory now. So they are hashed in the order of the source, which is the order of the device for most
+//! sources.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::known::Promised;
 use crate::ordered_sink::{Sequence, Sink};
 use crate::worker_pool::{Encoder, Pool};
 
-/// Slices per thread that may be done before one that came earlier; with those that wait and are worked on, all in memory.
+/// Slices per thread that may be done before one that came earlier; with those that wait and are worked on, all
+/// in memory.
 const AHEAD_PER_JOB: usize = 2;
 
 /// The way to the pool for the slices of one layer.
@@ -138,7 +140,8 @@ impl Sink for Arrival {
 }
 
 impl Arrived {
-    /// Returns the SHA-256 so far of a device that starts with these slices, if it does so in the order in which they came.
+    /// Returns the SHA-256 so far of a device that starts with these slices, if it does so in the order in
+    /// which they came.
     pub(crate) fn hasher_of(self, slices: &[SliceId]) -> Option<Sha256> {
         (self.order == slices).then_some(self.hasher)
     }

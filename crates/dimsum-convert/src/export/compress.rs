@@ -1,7 +1,9 @@
-//! A tree as the blob of a layer: a tar that is hashed, cut into blocks, compressed on all processors and written in order.
+//! Writes a tree as the blob of a layer: a tar that is hashed, cut into blocks, compressed on all processors
+//! and written in order.
 //!
-//! Each block is a gzip member or zstd frame of its own; both formats are defined as sequences of these, and every reader of
-//! layers takes them. It costs under a percent of size and makes the bytes independent of the number of threads.
+//! Each block is a gzip member or a zstd frame of its own. Both formats allow any number of these, and every
+//! reader of layers accepts them. The price is less than one percent of size. In return the bytes do not depend
+//! on the number of threads.
 
 use std::io::Write as _;
 

@@ -1,7 +1,7 @@
-//! The files of an image and of its layers: where their bytes are, whether two are equal, and the bytes.
+//! The files of an image and of its layers: their places, their bytes, and whether two of them are equal.
 //!
-//! Nothing is kept of a file but which inode of which meta it is; its block map is read when it is needed. Contents are
-//! equal if they are the same addresses of the flat image: a conversion stores equal content once.
+//! A file is remembered as an inode of a meta; its block map is read when it is needed. Two contents are equal
+//! if they have the same addresses in the flat image, because a conversion stores equal content once.
 
 use std::ops::Range;
 

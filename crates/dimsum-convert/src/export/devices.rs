@@ -1,8 +1,9 @@
-//! Devices by their ids, for recipes: those that the image lists, through its gate, and others out of packs that come with the
+//! Finds devices by their ids for recipes: listed devices through the image, others in packs that come with the
 //! recipes.
 //!
-//! Recipes refer to the data of all layers, also of files that are deleted above, so to packs of which the image uses nothing. Such a
-//! pack is fetched as a whole when a recipe needs its device; the device id proves its map, and that the chunks.
+//! A recipe refers to the data of all layers, including files that a higher layer deletes. So it may need a
+//! pack of which the image uses nothing. Such a pack is fetched as a whole. The device id proves its map, and
+//! the map proves its chunks.
 
 use std::io::Read as _;
 

@@ -1,4 +1,4 @@
-//! Manifest and config of the ordinary image: what they were, without what is ours.
+//! Manifest and config of the exported image: those of the source, without the additions of a Dimsum image.
 
 use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, DimsumManifest, Manifest};
 use dimsum_format::{Digest, media};
@@ -99,8 +99,8 @@ fn lends(layer: &Descriptor) -> bool {
         && !layer.annotations.contains_key(media::ANNOTATION_SOURCE_CHAIN_ID)
 }
 
-/// Returns the history for other layers: as many entries that are not empty as there are layers. The first `lent` are of packs
-/// of other images, then there are those of `packs`, then that of the meta.
+/// Returns the history for other layers: as many entries that are not empty as there are layers. The first
+/// `lent` are of packs of other images, then there are those of `packs`, then that of the meta.
 fn history(source: Option<&Value>, lent: usize, packs: usize, shape: Shape) -> Vec<Value> {
     let mut history = source.and_then(Value::as_array).cloned().unwrap_or_default();
     let is_layer = |entry: &Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);

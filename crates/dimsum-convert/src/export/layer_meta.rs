@@ -1,8 +1,8 @@
-//! The layer meta of a pack, read out of the whole blob, whose digest is checked on the way.
+//! Reads the layer meta of a pack out of the whole blob, and checks the blob's digest on the way.
 //!
-//! Checked is the SHA-256 of the whole pack, which the manifest names, and with it everything that the layer meta says; the
-//! BLAKE3 in the pack's footer then proves that it was decoded right. Chunks are skipped: what they hold is read, and proven,
-//! through the flat image.
+//! The SHA-256 of the whole pack stands in the manifest and proves the layer meta. The BLAKE3 in the pack's
+//! footer then proves that it was decoded right. Chunks are skipped: their bytes are read, and proven, through
+//! the flat image.
 
 use std::io::{self, Read};
 

@@ -8,12 +8,14 @@
 //!   flat image, proven ─▸ content ───────┴──▸ tars ─▸ compressed ─▸ layers, config, manifest
 //! ```
 //!
-//! What a layer meta says is proven by the pack's digest only, not by the meta root. So it decides nothing but how the files
-//! are spread over layers: every byte of a file comes through the verified flat image, and whatever the layers give when laid over
-//! one another is compared with the image's own tree, the difference of which is the last layer. That difference is there by
-//! nature too: a layer without data of its own (a change of owner, a deletion) is not listed as a pack. So the result always
-//! unpacks to the identical tree, and images with a common base get equal layers for it (as long as they list the same devices
-//! of it: a file whose data no image tree uses any more is left out of its layer).
+//! A layer meta is proven by its pack's digest only, not by the meta root. So it decides nothing but how files
+//! are spread over layers. Every byte of a file comes through the verified flat image. The merged layers are
+//! compared with the image's own tree, and the difference becomes the last layer.
+//!
+//! Such a difference is normal: a layer without data of its own (a change of owner, a deletion) is not listed
+//! as a pack. So the result always unpacks to the identical tree. Images with a common base get equal layers
+//! for it, as long as they list the same devices: a layer leaves out files whose data no image tree uses any
+//! more.
 
 mod compress;
 mod contents;
@@ -174,8 +176,8 @@ pub fn export(
     export.publish(documents)
 }
 
-/// Writes the whole tree as a tar and returns what a tar cannot hold. Holes and `form` are as in [`to_tar`]; a file whose name is
-/// that of a whiteout is only refused in a layer.
+/// Writes the whole tree as a tar and returns what a tar cannot hold. Holes and `form` are as in [`to_tar`]; a
+/// file whose name is that of a whiteout is only refused in a layer.
 ///
 /// # Errors
 /// If the image cannot be read or is damaged, or `output` fails: it has a part of the archive then.
@@ -225,7 +227,8 @@ struct Export<'a> {
 impl Export<'_> {
     fn per_layer(&mut self, tree: Tree, packs: &[(usize, Blob)]) -> Result<(), Error> {
         let temporaries = Temporaries::new(self.options.temp_dir.clone());
-        // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that would bring them.
+        // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that
+        // would bring them.
         let mut merged: Option<Tree> = None;
         for (layer, (index, pack)) in packs.iter().enumerate() {
             let (digest, size) = (Some(pack.digest), Some(pack.size));

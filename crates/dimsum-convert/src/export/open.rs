@@ -1,4 +1,4 @@
-//! What an export asks of an image, wherever it is.
+//! The interface that an export needs of an image.
 
 use std::error::Error as StdError;
 use std::io::Read;
@@ -28,15 +28,15 @@ pub trait ExportImage: Sync {
 
     /// Fills `buffer` with proven bytes of the flat image from byte `flat` on; the range lies within one device.
     ///
-    /// Files are read in path order, each in pieces of at most 256 KiB from its start: what was decoded for one should be
-    /// kept for the next, which often lies in the same chunk.
+    /// Files are read in path order, each in pieces of at most 256 KiB from its start: what was decoded for one
+    /// should be kept for the next, which often lies in the same chunk.
     ///
     /// # Errors
     /// If they cannot be had or are not what the root says.
     fn read(&self, flat: u64, buffer: &mut [u8]) -> Result<(), ReadFailure>;
 
-    /// Opens the blob of pack `index`, counted in the order of the manifest, from its start. It is **not** verified: the export
-    /// hashes what it reads.
+    /// Opens the blob of pack `index`, counted in the order of the manifest, from its start. It is **not**
+    /// verified: the export hashes what it reads.
     ///
     /// # Errors
     /// If it is not there.

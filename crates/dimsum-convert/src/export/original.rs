@@ -1,4 +1,5 @@
-//! The original image out of its recipes: layers with the diff_ids of the source, and the blobs themselves where they can be made.
+//! Makes the original image from its recipes: layers with the diff_ids of the source, and the original blobs
+//! where they can be made.
 //!
 //! ```text
 //!   manifest of the image, pinned ─▸ digest of the source's manifest ─▸ config ─▸ diff_ids
@@ -6,8 +7,8 @@
 //!   recipe, devices ─▸ tar ─ its diff_id? ─▸ blob ─ its digest? ─▸ target
 //! ```
 //!
-//! So every byte is proven from what the caller pinned, and the recipes need no trust: a false one gives an error, and nothing of it
-//! is visible then.
+//! Every byte is proven from the digest that the caller pinned, so recipes need no trust. A false recipe gives
+//! an error, and the target shows nothing of the image then.
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
@@ -30,8 +31,8 @@ use crate::progress::{Phase, Progress};
 
 /// Gives back the image that was converted, with the recipes that `referrer`, a manifest in `source`, keeps.
 ///
-/// If every layer's blob can be made, the manifest is the source's, byte for byte; else the config is, and those layers are
-/// compressed as the options say. A layer is never rebuilt here.
+/// If every layer's blob can be made, the manifest is the source's, byte for byte; else the config is, and
+/// those layers are compressed as the options say. A layer is never rebuilt here.
 ///
 /// # Errors
 /// [`Error::Original`] if a recipe lacks something or gives something else; as [`export`](super::export) otherwise. Nothing is visible

@@ -1,4 +1,4 @@
-//! The maps of a pack that no image names: read out of its layer meta, with bounded memory.
+//! Reads the maps of a pack that no image names from its layer meta, with bounded memory.
 
 use std::io::{self, Read};
 

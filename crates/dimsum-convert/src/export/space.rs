@@ -1,4 +1,4 @@
-//! From addresses in a meta or layer meta to addresses in the flat image.
+//! Translates addresses in a meta or layer meta to addresses in the flat image.
 
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{BLOCK_U64, DeviceId};
@@ -65,7 +65,8 @@ impl Space {
         &self.blocks
     }
 
-    /// Returns where byte `at` is, and how many of `length` bytes from there on lie in the same device. `None` outside of all.
+    /// Returns where byte `at` is, and how many of `length` bytes from there on lie in the same device. `None`
+    /// outside of all.
     pub(super) fn resolve(&self, at: u64, length: u64) -> Option<(Place, u64)> {
         let index = self.areas.partition_point(|area| area.end <= at);
         let area = self.areas.get(index).filter(|area| area.start <= at)?;

@@ -1,12 +1,13 @@
-//! Which packs of other images are worth a reference (`docs/format.md`, section 7.2).
+//! Chooses the packs of other images that are worth a reference (`docs/format.md`, section 7.2).
 //!
-//! Each foreign pack is one more layer that a registry lists and a node keeps sources for, so it must carry its weight: a
-//! quarter of its blocks are used by one layer at least. What is in several packs is taken from as few of them as possible.
+//! Each foreign pack is one more layer that a registry lists and a node keeps sources for. So at least one
+//! layer must use a quarter of its blocks. Content that stands in several packs is taken from as few of them as
+//! possible.
 
 use super::packs::Row;
 
-/// A foreign pack is referenced only if a layer uses a quarter of its blocks: below, the image would drag blobs along of which
-/// most is of no use to it, for its registry, its copies and its garbage collection.
+/// A foreign pack is referenced only if a layer uses a quarter of its blocks: below, the image would drag blobs
+/// along of which most is of no use to it, for its registry, its copies and its garbage collection.
 const MIN_USE: u64 = 4;
 /// Foreign packs of an image: the 128 of an image must leave room for its own.
 pub(crate) const MAX_FOREIGN: usize = 16;
@@ -20,8 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) rows: Vec<Row>,
 }
 
-/// Chooses for each piece the row to refer to, or none. `accepted` are the packs that the layers below use; the packs that
-/// this layer adds are put behind them. `blocks` are the blocks of all packs.
+/// Chooses for each piece the row to refer to, or none. `accepted` are the packs that the layers below use; the
+/// packs that this layer adds are put behind them. `blocks` are the blocks of all packs.
 pub(crate) fn choose(wanted: &[Wanted], blocks: &[u32], accepted: &mut Vec<u16>, limit: usize) -> Vec<Option<Row>> {
     let in_pack = |wanted: &Wanted, pack: u16| wanted.rows.iter().copied().find(|row| row.pack == pack);
     let first_of = |wanted: &Wanted, packs: &[u16]| packs.iter().find_map(|&pack| in_pack(wanted, pack));

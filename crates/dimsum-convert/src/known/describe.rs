@@ -1,8 +1,8 @@
-//! What a pack says of itself, read by ranges from its end: a footer, then the layer meta.
+//! Reads the description that a pack carries, by ranges from its end: a footer, then the layer meta.
 //!
-//! Nothing here is believed further than its form. What a device map says proves itself, because the image that refers to a
-//! chunk carries the chunk's digest; what a file table says is proven before it is used ([`super::prove`]), and a whole
-//! layer meta by making it again ([`crate::reuse`]).
+//! Only its form is checked here. A device map proves itself, because an image that refers to a chunk carries
+//! the chunk's digest. A file table is proven before it is used ([`super::prove`]), and a whole layer meta by
+//! making it again ([`crate::reuse`]).
 
 use std::io::{self, Cursor, Read};
 

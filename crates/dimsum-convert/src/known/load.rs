@@ -1,4 +1,4 @@
-//! The packs of images that are given by name.
+//! Loads the packs of images that the caller names.
 
 use std::collections::HashSet;
 
@@ -66,8 +66,8 @@ pub(crate) fn made_of(layer: &Descriptor) -> Option<(Digest, Digest)> {
     Some((digest(media::ANNOTATION_SOURCE_DIFF_ID)?, digest(media::ANNOTATION_SOURCE_CHAIN_ID)?))
 }
 
-/// Reads the descriptions of all packs of some images, each pack once, with where it is. What does not describe itself as the
-/// format says is left out and reported.
+/// Reads the descriptions of all packs of some images, each pack once, with where it is. What does not describe
+/// itself as the format says is left out and reported.
 pub(crate) fn load<'s>(
     images: &[KnownImage<'s>],
     temporaries: &Temporaries,
@@ -118,7 +118,8 @@ pub(crate) fn load<'s>(
     Ok(packs)
 }
 
-/// Lets all be done again without something that is gone or damaged, though it was there and right when it was looked at.
+/// Lets all be done again without something that is gone or damaged, though it was there and right when it was
+/// looked at.
 pub(crate) fn without(what: String, error: Error) -> Error {
     match refuse(what, error) {
         Ok(Refused { what, reason }) => Error::Reuse { what, reason },

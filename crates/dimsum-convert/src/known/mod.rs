@@ -1,4 +1,4 @@
-//! Packs of other images: what of a layer is there already need not be stored again.
+//! Packs of other images: content that they hold need not be stored again.
 //!
 //! ```text
 //!   images named ─▸ load ─▸ describe each pack (maps, file table) ─▸ KnownPacks: digest → pack, row
@@ -6,7 +6,7 @@
 //!   layer laid out: wanted ─▸ choose (a quarter of a pack, few packs) ─▸ prove (file tables) ─▸ places in foreign devices
 //! ```
 //!
-//! What is promised and then not taken is fetched back from the pack that promised it.
+//! If a layer does not take a promised slice after all, the slice is fetched from the pack that promised it.
 
 mod choose;
 mod describe;
@@ -101,8 +101,8 @@ impl<'s> Foreign<'s> {
         if self.known.is_empty() { Promised::Nothing } else { Promised::Packs(Arc::clone(&self.known)) }
     }
 
-    /// Gives content of a layer that has no place yet, and that packs worth a reference have, its place there. `spool` has the
-    /// layer's small files.
+    /// Gives content of a layer that has no place yet, and that packs worth a reference have, its place there.
+    /// `spool` has the layer's small files.
     pub(crate) fn place(&mut self, tree: &Tree, contents: &mut Contents, spool: &Temporary) -> Result<(), Error> {
         if self.known.is_empty() {
             return Ok(());

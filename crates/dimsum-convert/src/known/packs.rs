@@ -1,6 +1,6 @@
-//! Packs of other images, and what is in them, found by digest.
+//! Packs of other images and their content, found by digest.
 //!
-//! The tables are shared with the threads that compress; where the packs are is known apart from them.
+//! The tables are shared with the threads that compress. The sources of the packs are kept apart from them.
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::map::{DeviceMap, FrameMap};
@@ -38,7 +38,8 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct KnownPacks {
     packs: Vec<KnownPack>,
-    /// Chunks and small files, each by digest, then by pack and row: so the order of what is found is that of the packs.
+    /// Chunks and small files, each by digest, then by pack and row: so the order of what is found is that of
+    /// the packs.
     slices: Vec<Row>,
     files: Vec<Row>,
 }

@@ -1,8 +1,9 @@
-//! Is a small file where a file table says it is?
+//! Proves that a small file stands where a file table says.
 //!
-//! A device map is part of what the image proves; a file table is only somebody's word, and a false one would put wrong bytes
-//! into an image whose every digest is right. So a bundle is proven before a file of it is referred to: by putting it together
-//! from files that the source has, which costs nothing but hashing, or, where the source has not all of them, by fetching it.
+//! An image proves the device map of its packs, but not their file tables. A false table would put wrong bytes
+//! into an image whose digests are all right. So a bundle is proven before one of its files is referred to. If
+//! the source has all of its files, the bundle is put together from them, which costs only hashing; otherwise
+//! it is fetched.
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::pack::FileRow;
@@ -12,7 +13,8 @@ use dimsum_source::Source;
 use super::packs::KnownPack;
 use crate::error::Error;
 
-/// Says whether all files that the table places in a chunk are there. `bytes_of` gives the bytes of files that are at hand.
+/// Says whether all files that the table places in a chunk are there. `bytes_of` gives the bytes of files that
+/// are at hand.
 pub(super) fn proves(
     pack: &KnownPack,
     source: &dyn Source,

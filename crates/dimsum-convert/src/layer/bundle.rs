@@ -1,4 +1,4 @@
-//! Where a bundle of small files ends: chosen by content, so that images built apart get equal bundles.
+//! Decides by content where a bundle of small files ends, so that independent conversions make equal bundles.
 
 /// Cuts the sequence of new small files (`docs/format.md`, section 7).
 #[derive(Debug)]
@@ -21,8 +21,8 @@ impl Cutter {
         Self { half, open: 0 }
     }
 
-    /// Takes a file of so many blocks; `fragment` are the first four bytes of its digest. (The rule says eight, but `half` is a
-    /// power of two of at most seven bits.)
+    /// Takes a file of so many blocks; `fragment` are the first four bytes of its digest. (The rule says eight,
+    /// but `half` is a power of two of at most seven bits.)
     pub(super) fn file(&mut self, blocks: u64, fragment: u32) -> Cut {
         let before = self.open > 0 && self.open + blocks > 3 * self.half;
         if before {

@@ -1,4 +1,7 @@
-//! The chunks of a layer: slices, which are compressed when their place becomes known, and bundles, which are only then put together.
+//! The chunks of a layer: slices and bundles.
+//!
+//! Slices are compressed while the layer is read. Bundles are put together and compressed when every file has
+//! its place.
 
 use std::sync::Arc;
 
@@ -38,8 +41,8 @@ pub(crate) struct Bundling {
     count: u64,
 }
 
-/// Has the bundles of a layer compressed, behind those of the layers before; only hashed if there is a pack with frames already.
-/// `small` has the bytes of its small files; it goes when they are done.
+/// Has the bundles of a layer compressed, behind those of the layers before; only hashed if there is a pack
+/// with frames already. `small` has the bytes of its small files; it goes when they are done.
 pub(crate) fn bundle(
     pool: &Pool,
     device: &Arc<Device>,

@@ -1,4 +1,4 @@
-//! The device of a layer: what is new in it, in canonical order, and so the place of each content.
+//! The device of a layer: its new content in canonical order, which gives each content its place.
 
 use dimsum_format::limits::MAX_FLAT_BLOCKS;
 use dimsum_format::{BLOCK_U64, FormatError};

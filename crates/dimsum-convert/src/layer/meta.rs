@@ -1,4 +1,4 @@
-//! The layer meta: what a pack says of itself (`docs/format.md`, section 3.1).
+//! The layer meta: a pack's description of itself (`docs/format.md`, section 3.1).
 
 use std::io::{self, Write};
 

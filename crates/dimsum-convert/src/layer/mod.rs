@@ -1,4 +1,5 @@
-//! One layer: read it, give its content places, compress the rest of it, pack it, or prove that a pack is it already.
+//! One layer: read it, give its content places, compress new content, and write the pack or prove that it
+//! exists.
 
 mod bundle;
 mod chunks;

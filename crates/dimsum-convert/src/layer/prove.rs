@@ -1,8 +1,8 @@
-//! Is a pack that is there what would be written?
+//! Proves that an existing pack equals the pack that would be written.
 //!
-//! Its device map and layer meta are compared with those that came out of the layer, which says what the pack *promises*. Whether
-//! it holds that is seen only by reading it: a pack under a cache tag may be anybody's, and one whose frames are damaged would
-//! make every image of this base unreadable. So its frames are decoded and hashed, which costs a tenth of compressing them.
+//! Its device map and layer meta are compared with those of the layer; they are only what the pack *promises*.
+//! Anybody may have written a pack under a cache tag, and a pack with damaged frames would make every image of
+//! this base unreadable. So its frames are decoded and hashed too, which costs a tenth of compressing them.
 
 use std::io::{self, Read};
 

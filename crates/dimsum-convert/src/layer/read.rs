@@ -1,10 +1,10 @@
-//! From the bytes of a layer to its tree, with its content split, deduplicated and spooled.
+//! Reads the bytes of a layer: gives its tree, and splits, deduplicates and spools its content.
 //!
 //! ```text
 //!   thread "decode": blob → SHA-256 → gunzip → SHA-256 ─ buffers ─▸ this thread: tar → tree, sink ─ slices ─▸ pool
 //! ```
 //!
-//! Every byte of the blob is read and hashed, so its digest and the diff_id are known, and checked, before anything of the
+//! Every byte of the blob is read and hashed. So its digest and the diff_id are checked before anything of the
 //! layer is used.
 
 use std::io::{self, BufRead, Read};
@@ -28,7 +28,8 @@ use crate::original::unkept;
 use crate::progress::Progress;
 use crate::worker_pool::Pool;
 
-/// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one is held up.
+/// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one
+/// is held up.
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;
 
@@ -199,8 +200,8 @@ fn decode(
             let _nobody_may_wait = full.send(Err(error));
         }
     }
-    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was cancelled; and if the
-    // source was lost in the middle, nothing can be said of the blob.
+    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was
+    // cancelled; and if the source was lost in the middle, nothing can be said of the blob.
     if !progress.cancelled() && !input.failed() && io::copy(&mut input, &mut io::sink()).is_ok() {
         decoded.blob = Some(input.finish());
     }

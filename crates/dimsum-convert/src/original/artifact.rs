@@ -1,4 +1,4 @@
-//! The manifest that keeps an image's recipes: a referrer of the Dimsum image.
+//! The manifest that lists an image's recipes: a referrer of the Dimsum image.
 
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Manifest};
 use dimsum_format::{Digest, media};

@@ -1,4 +1,4 @@
-//! What a conversion keeps so that the original layers can be made again, and stores at its end.
+//! Collects the recipes of a conversion while layers are read, and stores them at its end.
 
 use std::collections::HashSet;
 use std::io::Read;

@@ -1,13 +1,14 @@
-//! The originals of an image: a recipe for each layer of the source, kept beside the image as a referrer (`docs/format.md`, section 10).
+//! The originals of an image: one recipe per layer of the source, kept beside the image as a referrer
+//! (`docs/format.md`, section 10).
 //!
 //! ```text
 //!   layers, while they are read ─ dimsum_recipe::Recording ─▸ notes ┐
-//!   places of contents ─────────────────────────────────────────────┴ cook ─▸ recipes ┐
-//!   manifest, config, packs that the image does not list ────────────────────────────┴─▸ artifact
+//!   places of contents ─────────────────────────────────────────────┴ recipe_builder ─▸ recipes ┐
+//!   manifest, config, packs that the image does not list ──────────────────────────────────────┴─▸ artifact
 //! ```
 //!
-//! What a recipe is, and how it is followed, is in [`dimsum_recipe`]. A recipe is not trusted: the Dimsum image's manifest names the
-//! source's manifest, that names config and layers, and what comes out must have their digests.
+//! [`dimsum_recipe`] defines recipes and how to follow them. A recipe is not trusted. The Dimsum image's
+//! manifest names the source's manifest, which names config and layers, and the result must have their digests.
 
 mod artifact;
 mod keep;

@@ -1,7 +1,8 @@
-//! From what was noted of a tar to the operations of its recipe, once every content has its place.
+//! Builds the operations of a recipe from the notes of a tar, once every content has its place.
 //!
-//! Most content is in the device of this layer or of one below. What is only zeros is said to be so. What got no place, because
-//! a later entry of the same tar replaced it, is in no pack, so it becomes a part of the recipe: the source is read again for it.
+//! Most content lies in the device of this layer or of a lower one. Zeros are written as such. Content that a
+//! later entry of the same tar replaced is in no pack. It becomes a part of the recipe, and the source is read
+//! again for it.
 
 use std::collections::HashMap;
 use std::io::{self, Read};

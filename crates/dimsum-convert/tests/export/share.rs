@@ -65,8 +65,8 @@ fn layers_without_data_are_one_last_layer() {
 
 #[test]
 fn data_that_the_image_does_not_list_is_not_missed() {
-    // The third layer's `f` is data of the second, of which the image uses nothing, so it is left out of its layer. Then that of the
-    // first would be seen, for its deletion is in no pack.
+    // The third layer's `f` is data of the second, of which the image uses nothing, so it is left out of its
+    // layer. Then that of the first would be seen, for its deletion is in no pack.
     let layers = [
         vec![file("f", noise(8_000, 2)), file("first", noise(9_000, 1))],
         vec![file("second", noise(9_000, 3))],

@@ -14,7 +14,8 @@ const DEVICE_ROW: usize = 36;
 
 #[test]
 fn a_layer_that_is_too_much_work_in_its_own_style_is_noted_in_another_or_as_its_tar() {
-    // Two letters in no order: `gzip -9` looks at thousands of places for each few bits. Whoever follows the notes does not.
+    // Two letters in no order: `gzip -9` looks at thousands of places for each few bits. Whoever follows the
+    // notes does not.
     let letters = noise(600_000, 1).iter().map(|byte| b'a' + byte % 2).collect::<Vec<_>>();
     comes_back(vec![pipe(&archive(&[file("letters", letters)]), "gzip", &["-n", "-9"])], "letters");
 }

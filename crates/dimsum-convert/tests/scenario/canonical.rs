@@ -104,7 +104,8 @@ fn the_number_of_threads_does_not_matter() {
     }
 }
 
-/// Layers that share, replace and delete, so that each needs what became of those before it; one brings nothing, one is not listed.
+/// Layers that share, replace and delete, so that each needs what became of those before it; one brings
+/// nothing, one is not listed.
 fn many_layers() -> Vec<Vec<Entry>> {
     let mut layers: Vec<Vec<Entry>> = Vec::new();
     for k in 0..5u64 {

@@ -23,8 +23,8 @@ fn try_convert(case: &Case, sharing: &Sharing<'_>, options: &Options) -> Result<
     convert_as(input, &target, Role::Root, options, sharing, &())
 }
 
-/// Converts with an image whose first pack can be read 0, 1, 2 … times, until `judge` says that it was enough. Its packs may be
-/// re-used, or else be referred to.
+/// Converts with an image whose first pack can be read 0, 1, 2 … times, until `judge` says that it was enough.
+/// Its packs may be re-used, or else be referred to.
 fn with_fewer_and_more_reads(
     old: (&Case, &Converted),
     new: &[Vec<Entry>],

@@ -1,4 +1,5 @@
-//! Images of several platforms: the shape is kept, originals stand before their Dimsum images, what is no image stays out.
+//! Images of several platforms: the shape is kept, originals stand before their Dimsum images, what is no image
+//! stays out.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -135,7 +135,8 @@ fn content_deleted_and_added_again_and_content_of_a_parent_is_stored_once() {
     shows(&read(&second.target(), converted.manifest), &data);
 }
 
-/// Swaps the first two rows' digests that have equal lengths, so that each of the two files is said to be where the other is.
+/// Swaps the first two rows' digests that have equal lengths, so that each of the two files is said to be where
+/// the other is.
 fn forge_files(case: &Case, converted: &Converted) -> Digest {
     let target = case.target();
     let pack = blob(&target, converted.layers[0].pack.unwrap().digest);

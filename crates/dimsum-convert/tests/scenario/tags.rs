@@ -1,4 +1,5 @@
-//! Cache tags: what is re-used from elsewhere is found in the repository itself the next time, and nothing is that nobody proved.
+//! Cache tags: what is re-used from elsewhere is found in the repository itself the next time, and nothing is
+//! that nobody proved.
 
 use dimsum_convert::{Converted, Input, KnownImage, Reuse, Sharing, convert_as};
 use dimsum_format::Digest;

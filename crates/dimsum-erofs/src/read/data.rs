@@ -1,4 +1,4 @@
-//! Where the bytes of files are.
+//! Finds the data of files in the flat image.
 
 use dimsum_tree::FileType;
 

@@ -19,7 +19,8 @@ pub struct DirEntry<'a> {
     pub nid: u64,
     /// The type of that inode, as the directory announces it.
     pub file_type: Option<FileType>,
-    /// Where to go on behind this name: the argument of [`Image::read_dir`]. Never 0, ascending, the same at every read.
+    /// Where to go on behind this name: the argument of [`Image::read_dir`]. Never 0, ascending, the same at
+    /// every read.
     pub next: u64,
 }
 

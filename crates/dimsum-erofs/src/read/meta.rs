@@ -1,4 +1,4 @@
-//! Where the bytes of an image come from.
+//! The source of the bytes of an image.
 
 /// Gives bytes of an EROFS image by position.
 ///

@@ -1,10 +1,12 @@
-//! Reads an image, trusting nothing in it.
+//! Reads an image without trusting it.
 //!
-//! [`Image`] asks its [`MetaRead`] for the few bytes an operation needs and keeps nothing but the superblock, so any
-//! operation can fail with the source's error (a driver's "not here yet") and simply be done again. All numbers from the
-//! image are checked before use; whatever the bytes are, an operation ends with a result or an [`Error`], in bounded
-//! time and memory. The order of a file system call: [`Image::inode`] (one read of 64 bytes) gives an [`Inode`], a plain
-//! value that the other operations take.
+//! [`Image`] asks its [`MetaRead`] for the few bytes that an operation needs, and keeps only the superblock. So
+//! an operation can fail with the source's error (a driver's "not here yet") and be repeated. All numbers of
+//! the image are checked before use. For any bytes, an operation ends with a result or an [`Error`], in bounded
+//! time and memory.
+//!
+//! A file system call starts with [`Image::inode`], one read of 64 bytes. It gives an [`Inode`], a plain value
+//! for the other operations.
 
 mod data;
 mod dir;

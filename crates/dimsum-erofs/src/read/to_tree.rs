@@ -1,4 +1,4 @@
-//! An image as a tree again, so that a layer meta can take the place of its layer's tar.
+//! Reads an image back into a tree, so that a layer meta can replace its layer's tar.
 
 use std::collections::HashMap;
 

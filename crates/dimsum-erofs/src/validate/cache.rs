@@ -1,5 +1,6 @@
-//! A small cache in front of a source of bytes: the walk asks for 64 bytes here and 4 KiB there, and each question may
-//! cost the source a hash.
+//! A small cache before a source of bytes.
+//!
+//! The walk asks for 64 bytes here and 4 KiB there, and each question may cost the source a hash.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! Checks one inode and all that belongs to it but the names in a directory.
+//! Checks one inode with all its data, but not the names in a directory.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;

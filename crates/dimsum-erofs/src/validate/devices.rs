@@ -1,4 +1,4 @@
-//! Which blocks of the flat image are data.
+//! The blocks of the flat image that are data.
 
 /// The devices behind a meta.
 #[derive(Debug)]

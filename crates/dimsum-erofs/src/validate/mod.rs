@@ -1,17 +1,17 @@
-//! Decides whether an image may be shown to a kernel.
+//! Decides whether a kernel may see an image.
 //!
-//! A mounted image cannot be taken back, and a kernel's EROFS is code of another's that runs with all rights. So before
-//! a mount the whole of the metadata is walked, and refused if anything in it is not as the format says
-//! (`docs/format.md`, section 6.7), whether a kernel would mind or not.
+//! A mounted image cannot be taken back, and the kernel's EROFS code runs with all rights. So the whole
+//! metadata is walked before a mount. An image is refused if anything in it differs from the format
+//! (`docs/format.md`, section 6.7), even if a kernel would accept it.
 //!
 //! ```text
 //!   superblock → walk (names, order, links) → check (one inode) → whole-image sums
 //!                                              ↳ taken bytes, devices
 //! ```
 //!
-//! Time is linear in the length of the metadata, because no two inodes may share bytes of it. Memory is one bit per 32
-//! bytes of metadata for what is taken, as much again for where inodes start, 16 bytes per hard-linked file whose names
-//! have not all been seen, one path, and a megabyte of cache.
+//! Time is linear in the length of the metadata, because no two inodes may share bytes of it. Memory is one bit
+//! per 32 bytes of metadata for taken bytes, the same again for starts of inodes, 16 bytes per hard-linked file
+//! with names still missing, one path, and 1 MiB of cache.
 
 mod bitmap;
 mod cache;

@@ -1,4 +1,4 @@
-//! Follows every name of an image, each directory once.
+//! Follows every name of an image and enters each directory once.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The bytes of an image, in order.
+//! Emits the bytes of an image, in order.
 
 use std::io::{self, Write};
 
@@ -35,8 +35,8 @@ impl Layout<'_> {
     ///
     /// # Errors
     ///
-    /// If `out` fails, or `placements` fails, says something else than to [`plan`](Self::plan), or has an address behind
-    /// `total_blocks`.
+    /// If `out` fails, or `placements` fails, says something else than to [`plan`](Self::plan), or has an
+    /// address behind `total_blocks`.
     pub fn write(&self, placements: &dyn Placements, params: &WriteParams, out: &mut impl Write) -> io::Result<()> {
         let mut sink = Sink::new(out, params.checksum);
         sink.pad_to(SUPERBLOCK_OFFSET as u64)?;

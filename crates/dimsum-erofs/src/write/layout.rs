@@ -1,4 +1,4 @@
-//! The places of all inodes.
+//! Plans the places of all inodes.
 
 use std::iter;
 

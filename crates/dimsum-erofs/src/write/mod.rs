@@ -1,8 +1,8 @@
-//! Writes a tree as an image, the same bytes for the same tree wherever and however often.
+//! Writes a tree as an image. The same tree always gives the same bytes.
 //!
-//! In two steps, because a directory holds the places of inodes that stand behind it: [`Layout::plan`] goes through the
-//! tree once and finds each inode's place, [`Layout::write`] goes through it again and streams the bytes. Only the
-//! places (four bytes per inode) and the shared attributes are kept between; all else is worked out again.
+//! A directory holds the places of inodes behind it, so there are two steps. [`Layout::plan`] walks the tree
+//! once and finds the place of each inode. [`Layout::write`] walks it again and streams the bytes. Only the
+//! places (four bytes per inode) and the shared attributes are kept between the steps.
 //!
 //! ```text
 //!   names (directories)  ─┐

@@ -1,4 +1,4 @@
-//! Where the data of regular files lies, and the form in which an inode says so.
+//! The data runs of regular files, and their form in an inode.
 
 use std::io;
 
@@ -15,13 +15,14 @@ pub struct Run {
     pub blocks: u64,
     /// Its first block in the data area, whose block 0 is the first one behind the meta; `None` for a hole.
     pub start: Option<u64>,
-    /// Where the data lies, as a number of the caller's: runs of different devices are two runs even where the devices are
-    /// neighbours, for a file must not cross from one device into another unnoticed. Of no meaning for a hole.
+    /// Where the data lies, as a number of the caller's: runs of different devices are two runs even where the
+    /// devices are neighbours, for a file must not cross from one device into another unnoticed. Of no meaning
+    /// for a hole.
     pub device: u32,
 }
 
-/// Says where the data of each regular file lies. Asked a few times for each inode, in inode order each time, so that it
-/// need not hold all answers in memory; it must answer the same each time.
+/// Says where the data of each regular file lies. Asked a few times for each inode, in inode order each time,
+/// so that it need not hold all answers in memory; it must answer the same each time.
 pub trait Placements {
     /// Fills `runs`, which is empty, with the runs of a file that is not empty, from its start to the block that holds
     /// its last byte. Runs that go on where the one before ends may be given as two or as one.

@@ -1,4 +1,4 @@
-//! Form and length of one inode with what belongs to it.
+//! Form and length of one inode and its inline data.
 
 use dimsum_tree::{FileType, Inode, InodeId, Timestamp, Tree};
 use zerocopy::IntoBytes;

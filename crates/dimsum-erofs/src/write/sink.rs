@@ -1,4 +1,4 @@
-//! The way of the bytes out.
+//! Writes bytes out and counts them.
 
 use std::io::{self, Write};
 

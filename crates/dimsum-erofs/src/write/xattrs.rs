@@ -1,4 +1,4 @@
-//! Extended attributes: which are shared, and the body of one inode.
+//! Extended attributes: chooses the shared ones and writes the body of one inode.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

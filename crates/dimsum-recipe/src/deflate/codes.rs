@@ -174,8 +174,8 @@ impl Pair {
         self.literals.write(END.into(), out)
     }
 
-    /// Reads what follows the symbol of a match: its length and distance. The inner `None` is nonsense, also a length that
-    /// could be written shorter, which nobody does.
+    /// Reads what follows the symbol of a match: its length and distance. The inner `None` is nonsense, also a
+    /// length that could be written shorter, which nobody does.
     pub(super) fn read_match(&self, symbol: u16, input: &mut BitReader<'_>) -> Option<Option<(u16, u16)>> {
         let class = usize::from(symbol) - 257;
         let (Some(base), Some(&extra)) = (LENGTH_BASE.get(class), LENGTH_EXTRA.get(class)) else { return Some(None) };

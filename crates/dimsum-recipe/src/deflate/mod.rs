@@ -1,4 +1,4 @@
-//! DEFLATE as text and what its compressor chose, and back (RFC 1951).
+//! Splits a DEFLATE stream into its text and the choices of its compressor, and joins them again (RFC 1951).
 //!
 //! ```text
 //!   stream ─ parse ─▸ blocks of tokens ─┐
@@ -261,7 +261,8 @@ impl Maker {
         Some(Self { model: Model::new(style), out: BitWriter::default() })
     }
 
-    /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their corrections.
+    /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their
+    /// corrections.
     pub(crate) fn make(&mut self, text: &[u8], mut corrections: &[u8], effort: &mut Effort) -> Result<Vec<u8>, Unmade> {
         self.model.add(text);
         let input = &mut corrections;

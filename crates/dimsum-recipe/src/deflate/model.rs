@@ -1,8 +1,9 @@
-//! What a compressor of zlib's kind, or Go's, would write next.
+//! Predicts the next token of a compressor of zlib's kind, or Go's.
 //!
-//! Both look for earlier occurrences along chains of equal hashes, up to a number of steps, and look one byte further before
-//! they take a match. They differ in the hash, the shortest match, how far back they look, and in where they begin when they look
-//! further. A model that is wrong costs space, not truth: what was written is noted where it is something else.
+//! Both search earlier occurrences along chains of equal hashes, up to a number of steps. Both look one byte
+//! further before they take a match. They differ in the hash, the shortest match, the distance they look back,
+//! and the length at which the second search begins. A wrong model costs space, not truth: every token that it
+//! did not predict is noted.
 
 /// Bytes that a match reaches back.
 const WINDOW: usize = 1 << 15;

@@ -1,9 +1,10 @@
-//! From a directory on disk to a tree, each file read once, in path order.
+//! Reads a directory on disk into a tree: each file once, in path order.
 //!
-//! Nothing is opened by a path of more than one name: every step goes from an open directory, follows no symbolic link, and
-//! what was opened must be what was looked at before. Whoever changes the directory meanwhile gets an error that names what
-//! changed, not a tree that never was. Open directories are bounded: those high above are closed and found again through
-//! `..`, which must lead back to the same inode.
+//! Nothing is opened by a path of more than one name. Every step goes from an open directory and follows no
+//! symbolic link, and the opened file must be the file that was looked at before. If the directory changes
+//! meanwhile, the result is an error that names the changed entry, not a tree that never existed. The number of
+//! open directories is bounded: directories high above are closed and found again through `..`, which must lead
+//! back to the same inode.
 
 mod content;
 mod xattrs;
@@ -26,8 +27,8 @@ use crate::types::{Device, FileType, Kind, Metadata, Timestamp, Xattr};
 /// Directories held open at a time: far below the usual limit of 1,024 files for a process.
 const MAX_OPEN: usize = 64;
 
-/// Reads a directory and all below it. The result has no whiteouts; a character device 0:0 or an xattr of overlayfs is treated
-/// as `policy` says.
+/// Reads a directory and all below it. The result has no whiteouts; a character device 0:0 or an xattr of
+/// overlayfs is treated as `policy` says.
 ///
 /// Xattrs `trusted.*` are seen by root only. Mounts below are crossed.
 ///

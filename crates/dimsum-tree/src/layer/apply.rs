@@ -1,4 +1,4 @@
-//! Puts the entries of one layer's tar into a tree, one after the other.
+//! Applies the entries of one layer's tar to a tree, one after the other.
 
 use std::collections::HashSet;
 
@@ -39,7 +39,8 @@ pub(super) struct Applier<'l> {
     implicit: HashSet<NodeId>,
     /// Directories whose lower namesake was deleted; they are opaque, and have nothing of its attributes.
     replaced: HashSet<NodeId>,
-    /// The last parent, as the tar names it: most entries stand beside the one before. Forgotten when it may not hold any more.
+    /// The last parent, as the tar names it: most entries stand beside the one before. Forgotten when it may
+    /// not hold any more.
     last_parent: Option<(Vec<u8>, NodeId)>,
     /// Where the entry at hand goes, found out before its content is read.
     target: Option<Target>,
@@ -67,7 +68,8 @@ impl<'l> Applier<'l> {
         }
     }
 
-    /// Finds out where an entry goes and what it needs; none if it is done with (a whiteout, a note, left out by policy).
+    /// Finds out where an entry goes and what it needs; none if it is done with (a whiteout, a note, left out
+    /// by policy).
     pub(super) fn prepare(&mut self, entry: &mut TarEntry) -> Result<Option<Wanted>, Error> {
         self.report.entries += 1;
         self.prepare_entry(entry).map_err(|fault| Error::entry(entry.path.as_slice(), fault))
@@ -176,8 +178,8 @@ impl<'l> Applier<'l> {
         Ok(node)
     }
 
-    /// Adds a directory where none is. If it takes the place of a whiteout or of something else of this layer, nothing of the lower
-    /// tree shows in it.
+    /// Adds a directory where none is. If it takes the place of a whiteout or of something else of this layer,
+    /// nothing of the lower tree shows in it.
     fn add_directory(&mut self, parent: NodeId, name: &[u8], metadata: &Metadata<'_>) -> Result<NodeId, Fault> {
         let replaces = self.clear(parent, name);
         let node = self.builder.insert(parent, name, Kind::Directory, metadata)?;

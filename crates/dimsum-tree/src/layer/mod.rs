@@ -38,7 +38,8 @@ pub struct Layer {
     pub report: Report,
 }
 
-/// Reads the uncompressed tar of one layer to its end, over `lower` (the merged tree of the layers below, none for the first).
+/// Reads the uncompressed tar of one layer to its end, over `lower` (the merged tree of the layers below, none
+/// for the first).
 ///
 /// Content goes to `sink` as it streams by; files of the lower tree that the layer links to keep their handles.
 ///
@@ -54,7 +55,8 @@ pub fn read_layer<R: Read, S: ContentSink>(
     read_buffered_layer(BufReader::with_capacity(BUFFER, tar), lower, sink, policy)
 }
 
-/// As [`read_layer`], of a stream that has large buffers already: its bytes go to `sink` from these, without a copy between.
+/// As [`read_layer`], of a stream that has large buffers already: its bytes go to `sink` from these, without a
+/// copy between.
 ///
 /// # Errors
 ///

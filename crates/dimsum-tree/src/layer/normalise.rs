@@ -1,8 +1,8 @@
-//! The last look at a layer: what can be said only when all of it was read.
+//! Completes a layer when all of its entries have been read.
 //!
-//! A whiteout may stand behind what it concerns, so only now is it known which lower directories can be seen through the layer.
-//! Those give directories that no entry named their attributes; whiteouts and opaque marks that hide nothing go, so that equal
-//! layers are equal trees whatever their writer noted in vain.
+//! A whiteout may follow the entries that it concerns. So only now is it known which lower directories stay
+//! visible through the layer. Directories without an entry of their own take the attributes of those. Whiteouts
+//! and opaque marks that hide nothing are removed, so that equal layers are equal trees.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Where a path leads: through the layer as read so far, and the lower tree behind it.
+//! Resolves a path through the layer read so far and the lower tree behind it.
 
 use super::apply::Applier;
 use crate::builder::{NodeId, TreeBuilder};

@@ -132,8 +132,8 @@ impl<'b> Header<'b> {
         Ok(SparseHeader { segments, more: self.field::<482, 1>() != [0], size })
     }
 
-    /// Writers in Go before 1.8 (and so Docker's of that time) wrote a prefix into GNU headers, where access and change time
-    /// should be. It is one if those are no numbers.
+    /// Writers in Go before 1.8 (and so Docker's of that time) wrote a prefix into GNU headers, where access
+    /// and change time should be. It is one if those are no numbers.
     fn mistaken_prefix(&self) -> &'b [u8] {
         let prefix = text(self.field::<345, 155>());
         let times = number(self.field::<345, 12>()).zip(number(self.field::<357, 12>()));

@@ -1,11 +1,12 @@
 //! Reads a tar of any dialect as a sequence of entries, without knowing what an image is.
 //!
-//! Dialects: V7, ustar, star, GNU (long names and links, base-256 numbers, sparse files) and POSIX extended headers (with the
-//! three versions of GNU's sparse files). Where readers of the field disagree the rule is that of Go's `archive/tar`, which
-//! container runtimes use, or a refusal where following it would mean to guess.
+//! Dialects: V7, ustar, star, GNU (long names and links, base-256 numbers, sparse files) and POSIX extended
+//! headers (with the three versions of GNU's sparse files). Where readers of the field disagree the rule is
+//! that of Go's `archive/tar`, which container runtimes use, or a refusal where following it would mean to
+//! guess.
 //!
-//! The stream is read once, in order, to its end. Nothing a header claims is believed before the bytes are there: buffers grow
-//! with what was read, up to a limit.
+//! The stream is read once, in order, to its end. Nothing a header claims is believed before the bytes are
+//! there: buffers grow with what was read, up to a limit.
 
 mod header;
 mod pax;
@@ -262,7 +263,8 @@ impl<R: BufRead> TarReader<R> {
         })
     }
 
-    /// Returns the map of a sparse file, reading it if it stands in front of the content; none if the file is not sparse.
+    /// Returns the map of a sparse file, reading it if it stands in front of the content; none if the file is
+    /// not sparse.
     fn sparse_map(&mut self, header: Header<'_>, extended: &Extended) -> Result<Option<SparseMap>, Failed> {
         let records = &extended.sparse;
         if header.type_flag() == b'S' {
@@ -285,8 +287,8 @@ impl<R: BufRead> TarReader<R> {
         Ok(Some(SparseMap::new(size, segments, self.content)?))
     }
 
-    /// Reads a map in front of the content: a count, then offset and length of each segment, one number a line, then zeros up to
-    /// a whole block.
+    /// Reads a map in front of the content: a count, then offset and length of each segment, one number a line,
+    /// then zeros up to a whole block.
     fn sparse_map_in_content(&mut self) -> Result<Vec<(u64, u64)>, Failed> {
         let before = self.content;
         let count = usize::try_from(self.line_in_content()?).map_err(|_| Fault::SparseMap)?;
@@ -339,8 +341,8 @@ impl<R: BufRead> TarReader<R> {
         self.read_content(length, each)?.map_err(|fault| Error::entry(entry.path.as_slice(), fault).into())
     }
 
-    /// Reads the next `length` bytes of content in pieces, each with its offset in the archive; the inner result says whether they
-    /// were all there.
+    /// Reads the next `length` bytes of content in pieces, each with its offset in the archive; the inner
+    /// result says whether they were all there.
     fn read_content<E>(
         &mut self,
         length: u64,

@@ -1,9 +1,10 @@
-//! Which parts of a sparse file are in the archive.
+//! The parts of a sparse file that are in the archive.
 
 use crate::error::Fault;
 use crate::limits::MAX_FILE_SIZE;
 
-/// Segments of one sparse file. The widest real maps are of disk images, one per hole of 4 KiB in some GiB; 16 bytes of memory each.
+/// Segments of one sparse file. The widest real maps are of disk images, one per hole of 4 KiB in some GiB; 16
+/// bytes of memory each.
 pub(crate) const MAX_SEGMENTS: usize = 1 << 20;
 
 /// A sparse file's length and the parts of it that follow in the archive; all else is zeros.

@@ -1,4 +1,4 @@
-//! What a sink is told of the archive.
+//! Tests of the events that a sink gets of an archive.
 
 use super::*;
 use crate::sink::ContentSink;

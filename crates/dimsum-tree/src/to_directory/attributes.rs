@@ -1,5 +1,5 @@
-//! Sets owner, xattrs, mode and time of what was made, in this order: a change of owner clears set-id bits and capabilities,
-//! and an ACL changes the mode.
+//! Sets owner, xattrs, mode and time of what was made, in this order: a change of owner clears set-id bits and
+//! capabilities, and an ACL changes the mode.
 
 use std::io;
 

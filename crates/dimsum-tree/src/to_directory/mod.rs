@@ -3,9 +3,9 @@
 //! Two walks: the first makes every name, the second gives directories their attributes from the leaves up, because a
 //! directory that may not be written to could not be filled, and each name made in one changes its time.
 //!
-//! The target must be empty and everything is made in directories that this walk has made itself, opened from the one above
-//! by one name, following no symbolic link: whatever a tree says, nothing outside the target is touched. Until the second walk
-//! only the owner can enter them.
+//! The target must be empty and everything is made in directories that this walk has made itself, opened from
+//! the one above by one name, following no symbolic link: whatever a tree says, nothing outside the target is
+//! touched. Until the second walk only the owner can enter them.
 
 mod attributes;
 mod walk;
@@ -37,8 +37,8 @@ pub enum Owners {
     /// Those that the tree names. Takes the rights of root, or a tree with files of the caller's only.
     #[default]
     Keep,
-    /// The caller. Set-user-id and set-group-id bits of files are dropped with the owners they meant; device nodes and xattrs that
-    /// only root may set are left out and reported.
+    /// The caller. Set-user-id and set-group-id bits of files are dropped with the owners they meant; device
+    /// nodes and xattrs that only root may set are left out and reported.
     Mine,
 }
 
@@ -49,8 +49,8 @@ pub enum Owners {
 ///
 /// # Errors
 ///
-/// The directory is not empty, content cannot be had or is not as long as the tree says, the tree hides something of a lower
-/// one, or something cannot be written or given to its owner; the error names it.
+/// The directory is not empty, content cannot be had or is not as long as the tree says, the tree hides
+/// something of a lower one, or something cannot be written or given to its owner; the error names it.
 pub fn to_directory<C: ContentSource>(
     tree: &Tree,
     contents: &mut C,

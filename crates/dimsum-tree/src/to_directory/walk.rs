@@ -9,8 +9,8 @@ use crate::error::WriteError;
 use crate::tree::{Entries, Tree};
 use crate::types::InodeId;
 
-/// Directories held open at a time: far below the usual limit of 1,024 files for a process. Those high above are opened again
-/// on the way back.
+/// Directories held open at a time: far below the usual limit of 1,024 files for a process. Those high above
+/// are opened again on the way back.
 const MAX_OPEN: usize = 64;
 
 pub(super) const DIRECTORY: OFlags =

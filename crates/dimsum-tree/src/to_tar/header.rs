@@ -1,4 +1,4 @@
-//! One header block as POSIX has it, and the extended header in front of it for what does not fit.
+//! Writes one POSIX header block, with an extended header before it for fields that do not fit.
 
 use crate::record::Inode;
 use crate::types::{FileType, Timestamp, Xattr};
@@ -40,7 +40,8 @@ pub(super) struct Entry<'e> {
 }
 
 impl Entry<'_> {
-    /// Returns all blocks in front of the entry's content. Xattrs whose names cannot be said are left out; see [`can_be_said`].
+    /// Returns all blocks in front of the entry's content. Xattrs whose names cannot be said are left out; see
+    /// [`can_be_said`].
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut block = Block([0; BLOCK]);
         let mut records = Records(Vec::new());
@@ -124,7 +125,8 @@ impl Entry<'_> {
     }
 }
 
-/// Whether a record can name an xattr: the first `=` ends a key. GNU tar writes `%3D`, which no other reader understands.
+/// Whether a record can name an xattr: the first `=` ends a key. GNU tar writes `%3D`, which no other reader
+/// understands.
 pub(super) fn can_be_said(xattr: &Xattr) -> bool {
     !xattr.name.contains(&b'=')
 }

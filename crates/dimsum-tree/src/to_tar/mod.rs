@@ -4,13 +4,15 @@
 //!   Tree ─ path order ─▸ extended header (only for what does not fit) │ header │ content ◂─ ContentSource
 //! ```
 //!
-//! Headers are those of POSIX (ustar). What does not fit them stands in a PAX extended header: names and targets that are
-//! too long (any bytes, as they are), sizes from 8 GiB, ids above 2097151, times with nanoseconds or outside of 1970..2242,
-//! extended attributes. Hard links name the first path of their file and repeat its attributes, because some tools set those
-//! again, and a change of owner takes a capability away. Nothing is said of the writer, of owners' names or of the present.
+//! Headers are those of POSIX (ustar). What does not fit them stands in a PAX extended header: names and
+//! targets that are too long (any bytes, as they are), sizes from 8 GiB, ids above 2097151, times with
+//! nanoseconds or outside of 1970..2242, extended attributes. Hard links name the first path of their file and
+//! repeat its attributes, because some tools set those again, and a change of owner takes a capability away.
+//! Nothing is said of the writer, of owners' names or of the present.
 //!
-//! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name. An xattr with an empty value is
-//! there, but tools written in Go lose it: to their `archive/tar` a record without a value says nothing.
+//! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name. An xattr with
+//! an empty value is there, but tools written in Go lose it: to their `archive/tar` a record without a value
+//! says nothing.
 //!
 //! **Sparse files.** A file whose holes come to at least [`TarOptions::sparse_from`] bytes is written in GNU's PAX sparse format
 //! 1.0, else in full. Every reader takes the latter; the former is known to GNU tar, libarchive, Python and Go's `archive/tar`
@@ -112,7 +114,8 @@ impl LeftOut {
 ///
 /// # Errors
 ///
-/// Content cannot be had or is not as long as the tree says, `output` fails, or the tree cannot be in a tar of this form.
+/// Content cannot be had or is not as long as the tree says, `output` fails, or the tree cannot be in a tar of
+/// this form.
 pub fn to_tar<C: ContentSource>(
     tree: &Tree,
     contents: &mut C,
@@ -238,7 +241,8 @@ impl<C: ContentSource> Writer<'_, C> {
         Ok(())
     }
 
-    /// Writes what a directory of a layer hides of the layers below; `path` ends with a slash, or is empty for the root.
+    /// Writes what a directory of a layer hides of the layers below; `path` ends with a slash, or is empty for
+    /// the root.
     fn marks(&mut self, directory: InodeId, path: &[u8]) -> Result<(), WriteError<C::Error>> {
         let tree = self.tree;
         if tree.inode(directory).is_opaque() {

@@ -1,4 +1,4 @@
-//! Which parts of a file with large holes are written, in the form of GNU's PAX sparse format 1.0.
+//! Chooses the parts of a file with large holes that are written, in GNU's PAX sparse format 1.0.
 
 use std::ops::Range;
 
@@ -38,8 +38,9 @@ impl Map {
         &self.segments
     }
 
-    /// Returns the map as it stands in front of the data: a count, then offset and length of each segment, one number a line,
-    /// zeros up to a whole block. A segment of no bytes at the end of the file says where that is.
+    /// Returns the map as it stands in front of the data: a count, then offset and length of each segment, one
+    /// number a line, zeros up to a whole block. A segment of no bytes at the end of the file says where that
+    /// is.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let ends_with_data = self.segments.last().is_some_and(|last| last.end == self.size);
         let end = (!ends_with_data).then_some(self.size..self.size);

@@ -135,7 +135,8 @@ fn every_format_gives_the_tree_of_the_directory() {
     }
 }
 
-/// Another parser sees the same names and lengths. It has no times before 1970 in extended headers, so it may stop there.
+/// Another parser sees the same names and lengths. It has no times before 1970 in extended headers, so it may
+/// stop there.
 fn agrees_with_second_parser(archive: &[u8]) {
     use tar_core::parse::{Limits, ParseEvent, Parser};
     let mut sink = MemorySink::default();

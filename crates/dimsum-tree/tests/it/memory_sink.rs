@@ -54,7 +54,8 @@ impl MemorySink {
             .collect()
     }
 
-    /// All paths with type and content only: `dir/`, `file=content`, `link->target`, `gone!`, `*` if opaque, `~` for hard links.
+    /// All paths with type and content only: `dir/`, `file=content`, `link->target`, `gone!`, `*` if opaque,
+    /// `~` for hard links.
     pub(crate) fn short(&self, tree: &Tree) -> String {
         let mut words = Vec::new();
         for entry in tree.dump().skip(1) {
