@@ -1,6 +1,6 @@
 //! A keeper holds sessions while servers come and go. The servers of these tests are this program again.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of any test function")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of any test function")]
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,6 +13,7 @@ use dimsum_events::log::LogFormat;
 use dimsum_fuse::InitReply;
 use dimsum_mount::keeper::{self, Config, Inherited, OpenOptions, Program, READY};
 use dimsum_sys::child::ChildSetup;
+use dimsum_testing::{path_or_skip, root_or_skip};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Set for the processes that these tests start: what the server does.
@@ -21,12 +22,7 @@ const ROLE: &str = "DIMSUM_MOUNT_TEST_SERVER";
 const NOTES: &str = "notes";
 
 fn can_mount() -> bool {
-    let can = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
-    if !can {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must run as root with /dev/fuse");
-        println!("skipped: needs root and /dev/fuse");
-    }
-    can
+    root_or_skip() && path_or_skip("/dev/fuse")
 }
 
 /// Not a test but the keeper process: runs a keeper on the working directory's store.

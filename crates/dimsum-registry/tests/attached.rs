@@ -1,6 +1,5 @@
 //! What refers to an image comes along with a copy: recipes by themselves, all of it if asked for, nothing that lies.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
-#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 #[expect(dead_code, reason = "images of other tests; a part of them is used here")]
 #[path = "../../dimsum-layout/tests/images/mod.rs"]

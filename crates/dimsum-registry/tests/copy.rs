@@ -1,6 +1,5 @@
 //! Copies: shapes and digests are kept, what is there does not move, and an interrupted copy goes on where it stopped.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
-#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 #[path = "../../dimsum-layout/tests/images/mod.rs"]
 mod images;

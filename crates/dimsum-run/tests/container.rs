@@ -1,4 +1,5 @@
 //! A container is started as a third party would: with a mounted file tree, a config, and nothing else of Dimsum.
+#![expect(clippy::unwrap_used, reason = "tests panic")]
 
 use std::fs::{self, File};
 use std::io::Read as _;

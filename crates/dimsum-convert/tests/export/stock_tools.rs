@@ -13,9 +13,8 @@ use crate::trees;
 
 /// Returns whether the test can go on; where everything must run it fails instead.
 fn met(what: &str, there: bool) -> bool {
-    assert!(there || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{what} is missing");
     if !there {
-        println!("skipped: {what} is missing");
+        dimsum_testing::skip(what);
     }
     there
 }

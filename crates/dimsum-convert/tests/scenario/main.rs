@@ -1,10 +1,5 @@
 //! Whole conversions, of images and directories made here, read back by the format's own parsers and by stock tools.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests panic and say what they skip"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
 mod canonical;
 mod damage;

@@ -8,12 +8,7 @@ use crate::tar::{dir, file, hard_link, symlink};
 
 /// Says whether a program is there; on a developer's machine it may be missing, in CI not.
 fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{program} is missing");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    found
+    dimsum_testing::program_or_skip(program)
 }
 
 #[test]

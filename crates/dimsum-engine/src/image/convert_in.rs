@@ -30,7 +30,7 @@ pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Ope
             }
             // The record is right but what it names is not there any more: as if it had never been converted.
             Err(error) => {
-                engine.progress().explain(&format!("{name}: converted before, but the store lost it ({error})"))
+                engine.progress().explain(&format!("{name}: converted before, but the store lost it ({error})"));
             }
         }
     }

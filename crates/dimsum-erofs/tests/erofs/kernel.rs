@@ -28,11 +28,11 @@ impl Mounted {
     /// Mounts a flat image from a file, without a loop device; says why if that is not possible here.
     fn new(flat: &[u8]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            skip("not root");
+            skip("root");
             return None;
         }
         let Ok(context) = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC) else {
-            skip("the kernel has no EROFS");
+            skip("a kernel with EROFS");
             return None;
         };
         let mut image = tempfile::NamedTempFile::new().unwrap();
@@ -42,7 +42,7 @@ impl Mounted {
         match fsconfig_create(&context) {
             Ok(()) => {}
             Err(rustix::io::Errno::NOTBLK) => {
-                skip("the kernel mounts EROFS from block devices only");
+                skip("a kernel that mounts EROFS from a file");
                 return None;
             }
             Err(error) => panic!("the kernel refuses the image: {error}"),

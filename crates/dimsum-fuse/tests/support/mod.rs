@@ -1,6 +1,6 @@
 //! A small file system in memory, whose READs can be parked, and mounts of it.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of any test function")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of any test function")]
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -281,9 +281,7 @@ pub(crate) fn can_mount() -> bool {
     match mount::open_detached(&MountOptions::new("probe")) {
         Ok(_) => true,
         Err(error) => {
-            let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-            assert!(!ci, "CI must be able to mount FUSE: {error:?}");
-            println!("skipped: {error:?}");
+            dimsum_testing::skip(&format!("to mount FUSE: {error:?}"));
             false
         }
     }

@@ -18,6 +18,7 @@ use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, ru
 use dimsum_node::server::{self, Config as ServerConfig};
 use dimsum_node::{Client, DriverKind, MountInfo, MountRequest, Networks, Origin, Program, open_origin};
 use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_testing::{path_or_skip, root_or_skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tempfile::TempDir;
@@ -34,12 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn can_mount() -> bool {
-    let can = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
-    if !can {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must run as root with /dev/fuse");
-        println!("skipped: needs root and /dev/fuse");
-    }
-    can
+    root_or_skip() && path_or_skip("/dev/fuse")
 }
 
 pub(crate) fn keeper() {

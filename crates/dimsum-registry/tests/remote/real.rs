@@ -136,9 +136,7 @@ pub(crate) fn find(name: &str, required: bool) -> Option<PathBuf> {
     let found =
         peers.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-        assert!(!(required && ci), "{name} is not installed");
-        println!("skipped: {name} is not installed");
+        if required { dimsum_testing::skip(name) } else { dimsum_testing::skip_anywhere(name) }
     }
     found
 }

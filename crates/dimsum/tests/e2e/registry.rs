@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use dimsum_format::Digest;
+use dimsum_testing::program_or_skip;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -29,9 +30,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts one, or says why there is none.
     pub(crate) fn start(scratch: &Scratch) -> Option<Self> {
-        if Command::new("docker-registry").arg("--version").output().is_err() {
-            assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must have docker-registry");
-            println!("skipped: needs docker-registry");
+        if !program_or_skip("docker-registry") {
             return None;
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

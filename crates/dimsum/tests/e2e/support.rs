@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use dimsum_format::{Digest, media};
+use dimsum_testing::{path_or_skip, program_or_skip, root_or_skip};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -139,22 +140,9 @@ pub(crate) fn both(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Whether tests that need root can run; says why not, and fails where they must.
+/// Whether tests that need root can run; else the test is skipped.
 pub(crate) fn privileged() -> bool {
-    let missing = if !rustix::process::geteuid().is_root() {
-        "root"
-    } else if !Path::new("/dev/fuse").exists() {
-        "/dev/fuse"
-    } else if !Path::new(BUSYBOX).exists() {
-        "busybox-static"
-    } else if Command::new("runc").arg("--version").output().is_err() {
-        "runc"
-    } else {
-        return true;
-    };
-    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must have {missing}");
-    println!("skipped: needs {missing}");
-    false
+    root_or_skip() && path_or_skip("/dev/fuse") && path_or_skip(BUSYBOX) && program_or_skip("runc")
 }
 
 /// A statically linked program with a shell in it.
