@@ -1,8 +1,6 @@
 //! Archives: what skopeo and docker write is read, what we write is read by skopeo, and what lies is refused by name.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
-mod images;
-
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::images::{gzip, image, index, layer_tar, layout_with_image, noise, platform, put, tag};
+use dimsum_testing::images::{gzip, image, index, layer_tar, layout_with_image, noise, platform, put, tag};
 
 /// A scratch directory with an image in `layout`.
 struct Case {

@@ -1,9 +1,6 @@
 //! What refers to an image comes along with a copy: recipes by themselves, all of it if asked for, nothing that lies.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
+#![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "images of other tests; a part of them is used here")]
-#[path = "../../dimsum-layout/tests/images/mod.rs"]
-mod images;
 #[path = "remote/real.rs"]
 #[expect(dead_code, reason = "the registries of the client's tests; a part of them is used here")]
 mod real;
@@ -19,7 +16,7 @@ use dimsum_source::{
 };
 use tempfile::TempDir;
 
-use crate::images::{descriptor, image, index, layer_tar, put, tag};
+use dimsum_testing::images::{descriptor, image, index, layer_tar, put, tag};
 
 const SIGNATURE: &str = "application/vnd.example.signature.v1";
 
@@ -48,7 +45,7 @@ fn dimsum(target: &dyn Target, note: &str, role: Role) -> Descriptor {
     let layers = vec![descriptor(media::PACK, pack.as_bytes()), descriptor(media::META, meta.as_bytes())];
     let bytes = artifact(None, None, layers).to_bytes();
     target.put_manifest(media::MANIFEST, &bytes, role).unwrap();
-    Descriptor { platform: Some(images::platform("amd64")), ..descriptor(media::MANIFEST, &bytes) }
+    Descriptor { platform: Some(dimsum_testing::images::platform("amd64")), ..descriptor(media::MANIFEST, &bytes) }
 }
 
 fn artifact(artifact_type: Option<&str>, subject: Option<&Descriptor>, layers: Vec<Descriptor>) -> Manifest {

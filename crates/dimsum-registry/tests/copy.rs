@@ -1,8 +1,6 @@
 //! Copies: shapes and digests are kept, what is there does not move, and an interrupted copy goes on where it stopped.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
-#[path = "../../dimsum-layout/tests/images/mod.rs"]
-mod images;
 #[path = "remote/real.rs"]
 #[expect(dead_code, reason = "the registries of the client's tests; a part of them is used here")]
 mod real;
@@ -26,7 +24,7 @@ use dimsum_source::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::images::{descriptor, image, index, layer_tar, layout_with_image, noise, platform, put, tag};
+use dimsum_testing::images::{descriptor, image, index, layer_tar, layout_with_image, noise, platform, put, tag};
 
 /// A layout that counts what is read of its blobs.
 #[derive(Debug)]

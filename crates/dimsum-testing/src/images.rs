@@ -9,22 +9,32 @@ use dimsum_layout::OciLayout;
 use dimsum_source::{ImageName, Role, Target};
 use serde_json::json;
 
-pub(crate) fn tag(tag: &str) -> Option<ImageName> {
+/// Returns the name of a tag.
+#[must_use]
+pub fn tag(tag: &str) -> Option<ImageName> {
     Some(ImageName::Tag(tag.into()))
 }
 
-pub(crate) fn platform(architecture: &str) -> Platform {
+/// Returns a Linux platform.
+#[must_use]
+pub fn platform(architecture: &str) -> Platform {
     Platform { architecture: architecture.into(), os: "linux".into(), variant: None, os_version: None }
 }
 
-pub(crate) fn put(target: &dyn Target, bytes: &[u8]) -> Digest {
+/// Puts a blob.
+///
+/// # Panics
+/// If it cannot be done.
+pub fn put(target: &dyn Target, bytes: &[u8]) -> Digest {
     let mut blob = target.start_blob().unwrap();
     blob.write_all(bytes).unwrap();
     blob.commit(Digest::of(bytes), bytes.len() as u64, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     Digest::of(bytes)
 }
 
-pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+/// Describes a blob.
+#[must_use]
+pub fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor {
         media_type: media_type.into(),
         digest: Digest::of(bytes),
@@ -36,7 +46,8 @@ pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
 }
 
 /// Bytes that do not compress to nothing.
-pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+#[must_use]
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let next = || {
         state ^= state << 13;
@@ -48,7 +59,8 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A tar with one file of these bytes, as other tools read it too.
-pub(crate) fn layer_tar(content: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn layer_tar(content: &[u8]) -> Vec<u8> {
     let mut header = [0u8; 512];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, "file");
@@ -67,14 +79,21 @@ pub(crate) fn layer_tar(content: &[u8]) -> Vec<u8> {
     tar
 }
 
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+/// Compresses with gzip.
+///
+/// # Panics
+/// If it cannot be done.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// Puts an image of gzip layers.
-pub(crate) fn image(target: &dyn Target, architecture: &str, layers: &[Vec<u8>], role: Role) -> Descriptor {
+///
+/// # Panics
+/// If it cannot be stored.
+pub fn image(target: &dyn Target, architecture: &str, layers: &[Vec<u8>], role: Role) -> Descriptor {
     let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
     let config = json!({
         "created": "2026-01-01T00:00:00Z",
@@ -106,7 +125,11 @@ pub(crate) fn image(target: &dyn Target, architecture: &str, layers: &[Vec<u8>],
     Descriptor { platform: Some(platform(architecture)), ..descriptor(media::MANIFEST, &bytes) }
 }
 
-pub(crate) fn index(target: &dyn Target, manifests: Vec<Descriptor>, role: Role) -> Descriptor {
+/// Puts an index.
+///
+/// # Panics
+/// If it cannot be done.
+pub fn index(target: &dyn Target, manifests: Vec<Descriptor>, role: Role) -> Descriptor {
     let media_type = Some(media::INDEX.into());
     let bytes = Index { schema_version: 2, media_type, manifests, annotations: Default::default() }.to_bytes();
     target.put_manifest(media::INDEX, &bytes, role).unwrap();
@@ -114,7 +137,10 @@ pub(crate) fn index(target: &dyn Target, manifests: Vec<Descriptor>, role: Role)
 }
 
 /// A layout with one image under the tag `v1`, of two layers.
-pub(crate) fn layout_with_image(dir: &Path) -> Descriptor {
+///
+/// # Panics
+/// If it cannot be stored.
+pub fn layout_with_image(dir: &Path) -> Descriptor {
     let layout = OciLayout::create(dir, tag("v1")).unwrap();
     image(&layout, "amd64", &[layer_tar(&noise(300_000, 1)), layer_tar(b"small")], Role::Root)
 }
