@@ -42,7 +42,7 @@ impl Source for OciLayout {
 
     fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
         let path = self.blob_path(blob);
-        let open = File::open(&path).and_then(|mut file| file.seek(SeekFrom::Start(start)).map(|_| file));
+        let open = File::open(&path).and_then(|file| at(file, start));
         match open {
             Ok(file) => Ok(Box::new(file)),
             Err(error) => Err(self.read_error(&path, blob, start..start.saturating_add(1), error)),
@@ -71,6 +71,15 @@ impl OciLayout {
             _ => io_error(path, error),
         }
     }
+}
+
+/// Goes to a byte of a file, which must not lie behind its end: a read there would pass for an empty rest.
+fn at(mut file: File, start: u64) -> io::Result<File> {
+    if start > 0 && start > file.metadata()?.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.seek(SeekFrom::Start(start))?;
+    Ok(file)
 }
 
 /// Reads a range, whole or not at all. The file's length is asked for first, so that a wild range costs no memory.
