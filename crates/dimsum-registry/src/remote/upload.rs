@@ -129,12 +129,14 @@ impl Upload<'_> {
 
     /// Begins or goes on, to the end if nothing fails.
     fn attempt(&mut self) -> Result<(), Failure> {
-        let known = self.session.take();
+        // It stays ours until there is another: the question after its state may be what is lost next.
+        let known = self.session.clone();
         let digest = self.blob.digest;
         if known.as_ref().is_some_and(|session| session.has == self.blob.size) {
             // Only the word that it is there was missing, perhaps.
             let has = self.request(|repo| async move { repo.head(digest, true).await.map_err(Failure::from) })?;
             if has == Some(Some(self.blob.size)) {
+                self.session = None;
                 return Ok(());
             }
         }

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_source::{Role, Source as _, SourceError};
+use dimsum_testing::outage::{Fault, OutageRegistry, RequestKind};
 
 use crate::content::{self, Image, go_on};
 use crate::hostile::{Request, Server, Stream, answer, blob, hang_up, head};
@@ -212,6 +213,22 @@ fn an_upload_goes_on_where_the_registry_has_it() {
         let methods: Vec<_> = server.seen().iter().map(|request| request.method.clone()).collect();
         let must = if remembers { "POST PATCH GET PATCH PUT" } else { "POST PATCH GET POST PATCH PUT" };
         assert_eq!(methods.join(" "), must);
+    }
+}
+
+#[test]
+fn an_upload_survives_a_lost_question_after_its_state() {
+    for fault in [Fault::Reset, Fault::Status(503)] {
+        let image = Image::new(3);
+        let registry = OutageRegistry::empty();
+        let target = impatient().create(&parse(&registry.reference("v1"))).unwrap();
+        registry.script_once(RequestKind::UploadPatch, Fault::Reset);
+        registry.script_once(RequestKind::UploadStatus, fault);
+        target.copy_blob(content::blob(&image.layers[1]), &image.layout(), &go_on).unwrap();
+        assert!(registry.has_blob(Digest::of(&image.layers[1])));
+        let counts = [RequestKind::UploadStart, RequestKind::UploadPatch, RequestKind::UploadStatus];
+        assert_eq!(counts.map(|kind| registry.count(kind)), [1, 2, 2], "{fault:?}: nothing is begun anew");
+        assert_eq!(registry.open_uploads(), 0, "{fault:?}");
     }
 }
 
