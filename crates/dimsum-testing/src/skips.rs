@@ -102,8 +102,7 @@ mod tests {
         record(&file, &test_name(), "root").unwrap();
         record(&file, "other", "two\nlines").unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        let expected =
-            "dimsum_testing skips::tests::each_skip_is_one_line_with_the_tests_name: needs root\nother: needs two lines\n";
+        let expected = "dimsum_testing skips::tests::each_skip_is_one_line_with_the_tests_name: needs root\nother: needs two lines\n";
         assert_eq!(text, expected);
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::auth::Auth;
 use super::clients::Clients;
-use super::exchange::{Hop, send};
+use super::hop::{Hop, Wire, send};
 use super::origin::{base, is_loopback};
 use super::timing::Timing;
 use crate::access::Access;
@@ -23,8 +23,7 @@ const MAX_REGISTRIES: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(super) access: Arc<Access>,
-    pub(super) timing: Timing,
-    pub(super) clients: Arc<Clients>,
+    pub(super) wire: Wire,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
@@ -41,7 +40,7 @@ pub(super) struct Registry {
 impl Hub {
     pub(crate) fn new(access: Arc<Access>, timing: Timing) -> Self {
         let clients = Arc::new(Clients::new(Arc::clone(&access), timing));
-        Self { access, timing, clients, registries: Mutex::default() }
+        Self { access, wire: Wire { clients, timing }, registries: Mutex::default() }
     }
 
     pub(super) fn registry(&self, host: &str) -> Arc<Registry> {
@@ -85,7 +84,7 @@ impl Hub {
     async fn ping(&self, url: &Url) -> Result<StatusCode, SourceError> {
         let what = "looking for a registry";
         let hop = Hop { method: Method::GET, url: url.clone(), headers: HeaderMap::new(), body: None };
-        send(self, hop, what).await.map(|response| response.status()).map_err(|failure| failure.error)
+        send(&self.wire, hop, what).await.map(|response| response.status()).map_err(|failure| failure.error)
     }
 }
 

@@ -19,10 +19,12 @@ mod exchange;
 mod failure;
 pub mod fuzz;
 mod helper;
+mod hop;
 mod hub;
 mod link;
 mod moved;
 mod origin;
+mod proof;
 mod pull;
 mod push;
 mod range;
@@ -43,10 +45,11 @@ use dimsum_source::{ImageName, Reference, Repository, Runtime, SourceError};
 use reqwest::Url;
 use tokio::sync::Semaphore;
 
-use auth::Purpose;
+use auth::Asker;
 pub(crate) use hub::Hub;
 use hub::Registry;
 use moved::Moved;
+use proof::Purpose;
 pub use timing::Timing;
 
 use crate::scheme::REGISTRY;
@@ -123,6 +126,11 @@ impl RemoteRepository {
 }
 
 impl Repo {
+    /// Returns who asks for credentials and tokens.
+    fn asker(&self) -> Asker<'_> {
+        Asker { access: &self.hub.access, wire: &self.hub.wire, host: &self.registry.host }
+    }
+
     /// Returns the address of something in this repository.
     async fn url(&self, tail: &str) -> Result<Url, SourceError> {
         let base = self.hub.base(&self.registry).await?;

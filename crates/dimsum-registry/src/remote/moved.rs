@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::Repo;
-use super::exchange::{Hop, follow};
+use super::hop::{Hop, Wire, follow};
 
 /// How long an address is used. Signed addresses live for ten minutes or more; a registry that takes a permission back is
 /// asked again before long.
@@ -40,16 +39,22 @@ impl Moved {
     }
 }
 
-impl Repo {
+impl Moved {
     /// Asks the place where a blob was the last time for a range of it. `None` if there is no such place, or it has nothing
     /// for us any more.
-    pub(super) async fn read_there(&self, blob: Digest, headers: &HeaderMap, what: &str) -> Option<Response> {
-        let url = self.moved.find(blob)?;
+    pub(super) async fn read_there(
+        &self,
+        wire: &Wire,
+        blob: Digest,
+        headers: &HeaderMap,
+        what: &str,
+    ) -> Option<Response> {
+        let url = self.find(blob)?;
         let hop = Hop { method: Method::GET, url, headers: headers.clone(), body: None };
-        match follow(&self.hub, hop, what).await {
+        match follow(wire, hop, what).await {
             Ok((response, _)) if response.status() == StatusCode::PARTIAL_CONTENT => Some(response),
             _ => {
-                self.moved.0.lock().remove(&blob);
+                self.0.lock().remove(&blob);
                 None
             }
         }

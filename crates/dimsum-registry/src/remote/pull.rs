@@ -54,7 +54,7 @@ impl Repo {
         let what = format!("manifest {name}");
         let url = self.url(&format!("manifests/{name}")).await?;
         let read = self.retried(|| Box::pin(self.try_manifest(&url, &what, digest)));
-        self.within(self.hub.timing.total, &what, read).await
+        self.within(self.hub.wire.timing.total, &what, read).await
     }
 
     async fn try_manifest(&self, url: &Url, what: &str, digest: Option<Digest>) -> Result<Option<Vec<u8>>, Failure> {
@@ -69,7 +69,7 @@ impl Repo {
             _ => return Err(self.refused(response, what, &self.pull).await),
         }
         let claimed = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
-        let body = Body::of(response, what, self.hub.timing).map_err(Failure::fatal)?;
+        let body = Body::of(response, what, self.hub.wire.timing).map_err(Failure::fatal)?;
         let Some(bytes) = body.all(MAX_MANIFEST_BYTES).await? else {
             let reason = format!("it has more than {MAX_MANIFEST_BYTES} bytes");
             return Err(Failure::fatal(self.answer_error(what, reason)));
@@ -88,7 +88,7 @@ impl Repo {
         let what = format!("{object} {blob}");
         let url = self.blob_url(blob).await?;
         let read = self.retried(|| Box::pin(self.try_small(&url, &what, object, blob, limit)));
-        self.within(self.hub.timing.range(limit), &what, read).await
+        self.within(self.hub.wire.timing.range(limit), &what, read).await
     }
 
     async fn try_small(
@@ -109,7 +109,8 @@ impl Repo {
             _ => return Err(self.refused(response, what, &self.pull).await),
         }
         let size = length(response.headers()).unwrap_or_else(|| limit.saturating_add(1));
-        let Some(bytes) = Body::of(response, what, self.hub.timing).map_err(Failure::fatal)?.all(limit).await? else {
+        let Some(bytes) = Body::of(response, what, self.hub.wire.timing).map_err(Failure::fatal)?.all(limit).await?
+        else {
             return Err(Failure::fatal(SourceError::TooLarge { source_name, object, digest: blob, size, limit }));
         };
         let is = Digest::of(&bytes);
@@ -124,7 +125,7 @@ impl Repo {
         let what = format!("blob {blob}");
         let url = self.blob_url(blob).await?;
         let read = self.retried(|| Box::pin(self.try_head(&url, &what, push)));
-        self.within(self.hub.timing.total, &what, read).await
+        self.within(self.hub.wire.timing.total, &what, read).await
     }
 
     async fn try_head(&self, url: &Url, what: &str, push: bool) -> Result<Option<Option<u64>>, Failure> {

@@ -12,9 +12,9 @@ use dimsum_source::{BlobWriter, Document, ImageName, Place, Repository, Role, So
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
-use super::auth::Purpose;
 use super::exchange::Call;
 use super::failure::Failure;
+use super::proof::Purpose;
 use super::pull::CONTENT_DIGEST;
 use super::referrers::OCI_SUBJECT;
 use super::spool::Spool;
@@ -136,7 +136,7 @@ impl Repo {
         url.query_pairs_mut().append_pair("mount", &blob.to_string()).append_pair("from", from.path());
         let purpose = self.push.clone().and_pull(from);
         let mount = self.retried(|| Box::pin(self.try_mount(&url, &what, &purpose)));
-        let begun = match self.within(self.hub.timing.total, &what, mount).await? {
+        let begun = match self.within(self.hub.wire.timing.total, &what, mount).await? {
             Ok(()) => return Ok(true),
             Err(begun) => begun,
         };
@@ -166,7 +166,7 @@ impl Repo {
         let media_type = HeaderValue::try_from(media_type)
             .map_err(|_| self.answer_error(&what, "the media type has letters that no header may have"))?;
         let put = self.retried(|| Box::pin(self.try_put(&url, &what, &media_type, bytes.clone(), digest)));
-        let listed = self.within(self.hub.timing.total, &what, put).await?;
+        let listed = self.within(self.hub.wire.timing.total, &what, put).await?;
         Ok(Stored { digest, listed })
     }
 

@@ -123,7 +123,7 @@ impl RangeBody {
         let url = repo.blob_url(self.blob).await?;
         let (what, purpose) = (&*self.what, &repo.pull);
         let call = Call { method: Method::GET, url, headers, body: None, what, purpose };
-        let response = match repo.read_there(self.blob, &call.headers, what).await {
+        let response = match repo.moved.read_there(&repo.hub.wire, self.blob, &call.headers, what).await {
             Some(response) => response,
             None => repo.call(&call).await?,
         };
@@ -167,7 +167,7 @@ impl RangeBody {
             }
             _ => return Err(repo.refused(response, what, purpose).await),
         };
-        Ok(Part { body: Body::of(response, what, repo.hub.timing).map_err(Failure::fatal)?, end })
+        Ok(Part { body: Body::of(response, what, repo.hub.wire.timing).map_err(Failure::fatal)?, end })
     }
 
     /// A part must begin where it was asked to, and may be shorter, as HTTP has it, but not longer.

@@ -72,7 +72,7 @@ impl Repo {
     /// `None` of a registry that does not have the API.
     async fn page(&self, url: &Url, what: &str) -> Result<Option<Page>, SourceError> {
         let read = self.retried(|| Box::pin(self.try_page(url, what)));
-        self.within(self.hub.timing.total, what, read).await
+        self.within(self.hub.wire.timing.total, what, read).await
     }
 
     async fn try_page(&self, url: &Url, what: &str) -> Result<Option<Page>, Failure> {
@@ -86,7 +86,7 @@ impl Repo {
             _ => return Err(self.refused(response, what, &self.pull).await),
         }
         let next = self.next_page(&response, url, what)?;
-        let body = Body::of(response, what, self.hub.timing).map_err(Failure::fatal)?;
+        let body = Body::of(response, what, self.hub.wire.timing).map_err(Failure::fatal)?;
         match body.all(MAX_MANIFEST_BYTES).await? {
             Some(bytes) => Ok(Some(Page { bytes: bytes.into(), next })),
             None => {

@@ -118,7 +118,7 @@ impl Repo {
     }
 
     async fn timed_range(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
-        let after = self.hub.timing.range(range.end.saturating_sub(range.start));
+        let after = self.hub.wire.timing.range(range.end.saturating_sub(range.start));
         self.within(after, &format!("blob {blob}"), self.range(blob, range)).await
     }
 

@@ -35,11 +35,11 @@ pub(super) async fn patch(
     pieces: Receiver<io::Result<Bytes>>,
 ) -> Result<Url, Failure> {
     let what = format!("uploading blob {}", blob.digest);
-    let client = repo.hub.clients.of(&session.url).await.map_err(Failure::fatal)?;
+    let client = repo.hub.wire.clients.of(&session.url).await.map_err(Failure::fatal)?;
     let flow = Arc::new(Flow::default());
     let mut request = Request::new(Method::PATCH, session.url.clone());
     *request.headers_mut() = headers(session.has, blob.size);
-    let authorization = repo.registry.auth.header(&repo.hub, &repo.registry, &repo.push).await?;
+    let authorization = repo.registry.auth.header(&repo.asker(), &repo.push).await?;
     request.headers_mut().extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
     *request.body_mut() = Some(body(pieces, Arc::clone(&flow)));
     let response = watch(repo, &flow, &what, client.execute(request)).await?;
@@ -86,7 +86,7 @@ async fn watch(
     what: &str,
     answer: impl Future<Output = reqwest::Result<Response>>,
 ) -> Result<Response, Failure> {
-    let (timing, host) = (repo.hub.timing, repo.registry.host.clone());
+    let (timing, host) = (repo.hub.wire.timing, repo.registry.host.clone());
     let mut answer = std::pin::pin!(answer);
     let (mut sent, mut ended) = (0, Duration::ZERO);
     loop {

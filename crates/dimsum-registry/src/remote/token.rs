@@ -9,14 +9,13 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
-use super::auth::{Proof, Purpose, basic, bearer, refusal};
 use super::body::{Body, detail};
 use super::challenge::Scopes;
 use super::credentials::Credentials;
-use super::exchange::{Hop, follow, refused};
 use super::failure::Failure;
-use super::hub::{Hub, Registry};
+use super::hop::{Hop, Wire, follow, refused};
 use super::origin::is_loopback;
+use super::proof::{Proof, Purpose, basic, bearer, refusal};
 
 /// Largest answer of a token server: tokens list what they allow, some have several KiB.
 const MAX_ANSWER: u64 = 256 << 10;
@@ -43,51 +42,52 @@ struct Answer {
 
 /// Fetches a token.
 pub(super) async fn fetch(
-    hub: &Hub,
-    registry: &Registry,
+    wire: &Wire,
+    plain_http: bool,
+    host: &str,
     purpose: &Purpose,
     wanted: Wanted<'_>,
     credentials: Option<Credentials>,
 ) -> Result<Proof, Failure> {
     let problem = |reason: &str| {
-        let (registry, place) = (registry.host.clone(), "its token server".to_owned());
+        let (registry, place) = (host.to_owned(), "its token server".to_owned());
         Failure::fatal(SourceError::Credentials { registry, place, reason: reason.to_owned() })
     };
-    let realm = realm(wanted.realm, hub.access.plain_http).map_err(problem)?;
+    let realm = realm(wanted.realm, plain_http).map_err(problem)?;
     let anonymous = credentials.is_none();
     let asked = Instant::now();
     let hop = match credentials {
         Some(Credentials::Identity(token)) => post(realm, &wanted, &token),
         Some(Credentials::Password { user, secret }) => {
-            get(realm, &wanted, Some(basic(registry, &user, &secret)?), Some(&user))
+            get(realm, &wanted, Some(basic(host, &user, &secret)?), Some(&user))
         }
         Some(Credentials::Token(_)) | None => get(realm, &wanted, None, None),
     };
     let what = "asking for a token";
-    let (response, at_home) = follow(hub, hop, what).await?;
+    let (response, at_home) = follow(wire, hop, what).await?;
     if !at_home {
         return Err(problem("it redirects to another host"));
     }
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let detail = detail(response, hub.timing).await;
-            return Err(Failure::fatal(refusal(registry, purpose, !anonymous, detail)));
+            let detail = detail(response, wire.timing).await;
+            return Err(Failure::fatal(refusal(host, purpose, !anonymous, detail)));
         }
-        _ => return Err(refused(response, what, hub.timing).await),
+        _ => return Err(refused(response, what, wire.timing).await),
     }
     let answer =
-        read(hub, response, what).await?.ok_or_else(|| problem("its answer is too long or has another form"))?;
+        read(wire, response, what).await?.ok_or_else(|| problem("its answer is too long or has another form"))?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| problem("its answer has no token"))?;
     // A life of 0 would mean a token for each request.
     let life = Duration::from_secs(answer.expires_in.unwrap_or(DEFAULT_LIFE).max(1));
     let until = asked.checked_add(life - life / MARGIN);
-    Ok(Proof { header: bearer(registry, &token)?, until, anonymous })
+    Ok(Proof { header: bearer(host, &token)?, until, anonymous })
 }
 
-async fn read(hub: &Hub, response: Response, what: &str) -> Result<Option<Answer>, Failure> {
-    let bytes = Body::of(response, what, hub.timing).map_err(Failure::fatal)?.all(MAX_ANSWER).await?;
+async fn read(wire: &Wire, response: Response, what: &str) -> Result<Option<Answer>, Failure> {
+    let bytes = Body::of(response, what, wire.timing).map_err(Failure::fatal)?.all(MAX_ANSWER).await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
