@@ -7,7 +7,7 @@ use std::time::Duration;
 use dimsum_format::manifest::Platform;
 use dimsum_registry::{Access, Timing};
 use dimsum_source::Transport;
-use dimsum_store::Options;
+use dimsum_store::StoreOptions;
 
 /// The default of [`EngineConfig::known_deadline`]. A registry that works answers within a second or two, and one that
 /// hangs should not hold up a restart for the two minutes of a request.
@@ -38,7 +38,7 @@ pub struct EngineConfig {
     /// Transports beside the built-in ones, one for each scheme; one of a built-in scheme takes its place.
     pub more_transports: Vec<Arc<dyn Transport>>,
     /// How the store works. The runtime in it is replaced by the engine's.
-    pub store_options: Options,
+    pub store_options: StoreOptions,
 }
 
 impl EngineConfig {
@@ -55,7 +55,7 @@ impl EngineConfig {
             platforms: Vec::new(),
             require_digest: false,
             more_transports: Vec::new(),
-            store_options: Options::default(),
+            store_options: StoreOptions::default(),
         }
     }
 }

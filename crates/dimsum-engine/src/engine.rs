@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use dimsum_format::manifest::Platform;
 use dimsum_source::{Runtime, Schemes, Transports, host_platform};
-use dimsum_store::{Options, Store};
+use dimsum_store::{Store, StoreOptions};
 
 use crate::image::{self, Opened, make_store_directory};
 use crate::progress::Quiet;
@@ -110,7 +110,7 @@ impl Engine {
         }
         make_store_directory(self)?;
         let runtime = Some(self.runtime()?.clone());
-        let options = Options { runtime, ..self.config.store_options.clone() };
+        let options = StoreOptions { runtime, ..self.config.store_options.clone() };
         let store = Store::open(&self.config.store, options).map_err(|source| EngineError::Store {
             object: self.config.store.display().to_string(),
             source: Box::new(source),

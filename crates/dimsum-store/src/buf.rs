@@ -11,14 +11,14 @@ static ZEROS: [u8; ZEROS_LENGTH] = [0; ZEROS_LENGTH];
 
 /// A run of a [`ReadBuf`].
 #[derive(Debug, Clone)]
-pub(crate) enum Run {
+pub(crate) enum ReadRun {
     /// Verified bytes.
     Bytes(Bytes),
     /// That many zeros.
     Zeros(u64),
 }
 
-impl Run {
+impl ReadRun {
     fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -30,18 +30,18 @@ impl Run {
 /// The bytes of one read, in order, in as many pieces as they lie in memory. Nothing was copied.
 #[derive(Debug, Clone, Default)]
 pub struct ReadBuf {
-    runs: Vec<Run>,
+    runs: Vec<ReadRun>,
 }
 
 impl ReadBuf {
-    pub(crate) const fn new(runs: Vec<Run>) -> Self {
+    pub(crate) const fn new(runs: Vec<ReadRun>) -> Self {
         Self { runs }
     }
 
     /// Length in bytes, that of the extents asked for.
     #[must_use]
     pub fn len(&self) -> usize {
-        let length: u64 = self.runs.iter().map(Run::len).sum();
+        let length: u64 = self.runs.iter().map(ReadRun::len).sum();
         debug_assert!(length <= MAX_READ, "a read is bounded before it starts");
         usize::try_from(length).unwrap_or(usize::MAX)
     }
@@ -56,8 +56,8 @@ impl ReadBuf {
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.runs.iter().flat_map(|run| {
             let (bytes, zeros) = match run {
-                Run::Bytes(bytes) => (bytes.as_ref(), 0),
-                Run::Zeros(length) => (&[][..], *length),
+                ReadRun::Bytes(bytes) => (bytes.as_ref(), 0),
+                ReadRun::Zeros(length) => (&[][..], *length),
             };
             let zeros = std::iter::successors((zeros > 0).then_some(zeros), |left| {
                 left.checked_sub(ZEROS_LENGTH as u64).filter(|left| *left > 0)
@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn holes_are_zeros_of_their_length() {
         for zeros in [0, 1, ZEROS_LENGTH as u64 - 1, ZEROS_LENGTH as u64, 3 * ZEROS_LENGTH as u64 + 5] {
-            let data = Run::Bytes(Bytes::from_static(b"abc"));
-            let buf = ReadBuf::new(vec![data.clone(), Run::Zeros(zeros), data]);
+            let data = ReadRun::Bytes(Bytes::from_static(b"abc"));
+            let buf = ReadBuf::new(vec![data.clone(), ReadRun::Zeros(zeros), data]);
             let mut must = b"abc".to_vec();
             must.resize(3 + zeros as usize, 0);
             must.extend_from_slice(b"abc");

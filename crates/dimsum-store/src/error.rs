@@ -71,6 +71,18 @@ pub enum StoreError {
         /// The meta's value.
         meta: u64,
     },
+    /// The maps of an image do not fit into the memory that all open images may have for them.
+    #[error(
+        "maps of image {image} have {length} bytes, too many while {free} bytes are free for maps; next: unmount other images"
+    )]
+    Maps {
+        /// The image's manifest.
+        image: Digest,
+        /// Bytes of its maps.
+        length: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The node key is not one that only its owner can read.
     #[error("{}: not usable as node key: {reason}", path.display())]
     NodeKey {
@@ -107,6 +119,7 @@ impl StoreError {
             Self::Disagree { image, what, manifest, meta } => {
                 Self::Disagree { image: *image, what, manifest: *manifest, meta: *meta }
             }
+            Self::Maps { image, length, free } => Self::Maps { image: *image, length: *length, free: *free },
             Self::NodeKey { path, reason } => Self::NodeKey { path: path.clone(), reason },
             Self::Options { length, limit } => Self::Options { length: *length, limit: *limit },
         }
@@ -179,6 +192,12 @@ pub enum ReadError {
     Busy {
         /// The limit.
         limit: usize,
+    },
+    /// Other reads of the image held all the memory that it may have, and none of them ended.
+    #[error("no memory for this read within {after:?}: other reads of the image hold it")]
+    NoRoom {
+        /// How long it waited.
+        after: Duration,
     },
     /// The store was closed while the read waited.
     #[error("the store was closed")]

@@ -12,26 +12,26 @@ use dimsum_source::Source;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{ReadError, StoreError};
+use crate::fetch::origin::is_equal;
 use crate::image::Image;
 use crate::load;
-use crate::origin::is_equal;
-use crate::store::Inner;
+use crate::services::Services;
 
 /// Images by the digest of their manifest.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
-    entries: Mutex<HashMap<Digest, Entry>>,
+    entries: Mutex<HashMap<Digest, ImageEntry>>,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct ImageEntry {
     image: Weak<Image>,
-    opening: Option<Arc<Opening>>,
+    opening: Option<Arc<ImageOpening>>,
 }
 
 /// An opening under way.
 #[derive(Debug)]
-struct Opening {
+struct ImageOpening {
     /// Sources that it asks.
     sources: Vec<Arc<dyn Source>>,
     outcome: Mutex<Option<Result<Arc<Image>, Arc<StoreError>>>>,
@@ -39,33 +39,34 @@ struct Opening {
 }
 
 /// What somebody who wants an image does.
-enum Turn<'a> {
+enum OpeningTurn<'a> {
     /// Takes it: it is open.
     Take(Arc<Image>),
     /// Waits for another who opens it.
-    Wait(Arc<Opening>),
+    Wait(Arc<ImageOpening>),
     /// Opens it for all.
-    Lead(Lead<'a>),
+    OpeningLead(OpeningLead<'a>),
 }
 
 /// The duty to open an image. However it ends, those who wait are answered.
-struct Lead<'a> {
+struct OpeningLead<'a> {
     images: &'a Images,
     digest: Digest,
-    opening: Arc<Opening>,
+    opening: Arc<ImageOpening>,
 }
 
 /// Returns an image that is open, or opens it, blocking.
 pub(crate) fn open(
-    inner: &Arc<Inner>,
+    services: &Arc<Services>,
+    images: &Images,
     digest: Digest,
     sources: Vec<Arc<dyn Source>>,
 ) -> Result<Arc<Image>, StoreError> {
     loop {
-        match inner.images.turn(digest, &sources) {
-            Turn::Take(image) => return Ok(image.with_sources(&sources)),
-            Turn::Lead(lead) => return lead.end(load::open(inner, digest, sources)),
-            Turn::Wait(opening) => match opening.wait() {
+        match images.turn(digest, &sources) {
+            OpeningTurn::Take(image) => return Ok(image.with_sources(&sources)),
+            OpeningTurn::OpeningLead(lead) => return lead.end(load::open(services, digest, &sources)),
+            OpeningTurn::Wait(opening) => match opening.wait() {
                 Ok(image) => return Ok(image.with_sources(&sources)),
                 Err(error) if opening.asks_all_of(&sources) => return Err(error.again()),
                 // It has sources that were not asked.
@@ -76,35 +77,35 @@ pub(crate) fn open(
 }
 
 impl Images {
-    fn turn(&self, digest: Digest, sources: &[Arc<dyn Source>]) -> Turn<'_> {
+    fn turn(&self, digest: Digest, sources: &[Arc<dyn Source>]) -> OpeningTurn<'_> {
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.get(&digest) {
             if let Some(image) = entry.image.upgrade() {
-                return Turn::Take(image);
+                return OpeningTurn::Take(image);
             }
             if let Some(opening) = &entry.opening {
-                return Turn::Wait(Arc::clone(opening));
+                return OpeningTurn::Wait(Arc::clone(opening));
             }
         }
         // Here, where it grows: entries of closed images go.
         entries.retain(|_, entry| entry.opening.is_some() || entry.image.strong_count() > 0);
-        let opening = Opening { sources: sources.to_vec(), outcome: Mutex::default(), ended: Condvar::new() };
+        let opening = ImageOpening { sources: sources.to_vec(), outcome: Mutex::default(), ended: Condvar::new() };
         let opening = Arc::new(opening);
-        entries.insert(digest, Entry { image: Weak::new(), opening: Some(Arc::clone(&opening)) });
-        Turn::Lead(Lead { images: self, digest, opening })
+        entries.insert(digest, ImageEntry { image: Weak::new(), opening: Some(Arc::clone(&opening)) });
+        OpeningTurn::OpeningLead(OpeningLead { images: self, digest, opening })
     }
 
     /// Takes the outcome of an opening into the table, so that whoever comes now does not wait for it.
     fn ended(&self, digest: Digest, image: Option<&Arc<Image>>) {
         let mut entries = self.entries.lock();
         match image {
-            Some(image) => drop(entries.insert(digest, Entry { image: Arc::downgrade(image), opening: None })),
+            Some(image) => drop(entries.insert(digest, ImageEntry { image: Arc::downgrade(image), opening: None })),
             None => drop(entries.remove(&digest)),
         }
     }
 }
 
-impl Opening {
+impl ImageOpening {
     fn asks_all_of(&self, sources: &[Arc<dyn Source>]) -> bool {
         sources.iter().all(|source| self.sources.iter().any(|asked| is_equal(asked, source)))
     }
@@ -127,7 +128,7 @@ impl Opening {
     }
 }
 
-impl Lead<'_> {
+impl OpeningLead<'_> {
     fn end(self, outcome: Result<Arc<Image>, StoreError>) -> Result<Arc<Image>, StoreError> {
         self.images.ended(self.digest, outcome.as_ref().ok());
         let shared = match &outcome {
@@ -139,8 +140,8 @@ impl Lead<'_> {
     }
 }
 
-impl Drop for Lead<'_> {
-    /// After [`Lead::end`] nothing is left to do; else the opening panicked.
+impl Drop for OpeningLead<'_> {
+    /// After [`OpeningLead::end`] nothing is left to do; else the opening panicked.
     fn drop(&mut self) {
         if self.opening.outcome.lock().is_none() {
             self.images.ended(self.digest, None);

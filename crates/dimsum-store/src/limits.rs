@@ -10,6 +10,22 @@ pub const MAX_EXTENTS: usize = 512;
 /// Reads of one image that wait at the same time. A FUSE session has at most 512 in the background and one per reading thread
 /// besides; a reader beyond this bound is told so instead of growing the queue.
 pub const MAX_PARKED: usize = 4096;
+/// Bytes charged to reads of all images that wait: 128 of the longest reads, or 1,000 of a kernel's usual 128 KiB. One image gets at
+/// most half of it while others hold none.
+pub const MAX_PARKED_BYTES: u64 = 256 << 20;
+/// Requests of fills under way for all images: a few long answers saturate any link, and each holds up to a piece of it in memory.
+pub const MAX_FILL_REQUESTS: usize = 8;
+/// Bytes of maps of all open images in memory, where they stay: 500 images of 10 GB each.
+pub const MAX_OPEN_MAPS: u64 = 1 << 30;
+/// Bytes of proven groups of metas of all images in memory: the trees of 32 images that are walked at the same time.
+pub const MAX_CACHED_META: u64 = 256 << 20;
+/// Bytes of proven chaining values of all devices in memory: for 64 GiB of data.
+pub const MAX_PROVEN_BYTES: u64 = 128 << 20;
+/// Open files of devices: two for each that is read. A service's usual limit of descriptors is 524,288, a shell's soft one 1,024; with
+/// the rest of a server this stays below the first. A file that was closed is opened again by the next read.
+pub const MAX_DEVICE_FILES: u64 = 8192;
+/// Bytes of chunks that are kept in memory by a store whose files another process writes: one image's first reads.
+pub const MAX_GUEST_BYTES: u64 = 64 << 20;
 /// Bytes of one joined request to a source: long enough that the round trip does not matter, short enough that the first chunk
 /// of it is not late.
 pub const MAX_REQUEST: u64 = 4 << 20;
@@ -43,6 +59,10 @@ pub(crate) const FILL_PASSES: u32 = 3;
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause of a fill.
 pub const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Pause of a fill that is kept up after it failed: a disk is made room on, or a registry comes back, by people or by other programs.
+pub const FILL_FIRST_RESUME: Duration = Duration::from_secs(30);
+/// Longest such pause: late enough to cost nothing, soon enough that an image is whole the same day.
+pub const FILL_MAX_RESUME: Duration = Duration::from_mins(10);
 /// Pause before a reader's request asks again when all sources are out of reach: a registry that is restarted is back in a moment.
 pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest such pause, and so how late a reader hears that a registry is back.
@@ -57,6 +77,9 @@ pub const MAX_DEMOTION: Duration = Duration::from_secs(30);
 pub const WHOLE_META: u64 = 16 << 20;
 /// Sources of one image: those of all who opened it. More than a registry and its mirrors; each may cost a failed read a request.
 pub const MAX_ORIGINS: usize = 16;
+/// Requests under way for all images together: with [`MAX_REQUEST`] the bound of compressed bytes in memory (256 MiB), and of
+/// connections. Each image may have one more, so that those that hang stop no other.
+pub const MAX_REQUESTS: usize = 64;
 /// Requests under way for one device of one image.
 pub const MAX_REQUESTS_PER_DEVICE: usize = 8;
 /// Requests under way for one image: with [`MAX_REQUEST`] the bound of its compressed bytes in memory.
@@ -98,6 +121,8 @@ pub const MAX_RECORD: u64 = 64 << 10;
 pub const MAX_OPTIONS_TEXT: usize = 4096;
 /// Times the length of a try to mend a pack that passes before the next: a tenth of a CPU at most.
 pub(crate) const MEND_SHARE: u32 = 9;
+/// Flights that are shown to people: the oldest ones, which tell why something hangs.
+pub const MAX_SHOWN_FLIGHTS: usize = 1000;
 /// Findings that `check` lists; the rest is only counted.
 pub const MAX_FINDINGS: usize = 10_000;
 /// Entries of one directory of the store that `check` looks at: a store of some million objects fans out over 256 directories.

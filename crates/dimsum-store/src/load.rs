@@ -13,18 +13,22 @@ use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
 use dimsum_source::{Source, SourceError};
 
+use crate::budget::OpenMaps;
+use crate::disk::frames::LocalFrames;
+use crate::disk::layout;
+use crate::disk::meta_file::{INDEX_FILE, MetaFile};
 use crate::error::{FailureReason, ReadError, ReadObject, SourceFailure, StoreError};
-use crate::feed::{DeviceFeed, Feed};
-use crate::fetch::Fetcher;
-use crate::frames::LocalFrames;
+use crate::fetch::feed::{DeviceFeed, Feed};
+use crate::fetch::fetcher::Fetcher;
+use crate::fetch::index::{self, OpeningAsker};
+use crate::fetch::origin::{self, OriginState, Origins};
 use crate::image::Image;
-use crate::index::{self, Asker};
-use crate::layout;
 use crate::limits::MAX_MAPS_BYTES;
-use crate::meta::{INDEX_FILE, Meta, MetaCore};
-use crate::origin::{self, Origin, Origins};
+use crate::meta::Meta;
+use crate::read::ReadGate;
+use crate::role::WriterLock;
+use crate::services::Services;
 use crate::stats::{Counters, Event, EventKind, add};
-use crate::store::Inner;
 
 /// Name of the manifest in an image's directory.
 pub(crate) const MANIFEST_FILE: &str = "manifest";
@@ -32,15 +36,16 @@ pub(crate) const MANIFEST_FILE: &str = "manifest";
 pub(crate) const CONFIG_FILE: &str = "config";
 
 /// What is needed while an image is opened.
-struct Loader<'a> {
-    inner: &'a Arc<Inner>,
+struct ImageLoader<'a> {
+    services: &'a Arc<Services>,
     image: Digest,
     origins: Arc<Origins>,
     counters: Arc<Counters>,
+    writer: Arc<WriterLock>,
 }
 
 /// A document of the store as it stands on its disk.
-struct Stored {
+struct StoredDocument {
     object: ReadObject,
     path: PathBuf,
     /// `None` if it is not there or wrong.
@@ -49,10 +54,15 @@ struct Stored {
 }
 
 /// Opens an image.
-pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Source>>) -> Result<Arc<Image>, StoreError> {
-    let origins = Origins::new(&sources);
-    let loader = Loader { inner, image, origins, counters: Arc::default() };
-    let directory = inner.layout.image(image);
+pub(crate) fn open(
+    services: &Arc<Services>,
+    image: Digest,
+    sources: &[Arc<dyn Source>],
+) -> Result<Arc<Image>, StoreError> {
+    let origins = Origins::new(sources);
+    let writer = services.claim().map_err(|error| StoreError::io(services.layout().root(), error))?;
+    let loader = ImageLoader { services, image, origins, counters: Arc::default(), writer };
+    let directory = services.layout().image(image);
     let format = |source| StoreError::Format { image, source: Arc::new(source) };
 
     let manifest = loader.manifest(&directory)?;
@@ -68,31 +78,31 @@ pub(crate) fn open(inner: &Arc<Inner>, image: Digest, sources: Vec<Arc<dyn Sourc
 
     let mut feeds = vec![Feed::Meta(Arc::clone(&core))];
     for (index, (device, blob)) in maps.devices.iter().zip(&manifest.packs).enumerate() {
-        let shared = inner.device(&maps, index, device.id);
-        let local = LocalFrames::of_pack(&inner.layout, *blob, device.id, &device.frames);
+        let shared = services.device(&maps, index, device.id);
+        let local = LocalFrames::of_pack((services.layout(), services.role()), *blob, device.id, &device.frames);
         feeds.push(Feed::Device(DeviceFeed { device: shared, blob: *blob, maps: Arc::clone(&maps), index, local }));
     }
     // Its meta may be new to it, and others may have come meanwhile.
-    inner.siblings.expect_more();
+    services.siblings().expect_more();
     let fetcher = loader.fetcher(feeds);
     let meta = Meta::new(core, Arc::clone(&fetcher));
-    Ok(Arc::new(Image::new(manifest, config, maps, meta, fetcher)))
+    Ok(Arc::new(Image::new(manifest, config, meta, ReadGate::new(maps, fetcher))))
 }
 
 /// Returns a manifest that is here and right.
-pub(crate) fn find_manifest(inner: &Inner, digest: Digest) -> Option<Vec<u8>> {
-    let path = inner.layout.image(digest).join(MANIFEST_FILE);
+pub(crate) fn find_manifest(services: &Services, digest: Digest) -> Option<Vec<u8>> {
+    let path = services.layout().image(digest).join(MANIFEST_FILE);
     let own = layout::read_small(&path, MAX_MANIFEST_BYTES).ok().flatten();
-    own.filter(|bytes| Digest::of(bytes) == digest).or_else(|| inner.packs.read_manifest(digest).ok())
+    own.filter(|bytes| Digest::of(bytes) == digest).or_else(|| services.packs().read_manifest(digest).ok())
 }
 
 /// Writes a manifest where [`open`] looks for it, unless it is there.
-pub(crate) fn keep_manifest(inner: &Inner, manifest: &[u8]) -> Digest {
+pub(crate) fn keep_manifest(services: &Services, manifest: &[u8]) -> Digest {
     let digest = Digest::of(manifest);
-    if find_manifest(inner, digest).is_none() {
-        let path = inner.layout.image(digest).join(MANIFEST_FILE);
+    if find_manifest(services, digest).is_none() {
+        let path = services.layout().image(digest).join(MANIFEST_FILE);
         if let Err(error) = layout::put_file(&path, manifest, true)
-            && let Some(sink) = &inner.events
+            && let Some(sink) = services.events()
         {
             sink.event(Event::new(EventKind::StoreWriteFailed).image(digest).path(path).reason(error.kind()));
         }
@@ -101,9 +111,9 @@ pub(crate) fn keep_manifest(inner: &Inner, manifest: &[u8]) -> Digest {
 }
 
 /// A config on its way: what this disk has, or the answer to come.
-type ComingConfig = (Stored, Option<mpsc::Receiver<Result<Bytes, Vec<SourceFailure>>>>);
+type ComingConfig = (StoredDocument, Option<mpsc::Receiver<Result<Bytes, Vec<SourceFailure>>>>);
 
-impl Loader<'_> {
+impl ImageLoader<'_> {
     /// Returns the manifest: the store's copy, or a source's, which is kept.
     fn manifest(&self, directory: &Path) -> Result<Vec<u8>, StoreError> {
         let (object, digest) = ("manifest", self.image);
@@ -112,10 +122,10 @@ impl Loader<'_> {
             return Ok(bytes);
         }
         let mut failures = Vec::new();
-        match self.inner.packs.read_manifest(digest) {
+        match self.services.packs().read_manifest(digest) {
             Ok(bytes) => return Ok(self.keep(&stored, bytes)),
             Err(SourceError::NotFound { .. }) => {}
-            Err(error) => failures.push(failure(self.inner.packs.name(), error)),
+            Err(error) => failures.push(failure(self.services.packs().name(), error)),
         }
         let origins = self.origins.list();
         for place in origin::order(&origins) {
@@ -136,7 +146,7 @@ impl Loader<'_> {
     }
 
     /// Asks an origin for the manifest: a network within the deadline, on a thread of its own that is left behind if it hangs.
-    fn manifest_of(&self, origin: &Origin) -> Result<Vec<u8>, SourceFailure> {
+    fn manifest_of(&self, origin: &OriginState) -> Result<Vec<u8>, SourceFailure> {
         let (image, name) = (self.image, origin.source.name());
         if !origin.is_remote() {
             return origin.source.read_manifest(image).map_err(|error| failure(name, error));
@@ -146,10 +156,10 @@ impl Loader<'_> {
         let ask = move || drop(give.send(source.read_manifest(image)));
         let thread = std::thread::Builder::new().name("dimsum-open".to_owned()).spawn(ask);
         let thread = thread.map_err(|source| failure(name, SourceError::Io { path: name.to_owned(), source }))?;
-        let found = match take.recv_timeout(self.inner.deadline) {
+        let found = match take.recv_timeout(self.services.deadline()) {
             Ok(found) => found.map_err(|error| failure(name, error)),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                let reason = FailureReason::Deadline(self.inner.deadline);
+                let reason = FailureReason::Deadline(self.services.deadline());
                 return Err(SourceFailure { source_name: name.to_owned(), reason });
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -173,7 +183,7 @@ impl Loader<'_> {
         }
         let (give, take) = mpsc::channel();
         let asker = self.asker();
-        self.inner.spawn(async move { drop(give.send(index::fetch_small(&asker, "config", blob).await)) });
+        self.services.spawn(async move { drop(give.send(index::fetch_small(&asker, "config", blob).await)) });
         Ok((stored, Some(take)))
     }
 
@@ -192,7 +202,7 @@ impl Loader<'_> {
     }
 
     /// Reads a small document of the store.
-    fn stored(&self, object: &'static str, path: PathBuf, digest: Digest, limit: u64) -> Stored {
+    fn stored(&self, object: &'static str, path: PathBuf, digest: Digest, limit: u64) -> StoredDocument {
         let found = layout::read_small(&path, limit);
         let is_there = !matches!(found, Ok(None));
         let bytes = found.ok().flatten().filter(|bytes| Digest::of(bytes) == digest);
@@ -200,27 +210,28 @@ impl Loader<'_> {
         if is_damaged {
             self.damaged(object);
         }
-        Stored { object, path, bytes, is_damaged }
+        StoredDocument { object, path, bytes, is_damaged }
     }
 
     /// Writes a document that was not there or wrong.
-    fn keep(&self, stored: &Stored, bytes: Vec<u8>) -> Vec<u8> {
+    fn keep(&self, stored: &StoredDocument, bytes: Vec<u8>) -> Vec<u8> {
         self.put(&stored.path, &bytes, stored.is_damaged.then_some(stored.object));
         bytes
     }
 
     /// Returns the meta and its maps; the first time with all its bytes put into the store.
-    fn meta(&self, directory: &Path, manifest: &DimsumManifest) -> Result<(Arc<MetaCore>, MetaMaps), StoreError> {
+    fn meta(&self, directory: &Path, manifest: &DimsumManifest) -> Result<(Arc<MetaFile>, OpenMaps), StoreError> {
         let path = directory.join(INDEX_FILE);
         let object = ReadObject::MetaIndex { root: manifest.root };
         let (root, blob) = (manifest.root, manifest.meta);
-        let local = || LocalFrames::of_meta(&self.inner.layout, blob);
+        let share = (self.services.role(), &self.services.budgets().cached_meta);
+        let local = || LocalFrames::of_meta(self.services.layout(), blob);
         let stored = layout::read_small(&path, MAX_META_INDEX_BYTES);
         let damaged = !matches!(stored, Ok(None));
         if let Ok(Some(bytes)) = &stored
             && let Ok(index) = MetaIndex::parse(bytes, blob.size, root)
         {
-            let core = Arc::new(MetaCore::new(directory, root, blob, local(), index, true));
+            let core = Arc::new(MetaFile::new(directory, root, blob, local(), index, true, share));
             // The root proves the chaining values, but a false length of the last group shows only when that group is read:
             // an index from disk that leads nowhere is damaged.
             if let Ok(maps) = self.maps(&core, None) {
@@ -230,27 +241,27 @@ impl Loader<'_> {
         if damaged {
             self.damaged(object);
         }
-        let (asker, whole) = (self.asker(), self.inner.whole_meta);
+        let (asker, whole) = (self.asker(), self.services.whole_meta());
         let fetch = async move { index::fetch(&asker, blob, root, whole).await };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
-        let fetched = self.inner.wait(fetch).ok_or_else(|| failed(ReadError::Closed))?;
+        let fetched = self.services.wait(fetch).ok_or_else(|| failed(ReadError::Closed))?;
         let fetched =
             fetched.map_err(|failures| failed(ReadError::Unavailable { object, failures: failures.into() }))?;
-        let core = Arc::new(MetaCore::new(directory, root, blob, local(), fetched.index, false));
+        let core = Arc::new(MetaFile::new(directory, root, blob, local(), fetched.index, false, share));
         let maps = self.maps(&core, fetched.whole.as_ref())?;
         self.put(&path, &fetched.bytes, damaged.then_some(object));
         Ok((core, maps))
     }
 
     /// Reads the maps at the end of the meta. `whole` is the compressed meta, if it is here.
-    fn maps(&self, core: &Arc<MetaCore>, whole: Option<&Bytes>) -> Result<MetaMaps, StoreError> {
+    fn maps(&self, core: &Arc<MetaFile>, whole: Option<&Bytes>) -> Result<OpenMaps, StoreError> {
         let format = |source| StoreError::Format { image: self.image, source: Arc::new(source) };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
         let meta = Meta::new(Arc::clone(core), self.fetcher(vec![Feed::Meta(Arc::clone(core))]));
         let length = meta.length();
         match core.length_on_disk() {
             Some(on_disk) if on_disk >= length => {}
-            Some(_) => {
+            Some(_) if self.services.role().is_owner() => {
                 let object = ReadObject::MetaFrame { root: core.root(), frame: 0 };
                 self.damaged(object);
                 meta.fetch_all().map_err(failed)?;
@@ -258,7 +269,8 @@ impl Loader<'_> {
                     self.repaired(object);
                 }
             }
-            None => {
+            // A guest does not write into it: its own takes the place of one that is cut off.
+            _ => {
                 let begun = core.begin();
                 // Frames that are wrong in a blob with the right digest are wrong everywhere: fetching them again says so.
                 if !whole.is_some_and(|whole| meta.take_whole(whole)) {
@@ -277,20 +289,21 @@ impl Loader<'_> {
         let size = usize::try_from(size).ok().filter(|size| *size as u64 <= MAX_MAPS_BYTES).ok_or_else(|| {
             format(FormatError::Limit { part: "maps of the meta", value: size, limit: MAX_MAPS_BYTES })
         })?;
+        let room = self.services.budgets().maps.charge(size as u64);
+        let charge = room.map_err(|free| StoreError::Maps { image: self.image, length: size as u64, free })?;
         let mut maps = vec![0; size];
         meta.read_blocking(range.start, &mut maps).map_err(failed)?;
         // Repairs on the way are written before anybody looks at the files.
         meta.wait_idle();
-        MetaMaps::parse(&footer, &maps).map_err(format)
+        MetaMaps::parse(&footer, &maps).map(|maps| OpenMaps::new(maps, charge)).map_err(format)
     }
 
     fn fetcher(&self, feeds: Vec<Feed>) -> Arc<Fetcher> {
-        let (inner, counters) = (Arc::clone(self.inner), Arc::clone(&self.counters));
-        Fetcher::new(inner, self.image, Arc::clone(&self.origins), feeds, counters)
+        Fetcher::new((self.services, &self.writer), self.image, &self.origins, feeds, &self.counters)
     }
 
-    fn asker(&self) -> Asker {
-        Asker::new(self.inner, &self.origins.list(), &self.counters)
+    fn asker(&self) -> OpeningAsker {
+        OpeningAsker::new(self.services, &self.origins.list(), &self.counters)
     }
 
     /// Writes what was proven; failing to costs the next opening a fetch.
@@ -322,7 +335,7 @@ impl Loader<'_> {
 
     fn tell(&self, counter: &AtomicU64, event: Event) {
         add(counter, 1);
-        if let Some(sink) = &self.inner.events {
+        if let Some(sink) = self.services.events() {
             sink.event(event);
         }
     }

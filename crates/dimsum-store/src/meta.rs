@@ -1,60 +1,42 @@
 //! The gate of the meta: 16 KiB groups, proven from the meta root at each read that leaves the cache.
 //!
-//! On disk are `meta`, the uncompressed bytes, and `index`, the index of the compressed blob. The index proves itself by its chaining
-//! values; its frame lengths are only where to look, and are fetched again when they lead nowhere. A frame of the meta is fetched,
-//! joined and repaired like a chunk (`fetch.rs`).
+//! What is on this disk is read in `disk/meta_file.rs`; a frame that is missing or wrong is fetched, joined and repaired like a chunk.
 
-use std::fs::File;
-use std::io;
-use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use dimsum_format::MetaRoot;
-use dimsum_format::codec::Decompressor;
-use dimsum_format::group::{GROUP_U64, Groups};
-use dimsum_format::index::MetaIndex;
-use dimsum_format::manifest::Blob;
-use dimsum_format::map::FrameMap;
-use dimsum_format::pack::META_FRAME;
-use parking_lot::{Mutex, RwLock};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use dimsum_format::group::GROUP_U64;
+use parking_lot::Mutex;
 
-use crate::cache::GroupCache;
-use crate::device::WriteFailure;
-use crate::error::{FailureReason, MetaError, ReadError};
-use crate::feed::META;
-use crate::fetch::{Fetcher, Miss};
-use crate::frames::LocalFrames;
-use crate::index;
-use crate::layout::{self, Temporary};
+use crate::disk::meta_file::{GROUPS_PER_FRAME, GroupLook, MetaFile};
+use crate::error::{MetaError, ReadError};
+use crate::fetch::feed::META;
+use crate::fetch::fetcher::{Fetcher, MissingUnit};
+use crate::fetch::traffic::Waiter;
 use crate::limits::META_WINDOW;
-use crate::queue::Waiter;
-use crate::stats::{Counters, add};
+use crate::stats::add;
 
-/// Groups of a frame of the compressed meta.
-const GROUPS_PER_FRAME: u64 = META_FRAME as u64 / GROUP_U64;
+/// Bytes that a blocking read looks for together: some dozen frames, which one request brings.
+const READ_WINDOW: usize = 4 << 20;
+/// What decoding a frame of a meta costs the pool: its bytes.
+const META_FRAME_COST: u64 = dimsum_format::pack::META_FRAME as u64;
 
 /// The meta of an open image.
 #[derive(Debug)]
 pub struct Meta {
-    core: Arc<MetaCore>,
+    file: Arc<MetaFile>,
     fetcher: Arc<Fetcher>,
 }
 
 impl Meta {
-    pub(crate) const fn new(core: Arc<MetaCore>, fetcher: Arc<Fetcher>) -> Self {
-        Self { core, fetcher }
+    pub(crate) const fn new(file: Arc<MetaFile>, fetcher: Arc<Fetcher>) -> Self {
+        Self { file, fetcher }
     }
 
     /// Returns the length of the uncompressed meta in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.core.groups.length()
+        self.file.length()
     }
 
     /// Reads exactly `buf` at `offset`. Never waits.
@@ -70,10 +52,10 @@ impl Meta {
         let mut rest = buf;
         while !rest.is_empty() {
             let group = at / GROUP_U64;
-            let seen = self.core.fills();
-            let bytes = match self.core.group(group, &self.fetcher.counters) {
-                Found::Good(bytes) => bytes,
-                Found::Miss { damaged } => {
+            let seen = self.file.fills();
+            let bytes = match self.file.group(group, self.fetcher.counters()) {
+                GroupLook::Good(bytes) => bytes,
+                GroupLook::Miss { damaged } => {
                     // Starts the flight, so that the fetch is under way when the caller asks for the callback.
                     self.fly(group, damaged, seen, |_| None);
                     return Err(MetaError::Pending { group });
@@ -95,22 +77,22 @@ impl Meta {
     /// Calls `ready` once `group` can be read or cannot be had, on a thread of the store, which it must not block. How many wait is
     /// the caller's to bound; each costs its callback.
     pub fn when_ready(&self, group: u64, ready: Box<dyn FnOnce(Result<(), ReadError>) + Send>) {
-        let seen = self.core.fills();
+        let seen = self.file.fills();
         let ready = Arc::new(Mutex::new(Some(ready)));
         let later = Arc::clone(&ready);
-        let found = self.core.group(group, &self.fetcher.counters);
+        let found = self.file.group(group, self.fetcher.counters());
         let started = match found {
-            Found::Miss { damaged } => self.fly(group, damaged, seen, move |store| {
+            GroupLook::Miss { damaged } => self.fly(group, damaged, seen, move |store| {
                 let (ready, store) = (Arc::clone(&later), Arc::clone(store));
                 Some(Box::new(move |result: Result<Bytes, ReadError>| {
                     // A flight that ends at once calls from this very thread, where the caller may hold locks.
-                    store.store.pool.submit(Box::new(move |_| call_once(&ready, result.map(drop))));
+                    store.submit(0, Box::new(move |_| call_once(&ready, result.map(drop))));
                 }) as Waiter)
             }),
-            Found::Good(_) => false,
+            GroupLook::Good(_) => false,
         };
         if !started {
-            self.fetcher.store.pool.submit(Box::new(move |_| call_once(&ready, Ok(()))));
+            self.fetcher.submit(0, Box::new(move |_| call_once(&ready, Ok(()))));
         }
     }
 
@@ -119,25 +101,62 @@ impl Meta {
     /// # Errors
     /// If a group cannot be had.
     pub fn read_blocking(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        loop {
-            match self.read_at(offset, buf) {
-                Ok(()) => return Ok(()),
-                Err(MetaError::OutOfRange { range, length }) => return Err(ReadError::OutOfRange { range, length }),
-                Err(MetaError::Pending { group }) => {
-                    let (give, take) = mpsc::channel();
-                    self.when_ready(group, Box::new(move |result| drop(give.send(result))));
-                    take.recv().map_err(|_| ReadError::Closed)??;
+        let range = offset..offset.saturating_add(buf.len() as u64);
+        if range.end > self.length() {
+            return Err(ReadError::OutOfRange { range, length: self.length() });
+        }
+        let mut at = offset;
+        for window in buf.chunks_mut(READ_WINDOW) {
+            let length = window.len() as u64;
+            self.read_window(at, window)?;
+            at = at.saturating_add(length);
+        }
+        Ok(())
+    }
+
+    /// Reads a window: what is missing comes from the flights themselves, so a disk that takes nothing and a cache that holds nothing
+    /// cost one fetch.
+    fn read_window(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let end = offset.saturating_add(buf.len() as u64);
+        let mut missing: Vec<MissingUnit> = Vec::new();
+        for group in offset / GROUP_U64..end.div_ceil(GROUP_U64) {
+            let seen = self.file.fills();
+            match self.file.group(group, self.fetcher.counters()) {
+                GroupLook::Good(bytes) => copy_into(buf, offset, group * GROUP_U64, &bytes),
+                GroupLook::Miss { damaged } => {
+                    let unit = u32::try_from(group / GROUPS_PER_FRAME).unwrap_or(u32::MAX);
+                    if missing.last().is_none_or(|last| last.unit != unit) {
+                        missing.push(MissingUnit { feed: META, unit, damaged, seen });
+                    }
                 }
             }
         }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (give, take) = mpsc::channel();
+        let waiter = |miss: MissingUnit| {
+            let give = give.clone();
+            let arrived = move |result: Result<Bytes, ReadError>| drop(give.send(result.map(|unit| (miss.unit, unit))));
+            Some(Box::new(arrived) as Waiter)
+        };
+        // Forced: what was filled meanwhile is proven again in microseconds.
+        let count = missing.len();
+        self.fetcher.join(missing, true, |miss| *miss, waiter);
+        drop(give);
+        for _ in 0..count {
+            let (unit, bytes) = take.recv().map_err(|_| ReadError::Closed)??;
+            copy_into(buf, offset, self.file.frame_content(unit).start, &bytes);
+        }
+        Ok(())
     }
 
     /// Fetches every frame, some at a time, and waits until they are written.
     pub(crate) fn fetch_all(&self) -> Result<(), ReadError> {
-        let frames: Vec<u32> = (0..self.core.frame_count()).collect();
+        let frames: Vec<u32> = (0..self.file.frame_count()).collect();
         for window in frames.chunks(META_WINDOW) {
             let (give, take) = mpsc::channel();
-            let miss = |unit: &u32| Miss { feed: META, unit: *unit, damaged: false, seen: 0 };
+            let miss = |unit: &u32| MissingUnit { feed: META, unit: *unit, damaged: false, seen: 0 };
             let waiter = |_| {
                 let give = give.clone();
                 Some(Box::new(move |result: Result<Bytes, ReadError>| drop(give.send(result.map(drop)))) as Waiter)
@@ -155,18 +174,22 @@ impl Meta {
     /// Decodes every frame from the whole compressed blob, some at a time, and waits until they are written. Says whether all were
     /// right.
     pub(crate) fn take_whole(&self, blob: &Bytes) -> bool {
-        let frames: Vec<u32> = (0..self.core.frame_count()).collect();
+        let frames: Vec<u32> = (0..self.file.frame_count()).collect();
         frames.chunks(META_WINDOW).all(|window| {
             let (give, take) = mpsc::channel();
             for frame in window {
-                let range = self.core.frame(*frame).unwrap_or(0..0);
+                let range = self.file.frame(*frame).unwrap_or(0..0);
                 let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(blob.len());
                 let bytes = blob.slice(place(range.start)..place(range.end));
-                let (fetcher, core, give, frame) =
-                    (Arc::clone(&self.fetcher), Arc::clone(&self.core), give.clone(), *frame);
-                self.fetcher.store.pool.submit(Box::new(move |decompressor| {
-                    let _ = give.send(core.take_frame(frame, &bytes, decompressor, &fetcher));
-                }));
+                let (fetcher, file, give, frame) =
+                    (Arc::clone(&self.fetcher), Arc::clone(&self.file), give.clone(), *frame);
+                let job = move |decompressor: &mut _| {
+                    let taken = file.take_frame(frame, &bytes, decompressor);
+                    add(&fetcher.counters().chunks_verified, u64::from(taken.is_some()));
+                    let is_right = taken.map(|written| written.unwrap_or_else(|failure| fetcher.write_failed(failure)));
+                    let _ = give.send(is_right.is_some());
+                };
+                self.fetcher.submit(META_FRAME_COST, Box::new(job));
             }
             drop(give);
             take.iter().filter(|right| *right).count() == window.len()
@@ -181,17 +204,31 @@ impl Meta {
     /// Joins or starts the flight of a group's frame; `false` if it turned out to be readable.
     fn fly(&self, group: u64, damaged: bool, seen: u64, waiter: impl Fn(&Arc<Fetcher>) -> Option<Waiter>) -> bool {
         let unit = u32::try_from(group / GROUPS_PER_FRAME).unwrap_or(u32::MAX);
-        let miss = |(): &()| Miss { feed: META, unit, damaged, seen };
+        let miss = |(): &()| MissingUnit { feed: META, unit, damaged, seen };
         let again = self.fetcher.join(vec![()], false, miss, |()| waiter(&self.fetcher));
         if again.is_empty() {
             return true;
         }
         // Some frame was filled meanwhile; most likely this one.
-        if matches!(self.core.group(group, &self.fetcher.counters), Found::Good(_)) {
+        if matches!(self.file.group(group, self.fetcher.counters()), GroupLook::Good(_)) {
             return false;
         }
         self.fetcher.join(again, true, miss, |()| waiter(&self.fetcher));
         true
+    }
+}
+
+/// Copies what a piece has of the bytes that `buf` wants.
+fn copy_into(buf: &mut [u8], offset: u64, start: u64, piece: &[u8]) {
+    let end = offset.saturating_add(buf.len() as u64);
+    let from = offset.max(start);
+    let to = end.min(start.saturating_add(piece.len() as u64));
+    let place = |at: u64, base: u64| usize::try_from(at.saturating_sub(base)).unwrap_or(usize::MAX);
+    if let (Some(into), Some(bytes)) = (
+        buf.get_mut(place(from, offset)..place(to, offset).max(place(from, offset))),
+        piece.get(place(from, start)..place(to, start).max(place(from, start))),
+    ) {
+        into.copy_from_slice(bytes);
     }
 }
 
@@ -204,206 +241,3 @@ fn call_once(ready: &Once, result: Result<(), ReadError>) {
         ready(result);
     }
 }
-
-/// What a look for a group gave.
-pub(crate) enum Found {
-    /// Its bytes, proven.
-    Good(Bytes),
-    /// It has to be fetched.
-    Miss {
-        /// Whether wrong bytes stand in its place.
-        damaged: bool,
-    },
-}
-
-/// What the gate and the fetcher share of a meta.
-#[derive(Debug)]
-pub(crate) struct MetaCore {
-    root: MetaRoot,
-    blob: Blob,
-    local: LocalFrames,
-    path: PathBuf,
-    index_path: PathBuf,
-    groups: Groups,
-    frames: RwLock<FrameMap>,
-    /// Whether the frame lengths come from this store's disk, where nothing proves them.
-    frames_are_hint: AtomicBool,
-    file: OnceLock<File>,
-    /// Whether a frame could not be written.
-    is_torn: AtomicBool,
-    cache: GroupCache,
-    fills: AtomicU64,
-}
-
-impl MetaCore {
-    pub(crate) fn new(
-        directory: &Path,
-        root: MetaRoot,
-        blob: Blob,
-        local: LocalFrames,
-        index: MetaIndex,
-        from_disk: bool,
-    ) -> Self {
-        Self {
-            root,
-            blob,
-            local,
-            path: directory.join(META_FILE),
-            index_path: directory.join(INDEX_FILE),
-            groups: index.groups,
-            frames: RwLock::new(index.frames),
-            frames_are_hint: AtomicBool::new(from_disk),
-            file: OnceLock::new(),
-            is_torn: AtomicBool::new(false),
-            cache: GroupCache::default(),
-            fills: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) const fn root(&self) -> MetaRoot {
-        self.root
-    }
-
-    pub(crate) const fn blob(&self) -> Blob {
-        self.blob
-    }
-
-    pub(crate) const fn local(&self) -> &LocalFrames {
-        &self.local
-    }
-
-    pub(crate) fn frame(&self, frame: u32) -> Option<Range<u64>> {
-        self.frames.read().frame(frame)
-    }
-
-    pub(crate) fn frame_content(&self, frame: u32) -> Range<u64> {
-        let start = u64::from(frame) * META_FRAME as u64;
-        start.min(self.groups.length())..(start + META_FRAME as u64).min(self.groups.length())
-    }
-
-    pub(crate) fn fills(&self) -> u64 {
-        self.fills.load(Ordering::Acquire)
-    }
-
-    /// Length of the file, `None` if it is not there; what is in it is proven when it is read.
-    pub(crate) fn length_on_disk(&self) -> Option<u64> {
-        self.file().and_then(File::metadata).ok().map(|metadata| metadata.len())
-    }
-
-    /// Starts the file under another name, so that a meta in the store is a whole one even if this process is killed.
-    pub(crate) fn begin(&self) -> Result<Temporary, WriteFailure> {
-        let failed = |error| (self.path.clone(), error);
-        let begin = || {
-            let temporary = Temporary::create(layout::directory_of(&self.path))?;
-            let length = self.groups.length();
-            match rustix::fs::fallocate(&temporary.file, FallocateFlags::empty(), 0, length) {
-                // Not every file system can reserve; then a full disk shows while writing.
-                Ok(()) | Err(Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error.into()),
-            }
-            drop(self.file.set(temporary.file.try_clone()?));
-            Ok(temporary)
-        };
-        begin().map_err(failed)
-    }
-
-    /// Gives the file its name, unless a part of it could not be written.
-    pub(crate) fn complete(&self, temporary: Temporary) -> Result<(), WriteFailure> {
-        if self.is_torn.load(Ordering::Acquire) {
-            // Counted when it happened. The file goes with its temporary name; what is in it still serves this process.
-            return Ok(());
-        }
-        temporary.place(&self.path, false).map_err(|error| (self.path.clone(), error))
-    }
-
-    /// Returns a group from the cache, or from disk if it is right.
-    pub(crate) fn group(&self, group: u64, counters: &Counters) -> Found {
-        if let Some(bytes) = self.cache.get(group) {
-            return Found::Good(bytes);
-        }
-        let range = self.groups.range(group);
-        let length = usize::try_from(range.end - range.start).unwrap_or(0);
-        let read = self.file().and_then(|file| layout::read_at(file, length, range.start));
-        let Ok(bytes) = read else { return Found::Miss { damaged: false } };
-        if self.groups.verify(group, &bytes) {
-            add(&counters.groups_verified, 1);
-            let bytes = Bytes::from(bytes);
-            self.cache.put(group, bytes.clone());
-            return Found::Good(bytes);
-        }
-        // All zeros is a group that was never written (the file is sparse), or was cut off or punched out: nothing to tell apart.
-        Found::Miss { damaged: bytes.iter().any(|byte| *byte != 0) }
-    }
-
-    /// Proves the groups of a decoded frame and puts them into the cache.
-    pub(crate) fn accept(&self, frame: u32, bytes: &[u8]) -> Result<(), FailureReason> {
-        let first = u64::from(frame) * GROUPS_PER_FRAME;
-        let groups = || (first..).zip(bytes.chunks(usize::try_from(GROUP_U64).unwrap_or(1)));
-        if let Some((group, _)) = groups().find(|(group, bytes)| !self.groups.verify(*group, bytes)) {
-            return Err(FailureReason::Group { group });
-        }
-        for (group, bytes) in groups() {
-            // Copied, so that one group in the cache does not keep the whole frame.
-            self.cache.put(group, Bytes::copy_from_slice(bytes));
-        }
-        self.fills.fetch_add(1, Ordering::Release);
-        Ok(())
-    }
-
-    /// Decodes, proves and writes a frame; says whether it was right.
-    fn take_frame(&self, frame: u32, bytes: &[u8], decompressor: &mut Decompressor, fetcher: &Fetcher) -> bool {
-        let content = self.frame_content(frame);
-        let length = usize::try_from(content.end - content.start).unwrap_or(0);
-        let Ok(bytes) = decompressor.decompress(bytes, length) else { return false };
-        if self.accept(frame, &bytes).is_err() {
-            return false;
-        }
-        add(&fetcher.counters.chunks_verified, 1);
-        if let Err(failure) = self.keep(frame, &bytes) {
-            fetcher.write_failed(failure);
-        }
-        true
-    }
-
-    /// Writes a proven frame.
-    pub(crate) fn keep(&self, frame: u32, bytes: &[u8]) -> Result<(), WriteFailure> {
-        let written = self.file().and_then(|file| file.write_all_at(bytes, self.frame_content(frame).start));
-        written.map_err(|error| {
-            self.is_torn.store(true, Ordering::Release);
-            (self.path.clone(), error)
-        })
-    }
-
-    /// Fetches the index again if its frame lengths came from disk; says whether they were wrong.
-    pub(crate) async fn refresh_index(&self, fetcher: &Arc<Fetcher>) -> bool {
-        if !self.frames_are_hint.swap(false, Ordering::AcqRel) {
-            return false;
-        }
-        let asker = index::Asker::new(&fetcher.store, &fetcher.origins.list(), &fetcher.counters);
-        let Ok(fetched) = index::fetch(&asker, self.blob, self.root, 0).await else { return false };
-        if *self.frames.read() == fetched.index.frames {
-            return false;
-        }
-        *self.frames.write() = fetched.index.frames;
-        // Only saves the next process this detour.
-        drop(layout::put_file(&self.index_path, &fetched.bytes, false));
-        true
-    }
-
-    pub(crate) fn frame_count(&self) -> u32 {
-        u32::try_from(self.frames.read().frames()).unwrap_or(u32::MAX)
-    }
-
-    fn file(&self) -> io::Result<&File> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
-        }
-        let file = layout::open_regular(&self.path, true)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(self.file.get_or_init(|| file))
-    }
-}
-
-/// Name of the uncompressed meta in an image's directory.
-pub(crate) const META_FILE: &str = "meta";
-/// Name of the index of the meta in an image's directory.
-pub(crate) const INDEX_FILE: &str = "index";

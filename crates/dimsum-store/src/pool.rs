@@ -1,6 +1,5 @@
 //! The fixed threads on which frames are decoded and verified, files written and waiting readers called.
 
-use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,36 +7,56 @@ use std::sync::Arc;
 use dimsum_format::codec::Decompressor;
 use parking_lot::{Condvar, Mutex};
 
+use crate::core::{FairQueue, ImageId};
+
+/// Cost of the smallest job, in decoded bytes: what calling a reader takes.
+const MIN_JOB_COST: u64 = 4096;
+
 /// Work for the pool. Its number is bounded by those who submit: requests under way times chunks of a request.
 pub(crate) type Job = Box<dyn FnOnce(&mut Decompressor) + Send>;
 
 /// A fixed number of threads and their queue.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    shared: Arc<Shared>,
+pub(crate) struct DecodePool {
+    shared: Arc<PoolShared>,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
+/// Whose work it is. Owners share the threads by the cost of their work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct JobOwner(u64);
+
+impl JobOwner {
+    /// The store itself.
+    pub(crate) const STORE: Self = Self(0);
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("jobs", &self.queue.lock().jobs.len()).finish()
+impl From<ImageId> for JobOwner {
+    fn from(image: ImageId) -> Self {
+        Self(image.number())
     }
 }
 
-struct Queue {
-    jobs: VecDeque<Job>,
+struct PoolShared {
+    queue: Mutex<JobQueue>,
+    wake: Condvar,
+}
+
+impl std::fmt::Debug for PoolShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolShared").field("jobs", &self.queue.lock().jobs.len()).finish()
+    }
+}
+
+struct JobQueue {
+    jobs: FairQueue<JobOwner, Job>,
     open: bool,
 }
 
-impl Pool {
+impl DecodePool {
     /// Starts `threads` threads, at least one.
     pub(crate) fn new(threads: usize) -> io::Result<Self> {
-        let queue = Mutex::new(Queue { jobs: VecDeque::new(), open: true });
-        let pool = Self { shared: Arc::new(Shared { queue, wake: Condvar::new() }) };
+        let queue = Mutex::new(JobQueue { jobs: FairQueue::new(), open: true });
+        let pool = Self { shared: Arc::new(PoolShared { queue, wake: Condvar::new() }) };
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             std::thread::Builder::new().name(format!("dimsum-store-{number}")).spawn(move || shared.work())?;
@@ -46,16 +65,17 @@ impl Pool {
     }
 
     /// Queues a job. After the end of the pool jobs are dropped, which their owners notice.
-    pub(crate) fn submit(&self, job: Job) {
+    pub(crate) fn submit(&self, owner: JobOwner, cost: u64, job: Job) {
         let mut queue = self.shared.queue.lock();
         if queue.open {
-            queue.jobs.push_back(job);
+            // A job that costs nothing to decode still takes its turn.
+            queue.jobs.push(owner, cost.max(MIN_JOB_COST), job);
             self.shared.wake.notify_one();
         }
     }
 }
 
-impl Drop for Pool {
+impl Drop for DecodePool {
     /// Lets the threads finish what is queued. They are not joined: the last user of the pool may be one of them.
     fn drop(&mut self) {
         self.shared.queue.lock().open = false;
@@ -63,14 +83,14 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolShared {
     fn work(&self) {
         let mut decompressor = Decompressor::default();
         loop {
             let job = {
                 let mut queue = self.queue.lock();
                 loop {
-                    if let Some(job) = queue.jobs.pop_front() {
+                    if let Some(job) = queue.jobs.pop() {
                         break job;
                     }
                     if !queue.open {

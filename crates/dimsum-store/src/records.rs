@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::{Blake3, Digest};
 
+use crate::disk::layout::{self, StagedFile};
 use crate::error::StoreError;
-use crate::layout::{self, Temporary};
 use crate::limits::{MAX_OPTIONS_TEXT, MAX_RECORD};
 use crate::stats::{Event, EventKind};
 use crate::store::Store;
@@ -97,7 +97,7 @@ fn make_key(path: &Path) -> io::Result<()> {
         // The kernel gives up to 256 bytes at once.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let mut temporary = Temporary::create(layout::directory_of(path))?;
+    let mut temporary = StagedFile::create(layout::directory_of(path))?;
     temporary.file.write_all(&key)?;
     temporary.place_new(path)
 }
@@ -170,7 +170,7 @@ impl Store {
         };
         let record = Record::parse(&bytes, key).filter(|record| record.source == source && record.options == options);
         if record.is_none()
-            && let Some(sink) = &self.inner.events
+            && let Some(sink) = self.services().events()
         {
             sink.event(Event::new(EventKind::RecordRefused).path(path));
         }
@@ -178,7 +178,7 @@ impl Store {
     }
 
     fn record_path(&self, key: &NodeKey, source: Digest, options: &str) -> PathBuf {
-        self.inner.layout.record(key.name(source, options))
+        self.services().layout().record(key.name(source, options))
     }
 }
 

@@ -12,10 +12,10 @@ use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::Manifest;
 use dimsum_source::{BlobWriter, Role, Source as _, SourceError, Target};
 
-use crate::layout::{self, PACKS, Temporary};
+use crate::disk::layout::{self, PACKS, StagedFile};
+use crate::disk::packs::io_error;
 use crate::load::{CONFIG_FILE, MANIFEST_FILE};
-use crate::local::io_error;
-use crate::store::Inner;
+use crate::services::Services;
 
 /// A [`Target`] that writes blobs to `packs/` and manifest and config to `images/`.
 ///
@@ -23,28 +23,28 @@ use crate::store::Inner;
 /// like any other, so an opened meta heals from it, as device files heal from the packs.
 #[derive(Debug, Clone)]
 pub struct StoreTarget {
-    inner: Arc<Inner>,
+    services: Arc<Services>,
 }
 
 impl StoreTarget {
-    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
-        Self { inner: Arc::clone(inner) }
+    pub(crate) fn new(services: &Arc<Services>) -> Self {
+        Self { services: Arc::clone(services) }
     }
 }
 
 impl Target for StoreTarget {
     fn name(&self) -> &str {
-        self.inner.packs.name()
+        self.services.packs().name()
     }
 
     fn has(&self, blob: Digest, size: u64) -> Result<bool, SourceError> {
-        Ok(self.inner.packs.size(blob)? == Some(size))
+        Ok(self.services.packs().size(blob)? == Some(size))
     }
 
     fn start_blob(&self) -> Result<Box<dyn BlobWriter + '_>, SourceError> {
-        let directory = self.inner.layout.directory(PACKS);
-        let temporary = Temporary::create(&directory).map_err(|error| io_error(&directory, error))?;
-        Ok(Box::new(PackWriter { inner: &self.inner, temporary, written: 0 }))
+        let directory = self.services.layout().directory(PACKS);
+        let temporary = StagedFile::create(&directory).map_err(|error| io_error(&directory, error))?;
+        Ok(Box::new(PackWriter { services: &self.services, temporary, written: 0 }))
     }
 
     fn put_manifest(&self, _media_type: &str, manifest: &[u8], _role: Role) -> Result<Digest, SourceError> {
@@ -54,11 +54,11 @@ impl Target for StoreTarget {
         let parsed = Manifest::parse(manifest).ok().filter(Manifest::is_dimsum);
         let Some(parsed) = parsed else {
             // An index, or a source's manifest beside its image: a blob to copy on, not an image to open.
-            put(&self.inner.layout.pack(digest), manifest)?;
+            put(&self.services.layout().pack(digest), manifest)?;
             return Ok(digest);
         };
-        let directory = self.inner.layout.image(digest);
-        let config = self.inner.packs.read_small("config", parsed.config.digest, MAX_CONFIG_BYTES)?;
+        let directory = self.services.layout().image(digest);
+        let config = self.services.packs().read_small("config", parsed.config.digest, MAX_CONFIG_BYTES)?;
         put(&directory.join(CONFIG_FILE), &config)?;
         // Last, so that an image with a manifest has all its parts.
         put(&directory.join(MANIFEST_FILE), manifest)?;
@@ -67,8 +67,8 @@ impl Target for StoreTarget {
 }
 
 struct PackWriter<'a> {
-    inner: &'a Inner,
-    temporary: Temporary,
+    services: &'a Services,
+    temporary: StagedFile,
     written: u64,
 }
 
@@ -91,13 +91,13 @@ impl BlobWriter for PackWriter<'_> {
         size: u64,
         _progress: &dyn Fn(u64) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let path = self.inner.layout.pack(digest);
+        let path = self.services.layout().pack(digest);
         if self.written != size {
             let error = io::Error::new(io::ErrorKind::InvalidData, "another length was written than is committed");
             return Err(io_error(&path, error));
         }
         self.temporary.place(&path, true).map_err(|error| io_error(&path, error))?;
-        self.inner.packs.forget_parts(digest);
+        self.services.packs().forget_parts(digest);
         Ok(())
     }
 }

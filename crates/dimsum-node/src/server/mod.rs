@@ -32,7 +32,7 @@ use dimsum_mount::fuse::FuseDriver;
 use dimsum_mount::keeper::{Inherited, Link};
 use dimsum_mount::{Driver, DriverKind};
 use dimsum_source::Runtime;
-use dimsum_store::{Options, Store};
+use dimsum_store::{Store, StoreOptions};
 use dimsum_sys::privilege::drop_all_capabilities;
 use dimsum_sys::signal::Signals;
 use parking_lot::Mutex;
@@ -68,7 +68,7 @@ pub struct Config {
     /// How origins of images are opened.
     pub open_origin: OriginOpener,
     /// How the store works; the log gets its events.
-    pub store_options: Options,
+    pub store_options: StoreOptions,
     /// The form of the lines in the log.
     pub log_format: LogFormat,
     /// The pause before a fill that stopped is taken up again, normally [`FIRST_PAUSE`].

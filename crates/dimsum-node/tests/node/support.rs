@@ -67,7 +67,10 @@ pub(crate) fn server() {
         open_origin: open_may_hang,
         log_format: LogFormat::Text,
         fill_pause: Duration::from_millis(100),
-        store_options: dimsum_store::Options { request_deadline: DEADLINE, ..dimsum_store::Options::default() },
+        store_options: dimsum_store::StoreOptions {
+            request_deadline: DEADLINE,
+            ..dimsum_store::StoreOptions::default()
+        },
     };
     server::run(config).unwrap();
 }

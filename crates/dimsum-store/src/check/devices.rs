@@ -10,12 +10,13 @@ use rustix::fs::SeekFrom;
 
 use super::walk::{Named, fanned, is_digest, only};
 use super::{Cause, Checker, Object};
-use crate::device::{DATA, Known, STATE, STATE_HEADER, state_header, state_slot, stored_values};
-use crate::layout::{self, DEVICES};
+use crate::disk::device::{DATA, STATE};
+use crate::disk::layout::{self, DEVICES};
+use crate::disk::values::{STATE_HEADER, StoredValues, state_header, state_slot, stored_values};
 
 impl Checker<'_> {
     pub(super) fn devices(&mut self) {
-        for Named { path, name } in fanned(&self.inner.layout.directory(DEVICES), is_digest, self) {
+        for Named { path, name } in fanned(&self.services.layout().directory(DEVICES), is_digest, self) {
             let Ok(id) = DeviceId::from_hex(&name) else { continue };
             only(&path, &[DATA, STATE], self);
             let Some((maps, index)) = self.devices.get(&id).cloned() else {
@@ -52,20 +53,20 @@ impl Checker<'_> {
         let (Some(range), Some(must)) = (map.chunk_bytes(chunk), map.digest(chunk)) else { return };
         // A second look: a server may have been between data and chaining values.
         let known = match stored_values(state, map, chunk) {
-            Known::Damaged => stored_values(state, map, chunk),
+            StoredValues::Damaged => stored_values(state, map, chunk),
             other => other,
         };
         match known {
-            Known::Absent => {
+            StoredValues::Absent => {
                 if has_data(data, range.start, range.end) {
                     self.note(Object::Data, data_path, Cause::Orphan { chunk });
                 }
             }
-            Known::Damaged => {
+            StoredValues::Damaged => {
                 let slot = state_slot(map, chunk).unwrap_or(0);
                 self.damage(Object::State, state_path, slot, Cause::ChainingValues { chunk, must });
             }
-            Known::Proven(groups) => {
+            StoredValues::Proven(groups) => {
                 for number in 0..groups.len() as u64 {
                     let offset = range.start + groups.range(number).start;
                     if !self.data_group(data, &groups, number, offset) {

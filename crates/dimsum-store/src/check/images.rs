@@ -14,15 +14,15 @@ use dimsum_format::pack::META_FOOTER_BYTES;
 
 use super::walk::{Named, is_digest, named, only};
 use super::{Cause, Checker, Object};
-use crate::frames::map_name;
-use crate::layout::{self, IMAGES};
+use crate::disk::frames::map_name;
+use crate::disk::layout::{self, IMAGES};
+use crate::disk::meta_file::{INDEX_FILE, META_FILE};
 use crate::limits::MAX_MAPS_BYTES;
 use crate::load::{CONFIG_FILE, MANIFEST_FILE};
-use crate::meta::{INDEX_FILE, META_FILE};
 
 impl Checker<'_> {
     pub(super) fn images(&mut self) {
-        for Named { path, name } in named(&self.inner.layout.directory(IMAGES), is_digest, self) {
+        for Named { path, name } in named(&self.services.layout().directory(IMAGES), is_digest, self) {
             if let Ok(digest) = Digest::from_hex(&name) {
                 only(&path, &[MANIFEST_FILE, CONFIG_FILE, INDEX_FILE, META_FILE], self);
                 self.image(&path, digest);

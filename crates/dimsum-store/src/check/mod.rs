@@ -21,17 +21,18 @@ use dimsum_format::manifest::Blob;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Blake3, DeviceId, Digest};
 
-use crate::layout::{self, PACKS, RECORDS};
+use crate::disk::layout::{self, PACKS, RECORDS};
 use crate::limits::{MAX_FINDINGS, MAX_RECORD};
 use crate::records::{self, NodeKey};
-use crate::store::{Inner, Store};
+use crate::services::Services;
+use crate::store::Store;
 use walk::{Named, fanned};
 
 impl Store {
     /// Reads and proves every file of the store, blocking. `key` is needed to check conversion records.
     pub fn check(&self, key: Option<&NodeKey>, progress: &mut dyn FnMut(CheckProgress)) -> Report {
         let (report, devices, parts) = (Report::default(), HashMap::new(), HashMap::new());
-        let mut checker = Checker { inner: &self.inner, report, progress, devices, parts };
+        let mut checker = Checker { services: self.services(), report, progress, devices, parts };
         let parts = checker.packs();
         checker.images();
         checker.devices();
@@ -43,7 +44,7 @@ impl Store {
 
 /// A check under way.
 struct Checker<'a> {
-    inner: &'a Inner,
+    services: &'a Services,
     report: Report,
     progress: &'a mut dyn FnMut(CheckProgress),
     /// Devices that a proven meta names: all that is known of what a device must be.
@@ -55,7 +56,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// Checks whole packs; returns the sparse files, which images tell about.
     fn packs(&mut self) -> Vec<Named> {
-        let (packs, parts): (Vec<_>, Vec<_>) = fanned(&self.inner.layout.directory(PACKS), walk::is_pack, self)
+        let (packs, parts): (Vec<_>, Vec<_>) = fanned(&self.services.layout().directory(PACKS), walk::is_pack, self)
             .into_iter()
             .partition(|entry| entry.name.len() == walk::DIGEST);
         for Named { path, name } in packs {
@@ -71,7 +72,7 @@ impl Checker<'_> {
     }
 
     fn records(&mut self, key: Option<&NodeKey>) {
-        for entry in fanned(&self.inner.layout.directory(RECORDS), walk::is_digest, self) {
+        for entry in fanned(&self.services.layout().directory(RECORDS), walk::is_digest, self) {
             let Named { path, name } = entry;
             let Ok(name) = Blake3::from_hex(&name) else { continue };
             self.file();

@@ -9,8 +9,8 @@ use dimsum_format::meta::Device;
 
 use super::walk::Named;
 use super::{Cause, Checker, Object};
-use crate::frames::is_absent;
-use crate::layout;
+use crate::disk::frames::is_absent;
+use crate::disk::layout;
 
 impl Checker<'_> {
     /// Proves every frame that is there from the maps of the image that has it. What stands behind the frames is proven when the pack

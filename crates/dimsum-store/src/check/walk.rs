@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Cause, Checker, Object};
-use crate::frames::MAP_NAME;
-use crate::layout::TEMPORARY;
+use crate::disk::frames::MAP_NAME;
+use crate::disk::layout::TEMPORARY;
 use crate::limits::MAX_DIR_ENTRIES;
 
 /// Hexadecimal digits of a digest.

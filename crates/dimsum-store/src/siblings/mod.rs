@@ -45,41 +45,41 @@ mod table;
 use std::sync::Arc;
 
 use dimsum_format::{Blake3, DeviceId, Digest};
+use dimsum_source::Runtime;
 use parking_lot::{Mutex, RwLock};
 
-use crate::layout::Layout;
+use crate::disk::layout::Layout;
 use crate::limits::{MAX_SIBLING_PLACES, MAX_SIBLING_ROWS, MAX_SIBLINGS};
-use crate::store::Inner;
 pub(crate) use place::Sibling;
-use scan::Scan;
-use table::Table;
+use scan::SiblingScan;
+use table::SiblingTable;
 
 #[cfg(doc)]
 use crate::limits::{MAX_SIBLING_IMAGES, SIBLING_HOLD};
 
 /// Called once what the store's images name is known.
-pub(crate) type Waiter = Box<dyn FnOnce() + Send>;
+pub(crate) type KnownWaiter = Box<dyn FnOnce() + Send>;
 
 /// How long a waiter waits for metas that are being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum Hold {
     /// For [`SIBLING_HOLD`] at most.
-    Little,
+    Short,
     /// To the end.
-    Whole,
+    Long,
 }
 
 /// The index, and the state of reading what goes into it.
 #[derive(Debug)]
 pub(crate) struct Siblings {
     layout: Layout,
-    table: RwLock<Table>,
-    scan: Mutex<Scan>,
+    table: RwLock<SiblingTable>,
+    scan: Mutex<SiblingScan>,
 }
 
 impl Siblings {
     pub(crate) fn new(layout: &Layout) -> Self {
-        let table = RwLock::new(Table::new(MAX_SIBLING_ROWS, MAX_SIBLING_PLACES));
+        let table = RwLock::new(SiblingTable::new(MAX_SIBLING_ROWS, MAX_SIBLING_PLACES));
         Self { layout: layout.clone(), table, scan: Mutex::default() }
     }
 
@@ -89,22 +89,22 @@ impl Siblings {
     }
 
     /// Calls `waiter` when the metas in the store are in the index: at once if they are, on this thread.
-    pub(crate) fn when_known(self: &Arc<Self>, store: &Inner, patience: Patience, waiter: Waiter) {
+    pub(crate) fn when_known(self: &Arc<Self>, runtime: &Runtime, hold: Hold, waiter: KnownWaiter) {
         let mut scan = self.scan.lock();
         let is_first = scan.is_due && !scan.is_running;
         if !is_first && !scan.is_running {
             drop(scan);
             return waiter();
         }
-        let refused = scan.wait(patience, waiter);
+        let refused = scan.wait(hold, waiter);
         if is_first {
             scan.is_due = false;
             scan.is_running = true;
         }
         drop(scan);
         if is_first {
-            let work = scan::Work::new(self);
-            store.block(move || work.run());
+            let work = scan::ScanWork::new(self);
+            drop(runtime.handle().spawn_blocking(move || work.run()));
         }
         if let Some(waiter) = refused {
             waiter();

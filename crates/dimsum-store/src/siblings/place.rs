@@ -7,20 +7,21 @@ use bytes::Bytes;
 use dimsum_format::manifest::Blob;
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};
 
-use crate::device::{DATA, STATE, VALUE, slot};
-use crate::frames::LocalFrames;
-use crate::layout::{self, Layout};
+use crate::disk::device::{DATA, STATE};
+use crate::disk::frames::LocalFrames;
+use crate::disk::layout::{self, Layout};
+use crate::disk::values::{VALUE, slot};
 
 /// A device, and one pack of it as one image maps that.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SiblingPlace {
     pub(super) device: DeviceId,
     pub(super) blob: Blob,
     /// The name of the map in the name of the sparse file.
     pub(super) map: String,
 }
 
-impl Place {
+impl SiblingPlace {
     /// What tells it from others for those who have this pack themselves.
     pub(super) const fn name(&self) -> (DeviceId, Digest) {
         (self.device, self.blob.digest)
@@ -30,7 +31,7 @@ impl Place {
 /// A chunk that may have the digest that was looked for.
 #[derive(Debug)]
 pub(crate) struct Sibling {
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<SiblingPlace>,
     pub(super) chunk: u32,
     pub(super) first_block: u32,
     /// Its frame in the pack.

@@ -12,57 +12,57 @@ use dimsum_format::manifest::{Blob, DimsumManifest, Manifest};
 use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 
-use super::place::Place;
-use super::{Patience, Siblings, Waiter};
-use crate::frames::map_name;
-use crate::layout::{self, IMAGES};
+use super::place::SiblingPlace;
+use super::{Hold, KnownWaiter, Siblings};
+use crate::disk::frames::map_name;
+use crate::disk::layout::{self, IMAGES};
+use crate::disk::meta_file::META_FILE;
 use crate::limits::{MAX_SIBLING_IMAGES, MAX_SIBLING_ROWS, SIBLING_HOLD};
 use crate::load::MANIFEST_FILE;
-use crate::meta::META_FILE;
 
 /// Chunks that are added before readers may look at the index again.
 const ROWS_AT_ONCE: u32 = 4096;
 
 /// How far reading is.
 #[derive(Default)]
-pub(super) struct Scan {
+pub(super) struct SiblingScan {
     /// There may be metas that were not read.
     pub(super) is_due: bool,
     pub(super) is_running: bool,
-    /// Those of little patience have waited long enough.
+    /// Those of little hold have waited long enough.
     hold_is_over: bool,
     /// Images that were looked at, with room for them or not.
     seen: HashSet<Digest>,
-    little: Vec<Waiter>,
-    whole: Vec<Waiter>,
+    little: Vec<KnownWaiter>,
+    whole: Vec<KnownWaiter>,
 }
 
-impl std::fmt::Debug for Scan {
+impl std::fmt::Debug for SiblingScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan").field("is_running", &self.is_running).field("seen", &self.seen.len()).finish()
+        f.debug_struct("SiblingScan").field("is_running", &self.is_running).field("seen", &self.seen.len()).finish()
     }
 }
 
-impl Scan {
-    /// Takes a waiter, or gives him back if he has no patience left.
-    pub(super) fn wait(&mut self, patience: Patience, waiter: Waiter) -> Option<Waiter> {
-        match patience {
-            Patience::Little if self.hold_is_over => return Some(waiter),
-            Patience::Little => self.little.push(waiter),
-            Patience::Whole => self.whole.push(waiter),
+impl SiblingScan {
+    /// Takes a waiter, or gives him back if he has no hold left.
+    pub(super) fn wait(&mut self, hold: Hold, waiter: KnownWaiter) -> Option<KnownWaiter> {
+        match hold {
+            Hold::Short if self.hold_is_over => return Some(waiter),
+            Hold::Short => self.little.push(waiter),
+            Hold::Long => self.whole.push(waiter),
         }
         None
     }
 }
 
 /// One look at `images/`. Whatever happens to it, dropping it lets everybody go on.
-pub(super) struct Work {
+pub(super) struct ScanWork {
     /// Waiters hold the store; without them and without the store nobody wants the end of this.
     siblings: Weak<Siblings>,
     begun: Instant,
 }
 
-impl Work {
+impl ScanWork {
     pub(super) fn new(siblings: &Arc<Siblings>) -> Self {
         Self { siblings: Arc::downgrade(siblings), begun: Instant::now() }
     }
@@ -73,27 +73,27 @@ impl Work {
             let Some(siblings) = self.siblings.upgrade() else { return };
             siblings.read_image(image);
             if self.begun.elapsed() >= SIBLING_HOLD {
-                siblings.release(Patience::Little);
+                siblings.release(Hold::Short);
             }
         }
     }
 }
 
-impl Drop for Work {
+impl Drop for ScanWork {
     fn drop(&mut self) {
         if let Some(siblings) = self.siblings.upgrade() {
-            siblings.release(Patience::Whole);
+            siblings.release(Hold::Long);
         }
     }
 }
 
 impl Siblings {
-    /// Calls waiters: those of little patience, or all at the end.
-    fn release(&self, which: Patience) {
+    /// Calls waiters: those of little hold, or all at the end.
+    fn release(&self, which: Hold) {
         let mut scan = self.scan.lock();
         let mut waiters = std::mem::take(&mut scan.little);
-        scan.hold_is_over = which == Patience::Little;
-        if which == Patience::Whole {
+        scan.hold_is_over = which == Hold::Short;
+        if which == Hold::Long {
             waiters.append(&mut scan.whole);
             scan.is_running = false;
         }
@@ -147,7 +147,7 @@ impl Siblings {
     }
 
     fn add(&self, blob: Blob, device: &Device) {
-        let place = Place { device: device.id, blob, map: map_name(device.id, &device.frames) };
+        let place = SiblingPlace { device: device.id, blob, map: map_name(device.id, &device.frames) };
         let Some(place) = self.table.write().add_place(place) else { return };
         let chunks = u32::try_from(device.map.chunks()).unwrap_or(u32::MAX);
         for first in (0..chunks).step_by(ROWS_AT_ONCE as usize) {

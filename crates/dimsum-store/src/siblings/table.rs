@@ -6,17 +6,17 @@ use std::sync::Arc;
 use dimsum_format::meta::Device;
 use dimsum_format::{Blake3, Digest};
 
-use super::place::{Place, Sibling};
+use super::place::{Sibling, SiblingPlace};
 
 /// No row.
 const END: u32 = u32::MAX;
 
 /// Rows with the same prefix of a digest are a list, the last one first.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct SiblingTable {
     heads: HashMap<u64, u32>,
-    rows: Vec<Row>,
-    places: Vec<Arc<Place>>,
+    rows: Vec<SiblingRow>,
+    places: Vec<Arc<SiblingPlace>>,
     /// Packs that are in it, by blob and name of the map.
     known: HashSet<(Digest, String)>,
     max_rows: usize,
@@ -25,7 +25,7 @@ pub(super) struct Table {
 
 /// A chunk in a place: 32 bytes, and about as many for its head.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct SiblingRow {
     frame_start: u64,
     frame_length: u32,
     place: u32,
@@ -34,7 +34,7 @@ struct Row {
     next: u32,
 }
 
-impl Table {
+impl SiblingTable {
     pub(super) fn new(max_rows: usize, max_places: usize) -> Self {
         let (heads, rows, places, known) = (HashMap::new(), Vec::new(), Vec::new(), HashSet::new());
         Self { heads, rows, places, known, max_rows, max_places }
@@ -50,7 +50,7 @@ impl Table {
     }
 
     /// Adds a place without chunks; `None` if it is known or there is no room.
-    pub(super) fn add_place(&mut self, place: Place) -> Option<u32> {
+    pub(super) fn add_place(&mut self, place: SiblingPlace) -> Option<u32> {
         let number = u32::try_from(self.places.len()).ok()?;
         if self.is_full() || !self.known.insert((place.blob.digest, place.map.clone())) {
             return None;
@@ -74,7 +74,7 @@ impl Table {
             // One of a device is enough; and no map fills a list.
             return;
         }
-        self.rows.push(Row {
+        self.rows.push(SiblingRow {
             frame_start: frame.start,
             frame_length: u32::try_from(frame.end.saturating_sub(frame.start)).unwrap_or(u32::MAX),
             place,
@@ -126,8 +126,8 @@ mod tests {
         Device { id: map.id(), map, frames, first_block: 0 }
     }
 
-    fn add(table: &mut Table, number: u8, device: &Device) -> bool {
-        let place = Place {
+    fn add(table: &mut SiblingTable, number: u8, device: &Device) -> bool {
+        let place = SiblingPlace {
             device: DeviceId::new([number; 32]),
             blob: Blob { digest: Digest::new([number; 32]), size: 0 },
             map: String::new(),
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_found_in_every_place_that_was_added_once() {
-        let mut table = Table::new(100, 100);
+        let mut table = SiblingTable::new(100, 100);
         let of = |numbers: [u64; 3]| device(numbers.map(|number| digest(number, 0)));
         assert!(add(&mut table, 1, &of([5, 6, 5])) && add(&mut table, 2, &of([7, 5, 8])));
         assert!(!add(&mut table, 2, &of([7, 5, 8])), "known");
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn digests_with_the_same_start_are_candidates_of_each_other() {
-        let mut table = Table::new(100, 100);
+        let mut table = SiblingTable::new(100, 100);
         add(&mut table, 1, &device([digest(5, 1)]));
         add(&mut table, 2, &device([digest(5, 2)]));
         assert_eq!(table.find(digest(5, 3)).count(), 2);
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_table_takes_as_many_rows_and_places_as_it_may_and_no_more() {
-        let mut table = Table::new(10, 3);
+        let mut table = SiblingTable::new(10, 3);
         assert!(add(&mut table, 1, &device((0..25).map(|number| digest(number, 0)))));
         assert_eq!((table.rows.len(), table.heads.len(), table.is_full()), (10, 10, true));
         assert!(!add(&mut table, 2, &device([digest(1, 0)])));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_map_that_names_one_digest_for_ever_has_one_row() {
-        let mut table = Table::new(1000, 100);
+        let mut table = SiblingTable::new(1000, 100);
         add(&mut table, 1, &device([digest(5, 0)]));
         add(&mut table, 2, &device(std::iter::repeat_n(digest(5, 0), 500)));
         assert_eq!(table.find(digest(5, 0)).count(), 2);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dimsum_store::{Extent, Options, ReadError, Store, limits};
+use dimsum_store::{Extent, ReadError, Store, StoreOptions, limits};
 
 use crate::common::{Reply, TestImage, TestSource, forget_devices, open, read};
 
@@ -53,7 +53,7 @@ fn what_is_local_is_read_while_every_slot_waits_for_a_registry_that_is_away() {
 fn a_read_waits_for_a_registry_until_the_deadline_and_the_next_one_heals() {
     let (image, directory) = (image(), tempfile::tempdir().unwrap());
     let source = image.remote("registry");
-    let options = Options { request_deadline: Duration::from_millis(300), ..Options::default() };
+    let options = StoreOptions { request_deadline: Duration::from_millis(300), ..StoreOptions::default() };
     let opened = Store::open(directory.path(), options).unwrap().image(image.manifest, vec![source.clone()]).unwrap();
     for hangs in [false, true] {
         go_away(&source, hangs);

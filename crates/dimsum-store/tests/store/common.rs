@@ -16,7 +16,7 @@ use dimsum_format::meta::MetaMaps;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot, group, media};
 use dimsum_source::{BoxFuture, Source, SourceError};
-use dimsum_store::{Extent, Image, Joining, Options, ReadError, Store};
+use dimsum_store::{Extent, Image, Joining, ReadError, Store, StoreOptions, StoreRole};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
@@ -238,13 +238,35 @@ pub(crate) fn read(image: &Image, range: &Range<u64>) -> Result<Vec<u8>, ReadErr
     image.read_blocking(&[Extent::Flat { range: range.clone() }]).map(|buf| buf.to_vec())
 }
 
+/// Waits for background work of a handle that was closed just now; one that is still open is not waited for long.
+fn settle(directory: &Path) {
+    let Ok(lock) = std::fs::File::open(directory.join("writer.lock")) else { return };
+    let begun = std::time::Instant::now();
+    let take = || rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    while take().is_err() && begun.elapsed().as_millis() < 500 {
+        std::thread::yield_now();
+    }
+}
+
 pub(crate) fn open(directory: &Path) -> Store {
-    Store::open(directory, Options::default()).unwrap()
+    settle(directory);
+    Store::open(directory, StoreOptions::default()).unwrap()
+}
+
+/// Opens an image in a store whose files no other handle writes any more; waits for background work of the last one to end.
+pub(crate) fn open_alone(directory: &Path) -> Store {
+    let (store, begun) = (open(directory), std::time::Instant::now());
+    while store.role() != StoreRole::Owner {
+        assert!(begun.elapsed().as_secs() < 60, "another handle is open");
+        std::thread::yield_now();
+    }
+    store
 }
 
 /// Opens a store that joins frames with at most `gap` bytes between them, whatever it measured of a source in memory.
 pub(crate) fn open_joining(directory: &Path, gap: u64) -> Store {
-    let options = Options { joining: Joining::Within(gap), ..Options::default() };
+    settle(directory);
+    let options = StoreOptions { joining: Joining::Within(gap), ..StoreOptions::default() };
     Store::open(directory, options).unwrap()
 }
 

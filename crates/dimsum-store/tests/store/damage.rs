@@ -10,7 +10,7 @@ use dimsum_format::media;
 use dimsum_source::{Role, Source, Target};
 use dimsum_store::Store;
 
-use crate::common::{Random, TestImage, files_named, open, read};
+use crate::common::{Random, TestImage, files_named, open, open_alone, read};
 
 /// Places per kind of file.
 const PLACES: usize = 510;
@@ -60,13 +60,14 @@ fn survives(kind: &str) {
         let path = &files[random.below(files.len() as u64) as usize];
         let what = damage(path, &mut random, place);
         // A store of its own each time: what one proved in memory does not depend on the disk any more.
-        let store = open(directory.path());
+        let store = open_alone(directory.path());
         // Without any source: right bytes (asserted while reading) or an error.
         if let Ok(opened) = store.image(image.manifest, Vec::new()) {
             image.read_all(&opened);
         }
+        drop(store);
         // With one: right bytes, and the store is whole again.
-        let store = open(directory.path());
+        let store = open_alone(directory.path());
         let opened = store.image(image.manifest, origins()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(image.read_all(&opened).is_empty(), "{what}");
         let stats = opened.stats();
@@ -160,7 +161,8 @@ fn forged_data_with_chaining_values_that_match_it_is_not_believed() {
     for chunk in 0..4 {
         assert!(read(&alone, &image.chunk(0, chunk)).is_err());
     }
-    let opened = open(directory.path()).image(image.manifest, vec![image.source("origin")]).unwrap();
+    drop(alone);
+    let opened = open_alone(directory.path()).image(image.manifest, vec![image.source("origin")]).unwrap();
     assert!(image.read_all(&opened).is_empty());
     assert_eq!(opened.stats().repairs, 4);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use dimsum_store::{Extent, Joining, Options, Store, limits};
+use dimsum_store::{Extent, Joining, Store, StoreOptions, limits};
 use tokio::sync::Semaphore;
 
 use crate::common::{Reply, TestImage, open_joining, read};
@@ -48,7 +48,8 @@ fn a_gap_above_the_bound_is_not_fetched_whatever_the_estimate() {
 fn without_joining_only_neighbours_go_together() {
     let (image, directory) = (image(), tempfile::tempdir().unwrap());
     let source = image.remote("registry");
-    let store = Store::open(directory.path(), Options { joining: Joining::Off, ..Options::default() }).unwrap();
+    let store =
+        Store::open(directory.path(), StoreOptions { joining: Joining::Off, ..StoreOptions::default() }).unwrap();
     let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
     opened.read_blocking(&extents(&image, &[2, 3, 5])).unwrap();
     let mut asked = source.asked(image.packs[0]);

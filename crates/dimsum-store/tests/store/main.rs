@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
 
 mod away;
+mod budgets;
 mod check;
 mod common;
 mod damage;
 mod disk_full;
 mod fill;
 mod gate;
+mod guest;
 mod joining;
 mod meta;
 mod open;

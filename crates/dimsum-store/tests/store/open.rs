@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dimsum_format::Digest;
 use dimsum_source::{BoxFuture, Source, SourceError};
-use dimsum_store::{Options, Store, StoreError};
+use dimsum_store::{Store, StoreError, StoreOptions};
 
 use tokio::sync::Semaphore;
 
@@ -18,7 +18,7 @@ fn a_store_of_another_version_is_refused_by_name() {
     drop(open(directory.path()));
     drop(open(directory.path()));
     fs::write(directory.path().join("version"), "dimsum store 99\n").unwrap();
-    let error = Store::open(directory.path(), Options::default()).unwrap_err();
+    let error = Store::open(directory.path(), StoreOptions::default()).unwrap_err();
     assert!(matches!(error, StoreError::Version { .. }));
     assert!(error.to_string().contains("dimsum store 99"), "{error}");
 }
@@ -111,7 +111,7 @@ fn a_registry_is_asked_for_the_manifest_and_then_for_config_and_meta_at_once() {
         mine.add_permits(1);
         Reply::After(Arc::clone(other), bytes)
     });
-    let options = Options { request_deadline: Duration::from_secs(10), ..Options::default() };
+    let options = StoreOptions { request_deadline: Duration::from_secs(10), ..StoreOptions::default() };
     let store = Store::open(directory.path(), options).unwrap();
     let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
     for blob in [image.config, image.meta] {
@@ -131,7 +131,7 @@ fn of_a_meta_above_the_limit_the_index_is_asked_for_first() {
     for (whole_meta, requests) in [(length, 1), (length - 1, 2)] {
         let directory = tempfile::tempdir().unwrap();
         let source = image.remote("registry");
-        let store = Store::open(directory.path(), Options { whole_meta, ..Options::default() }).unwrap();
+        let store = Store::open(directory.path(), StoreOptions { whole_meta, ..StoreOptions::default() }).unwrap();
         let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
         let asked = source.asked(image.meta);
         assert_eq!((asked.len(), asked[0].start == 0), (requests, requests == 1), "{asked:?}");
@@ -181,7 +181,7 @@ impl Source for Hung {
 fn opening_does_not_wait_for_a_registry_that_hangs() {
     let image = TestImage::new(4, 60, &[&[4, 40]]);
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { request_deadline: Duration::from_millis(20), ..Options::default() };
+    let options = StoreOptions { request_deadline: Duration::from_millis(20), ..StoreOptions::default() };
     let store = Store::open(directory.path(), options).unwrap();
     let (alone, first) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let error = store.image(image.manifest, vec![Arc::new(Hung(Arc::clone(&alone)))]).unwrap_err();

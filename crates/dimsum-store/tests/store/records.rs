@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dimsum_events::EventKind;
 use dimsum_format::Digest;
-use dimsum_store::{Event, EventSink, NodeKey, Options, Record, Store, StoreError};
+use dimsum_store::{Event, EventSink, NodeKey, Record, Store, StoreError, StoreOptions};
 use parking_lot::Mutex;
 
 use crate::common::files_named;
@@ -30,7 +30,7 @@ fn record(number: u8) -> Record {
 fn setup() -> (tempfile::TempDir, Store, NodeKey, Arc<Refusals>) {
     let directory = tempfile::tempdir().unwrap();
     let refusals = Arc::new(Refusals::default());
-    let options = Options { events: Some(refusals.clone()), ..Options::default() };
+    let options = StoreOptions { events: Some(refusals.clone()), ..StoreOptions::default() };
     let store = Store::open(directory.path().join("store"), options).unwrap();
     let key = NodeKey::open(&directory.path().join("key")).unwrap();
     (directory, store, key, refusals)

@@ -13,7 +13,9 @@ use dimsum_source::Target as _;
 use dimsum_store::{Image, Store};
 use proptest::prelude::*;
 
-use crate::common::{Random, TestImage, TestSource, files, files_named, forget_devices, open, open_joining, put, read};
+use crate::common::{
+    Random, TestImage, TestSource, files, files_named, forget_devices, open, open_alone, open_joining, put, read,
+};
 
 /// Contents 2, 3 and 4 are in both images, in other places of other devices.
 const FIRST: &[&[(u64, u32)]] = &[&[(1, 64), (2, 40), (3, 64), (4, 7)], &[(5, 1)]];
@@ -98,7 +100,13 @@ fn chunks_that_another_image_has_are_not_fetched() {
             before.fill(|_| {}).wait().unwrap();
         }
         let source = second.remote("second");
-        let store = if same_process { store } else { open_joining(directory.path(), 0) };
+        let store = if same_process {
+            store
+        } else {
+            drop((before, store));
+            drop(open_alone(directory.path()));
+            open_joining(directory.path(), 0)
+        };
         let opened = store.image(second.manifest, vec![source.clone()]).unwrap();
         assert!(second.read_all(&opened).is_empty());
         assert_eq!(asked(&second, &source), frames(&second, &NEW), "decoded {decoded}, same process {same_process}");

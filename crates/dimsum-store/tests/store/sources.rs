@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dimsum_format::BLOCK;
 use dimsum_source::Source;
-use dimsum_store::{FailureReason, Options, ReadError, ReadObject, Store};
+use dimsum_store::{FailureReason, ReadError, ReadObject, Store, StoreOptions};
 use parking_lot::Mutex;
 
 use crate::common::{Reply, TestImage, TestSource, open, read};
@@ -143,7 +143,7 @@ fn after_the_deadline_the_next_source_is_asked() {
     let (hung, right) = (image.source("hung"), image.source("right"));
     let packs = image.packs.clone();
     hung.hook(move |blob, _, bytes| if packs.contains(&blob) { Reply::Hang } else { Reply::Bytes(bytes) });
-    let options = Options { request_deadline: Duration::from_millis(20), ..Options::default() };
+    let options = StoreOptions { request_deadline: Duration::from_millis(20), ..StoreOptions::default() };
     let store = Store::open(directory.path(), options).unwrap();
     let opened = store.image(image.manifest, vec![hung.clone(), right]).unwrap();
     assert!(image.read_all(&opened).is_empty());
@@ -158,7 +158,7 @@ fn when_nobody_answers_the_error_is_the_deadline_for_queued_reads_too() {
     let hung = image.source("hung");
     let pack = image.packs[0];
     hung.hook(move |blob, _, bytes| if blob == pack { Reply::Hang } else { Reply::Bytes(bytes) });
-    let options = Options { request_deadline: Duration::from_millis(20), ..Options::default() };
+    let options = StoreOptions { request_deadline: Duration::from_millis(20), ..StoreOptions::default() };
     let opened = Store::open(directory.path(), options).unwrap().image(image.manifest, vec![hung]).unwrap();
     let results = Arc::new(Mutex::new(Vec::new()));
     let (give, take) = std::sync::mpsc::channel();

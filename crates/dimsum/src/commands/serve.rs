@@ -6,7 +6,7 @@ use clap::Args;
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
 use dimsum_node::log::LogFormat;
 use dimsum_node::{open_origin, server};
-use dimsum_store::{Joining, Options};
+use dimsum_store::{Joining, StoreOptions};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -51,10 +51,10 @@ impl Serve {
                 open_origin,
                 log_format: LogFormat::Text,
                 fill_pause: server::FIRST_PAUSE,
-                store_options: Options {
+                store_options: StoreOptions {
                     joining: if self.no_joining { Joining::Off } else { Joining::default() },
-                    whole_meta: self.whole_meta.unwrap_or_else(|| Options::default().whole_meta),
-                    ..Options::default()
+                    whole_meta: self.whole_meta.unwrap_or_else(|| StoreOptions::default().whole_meta),
+                    ..StoreOptions::default()
                 },
             })
             .map_err(failed),

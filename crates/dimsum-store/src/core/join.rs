@@ -1,0 +1,117 @@
+//! Readers that miss units: the beginning of flights.
+
+use std::time::Instant;
+
+use super::flight::{Cargo, FeedId, Flight, Route, RouteStage, Ticket};
+use super::queue::Queue;
+use super::{Effect, Effects, FlightCore};
+
+/// A unit that is not here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Miss {
+    pub(crate) feed: FeedId,
+    pub(crate) unit: u32,
+    /// Whether wrong bytes stand in its place.
+    pub(crate) damaged: bool,
+    /// How often something had been written there before the reader looked.
+    pub(crate) seen: u64,
+}
+
+impl<T: Cargo> Queue<T> {
+    /// Says whether an image that asks by `feed` may wait for what comes by another: if that comes from where it would ask itself, or
+    /// if it has nobody to ask.
+    pub(super) fn may_wait_for(&self, feed: FeedId, other: FeedId) -> bool {
+        let image = |feed| self.feeds.get(&feed).map(|state| state.image);
+        let place = |feed| image(feed).and_then(|image| self.images.get(&image)).and_then(|image| image.place);
+        image(feed) == image(other) || place(feed).is_none() || place(feed) == place(other)
+    }
+
+    /// Says whether another route is under way that a route may wait for.
+    pub(super) fn is_served(&self, flight: &Flight<T>, index: usize) -> bool {
+        let Some(feed) = flight.routes.get(index).map(|route| route.ticket.feed) else { return false };
+        flight.routes.iter().enumerate().any(|(other, route)| other != index && self.serves(route, feed))
+    }
+
+    /// Says whether a feed may wait for a route.
+    fn serves(&self, route: &Route<T>, feed: FeedId) -> bool {
+        match route.stage {
+            RouteStage::Waiting | RouteStage::Failed => false,
+            // This disk does not hang.
+            RouteStage::Local | RouteStage::Writing => true,
+            RouteStage::Arriving | RouteStage::Queued | RouteStage::Asked => self.may_wait_for(feed, route.ticket.feed),
+        }
+    }
+}
+
+impl<T: Cargo> FlightCore<T> {
+    /// Joins or starts the flight of each miss, with a waiter made for it if somebody is to be answered. All are known before the first
+    /// request is cut, so neighbours go together.
+    ///
+    /// `fills` says how often something has been written now. Returns the misses that may have been filled since they were looked up;
+    /// with `force` none.
+    pub(crate) fn join<M>(
+        &mut self,
+        misses: Vec<M>,
+        force: bool,
+        now: Instant,
+        (miss, fills): (impl Fn(&M) -> Miss, impl Fn(&M) -> u64),
+        mut waiter: impl FnMut(M) -> Option<T::Waiter>,
+        effects: &mut Effects<T>,
+    ) -> Vec<M> {
+        let mut again = Vec::new();
+        for each in misses {
+            let Miss { feed, unit, damaged, seen } = miss(&each);
+            let Some(lane_id) = self.queue.feeds.get(&feed).map(|state| state.lane) else { continue };
+            let ticket = Ticket { feed, unit, number: self.next_id() };
+            let Some(lane) = self.lanes.get_mut(&lane_id) else { continue };
+            if !lane.flights.contains_key(&unit) {
+                if !force && fills(&each) != seen {
+                    again.push(each);
+                    continue;
+                }
+                lane.flights.insert(unit, Flight::new(damaged));
+                if damaged {
+                    effects.push(Effect::Damaged(feed, unit));
+                }
+            }
+            let Some(flight) = lane.flights.get_mut(&unit) else { continue };
+            if let Some(bytes) = &flight.proven {
+                let bytes = bytes.clone();
+                effects.extend(waiter(each).map(|waiter| Effect::Answer(waiter, Ok(bytes))));
+                continue;
+            }
+            flight.waiters.extend(waiter(each).map(|waiter| (feed, waiter)));
+            self.take_part(ticket, now, effects);
+        }
+        again
+    }
+
+    /// Gives an image a route in a flight.
+    fn take_part(&mut self, ticket: Ticket, now: Instant, effects: &mut Effects<T>) {
+        let Some(lane) = self.lane_of(ticket).and_then(|lane| self.lanes.get_mut(&lane)) else { return };
+        let arriving = lane.arriving.get(&ticket.unit).map_or(&[][..], Vec::as_slice);
+        let arrives = arriving.iter().any(|(by, _)| self.queue.may_wait_for(ticket.feed, *by));
+        let Some(flight) = lane.flights.get_mut(&ticket.unit) else { return };
+        let own = flight.routes.iter().position(|route| route.ticket.feed == ticket.feed);
+        let stage = match own.and_then(|own| flight.routes.get(own)) {
+            Some(route) if route.stage != RouteStage::Failed => return,
+            _ if flight.routes.iter().any(|route| self.queue.serves(route, ticket.feed)) => RouteStage::Waiting,
+            _ if arrives => RouteStage::Arriving,
+            _ => RouteStage::Local,
+        };
+        // One that failed is tried anew.
+        match own.and_then(|own| flight.routes.get_mut(own)) {
+            Some(route) => *route = Route::new(ticket, stage, now),
+            None => {
+                flight.routes.push(Route::new(ticket, stage, now));
+                let image = self.queue.feeds.get(&ticket.feed).map(|feed| feed.image);
+                if let Some(image) = image.and_then(|image| self.queue.images.get_mut(&image)) {
+                    image.flights += 1;
+                }
+            }
+        }
+        if stage == RouteStage::Local {
+            effects.push(Effect::Look(ticket));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What is on its way, for people who look.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::FlightCore;
+use super::flight::{Cargo, FeedId, ImageId, RouteStage};
+
+/// One route of a flight as it is now.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteView {
+    pub(crate) image: ImageId,
+    pub(crate) feed: FeedId,
+    pub(crate) unit: u32,
+    pub(crate) stage: RouteStage,
+    /// Readers of this image that wait.
+    pub(crate) waiters: usize,
+    pub(crate) source: Option<Arc<str>>,
+    pub(crate) since: Instant,
+}
+
+impl<T: Cargo> FlightCore<T> {
+    /// Returns the oldest routes, at most `limit`, and how many there are.
+    pub(crate) fn view(&self, limit: usize) -> (Vec<RouteView>, usize) {
+        let mut views = Vec::new();
+        for (unit, flight) in self.lanes.values().flat_map(|lane| &lane.flights) {
+            for route in &flight.routes {
+                let feed = route.ticket.feed;
+                let Some(image) = self.queue.feeds.get(&feed).map(|feed| feed.image) else { continue };
+                let waiters = flight.waiters.iter().filter(|(by, _)| *by == feed).count();
+                let (stage, since, source) = (route.stage, route.since, route.source.clone());
+                views.push(RouteView { image, feed, unit: *unit, stage, waiters, source, since });
+            }
+        }
+        let count = views.len();
+        views.sort_by_key(|view| view.since);
+        views.truncate(limit);
+        (views, count)
+    }
+
+    /// Number of flights.
+    pub(crate) fn flights(&self) -> usize {
+        self.lanes.values().map(|lane| lane.flights.len()).sum()
+    }
+
+    /// Requests under way.
+    pub(crate) const fn requests(&self) -> usize {
+        self.queue.active()
+    }
+}
