@@ -15,7 +15,7 @@ use dimsum_source::{Source, SourceError};
 
 use crate::budget::OpenMaps;
 use crate::disk::frames::LocalFrames;
-use crate::disk::layout;
+use crate::disk::layout::{self, CONFIG_FILE, MANIFEST_FILE};
 use crate::disk::meta_file::{INDEX_FILE, MetaFile};
 use crate::error::{FailureReason, ReadError, ReadObject, SourceFailure, StoreError};
 use crate::fetch::feed::{DeviceFeed, Feed};
@@ -29,11 +29,6 @@ use crate::read::ReadGate;
 use crate::role::WriterLock;
 use crate::services::Services;
 use crate::stats::{Counters, Event, EventKind, add};
-
-/// Name of the manifest in an image's directory.
-pub(crate) const MANIFEST_FILE: &str = "manifest";
-/// Name of the config in an image's directory.
-pub(crate) const CONFIG_FILE: &str = "config";
 
 /// What is needed while an image is opened.
 struct ImageLoader<'a> {

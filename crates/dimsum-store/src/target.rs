@@ -13,8 +13,8 @@ use dimsum_format::manifest::Manifest;
 use dimsum_source::{BlobWriter, Role, Source as _, SourceError, Target};
 
 use crate::disk::layout::{self, PACKS, StagedFile};
+use crate::disk::layout::{CONFIG_FILE, MANIFEST_FILE};
 use crate::disk::packs::io_error;
-use crate::load::{CONFIG_FILE, MANIFEST_FILE};
 use crate::services::Services;
 
 /// A [`Target`] that writes blobs to `packs/` and manifest and config to `images/`.

@@ -16,9 +16,9 @@ use super::walk::{Named, is_digest, named, only};
 use super::{Cause, Checker, Object};
 use crate::disk::frames::map_name;
 use crate::disk::layout::{self, IMAGES};
+use crate::disk::layout::{CONFIG_FILE, MANIFEST_FILE};
 use crate::disk::meta_file::{INDEX_FILE, META_FILE};
 use crate::limits::MAX_MAPS_BYTES;
-use crate::load::{CONFIG_FILE, MANIFEST_FILE};
 
 impl Checker<'_> {
     pub(super) fn images(&mut self) {

@@ -34,6 +34,11 @@ pub(crate) const IMAGES: &str = "images";
 /// Conversion records.
 pub(crate) const RECORDS: &str = "records";
 
+/// Name of the manifest in an image's directory.
+pub(crate) const MANIFEST_FILE: &str = "manifest";
+/// Name of the config in an image's directory.
+pub(crate) const CONFIG_FILE: &str = "config";
+
 /// Where things lie in a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {

@@ -15,10 +15,10 @@ use dimsum_format::pack::META_FOOTER_BYTES;
 use super::place::SiblingPlace;
 use super::{Hold, KnownWaiter, Siblings};
 use crate::disk::frames::map_name;
+use crate::disk::layout::MANIFEST_FILE;
 use crate::disk::layout::{self, IMAGES};
 use crate::disk::meta_file::META_FILE;
 use crate::limits::{MAX_SIBLING_IMAGES, MAX_SIBLING_ROWS, SIBLING_HOLD};
-use crate::load::MANIFEST_FILE;
 
 /// Chunks that are added before readers may look at the index again.
 const ROWS_AT_ONCE: u32 = 4096;
