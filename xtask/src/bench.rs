@@ -8,6 +8,7 @@ mod convert;
 mod defaults;
 mod generated;
 mod hung;
+pub mod instructions;
 mod log;
 mod memory;
 mod network;

@@ -26,6 +26,7 @@ usage: cargo xtask COMMAND
   corpus DIR OUT [NAME…]        every image of the corpus in DIR: convert, compare through four readers, run (root)
   bench WHAT DIR OUT [NAME…]    amplification, base, convert, defaults, hung, memory, meta, network, node, read, scale, sharing or update:
                                 measurements of BENCHMARKS.md on the corpus in DIR, of these images only (root)
+  bench instructions [--bless]  instructions of hot functions against their baseline; or record them
   faults LAYOUT OUT             damage every kind of file in store and layout of one image, kill -9 the server (root)
   away LAYOUT SECONDS OUT       take the registry of a mounted image away for so long (root)
   rules                         the rules of the house: all that follow
@@ -65,6 +66,8 @@ fn run() -> Result<()> {
         [rule @ ("circles" | "names" | "lines")] => rules::run(Some(rule)),
         ["demo", image @ ..] => demo::run(image.first().copied()),
         ["corpus", directory, out, names @ ..] => corpus::run(directory.as_ref(), out.as_ref(), names),
+        ["bench", "instructions"] => bench::instructions::run(false),
+        ["bench", "instructions", "--bless"] => bench::instructions::run(true),
         ["bench", what, directory, out, names @ ..] => bench::run(what, directory.as_ref(), out.as_ref(), names),
         ["faults", directory, out] => faults::run(directory.as_ref(), out.as_ref()),
         ["away", directory, seconds, out] => faults::away::run(directory.as_ref(), seconds, out.as_ref()),

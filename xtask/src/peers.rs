@@ -149,7 +149,7 @@ pub struct ShapedLink {
 
 /// What went over a link since the last look.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Traffic {
+pub struct LinkTraffic {
     pub down: u64,
     pub connections: u64,
     pub requests: u64,
@@ -182,12 +182,12 @@ impl ShapedLink {
     }
 
     /// Returns what went over the link since the last call.
-    pub fn take(&self) -> Result<Traffic> {
+    pub fn take(&self) -> Result<LinkTraffic> {
         let mut line = String::new();
         BufReader::new(TcpStream::connect(&self.control)?).read_line(&mut line)?;
         let counted: Value = serde_json::from_str(&line)?;
         let get = |field: &str| counted[field].as_u64().unwrap_or(0);
-        Ok(Traffic { down: get("down"), connections: get("conns"), requests: get("reqs") })
+        Ok(LinkTraffic { down: get("down"), connections: get("conns"), requests: get("reqs") })
     }
 }
 

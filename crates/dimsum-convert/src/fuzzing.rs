@@ -1,4 +1,4 @@
-//! Entry points for the fuzz targets that read packs of other images. Not part of the API.
+//! Entry points for the fuzz targets that read packs of other images, and for instruction counts. Not part of the API.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -10,6 +10,7 @@ use dimsum_tree::OverlayEntries;
 
 use crate::content::Contents;
 use crate::known::describe;
+use crate::layer::Cutter;
 use crate::{Options, trusted};
 
 /// Reads what a pack says of itself, then its layer as if it were trusted. Says how far that went: not at all,
@@ -37,4 +38,12 @@ pub fn pack_description(source: &dyn Source, pack: Blob, temp_dir: &Path) -> u8 
     let Ok(tree) = trusted::read(&described, 0, &lower, &mut contents, &options, "fuzz") else { return 1 };
     assert!(tree.walk().count() + 1 >= tree.len(), "every inode has a path");
     2
+}
+
+/// Cuts a sequence of small files, each with its blocks and the first bytes of its digest; returns the number of bundles.
+#[must_use]
+pub fn bundles(files: &[(u64, u32)], half: u64) -> usize {
+    let mut cutter = Cutter::new(half);
+    let cuts = files.iter().map(|&(blocks, fragment)| cutter.file(blocks, fragment));
+    1 + cuts.map(|cut| usize::from(cut.before) + usize::from(cut.after)).sum::<usize>()
 }

@@ -14,7 +14,7 @@ use super::{BenchTask, name_of};
 use crate::corpus::layout::CorpusLayout;
 use crate::demo::drop_caches;
 use crate::dimsum::Dimsum;
-use crate::peers::{Containerd, RegistryProcess, ShapedLink, Traffic};
+use crate::peers::{Containerd, LinkTraffic, RegistryProcess, ShapedLink};
 
 /// Links: Mbit/s and milliseconds of round trip.
 const LINKS: [(u32, u32); 2] = [(1000, 5), (100, 5)];
@@ -141,7 +141,7 @@ impl NetworkBench<'_> {
     }
 }
 
-fn row(what: &str, seconds: f64, traffic: Traffic, details: Value) -> Value {
-    let Traffic { down, connections, requests } = traffic;
+fn row(what: &str, seconds: f64, traffic: LinkTraffic, details: Value) -> Value {
+    let LinkTraffic { down, connections, requests } = traffic;
     json!({"what": what, "ready_s": seconds, "bytes": down, "requests": requests, "connections": connections, "details": details})
 }

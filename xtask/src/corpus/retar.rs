@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 const BLOCK: usize = 512;
 
 /// One entry with the extension headers that belong to it.
-struct Unit<'a> {
+struct TarUnit<'a> {
     /// Where it begins in the tar.
     start: usize,
     bytes: &'a [u8],
@@ -44,7 +44,7 @@ pub struct TarFile {
 /// The regular files of a tar, as far as their names and sizes need no extension header.
 pub fn files(tar: &[u8]) -> Result<Vec<TarFile>> {
     let mut found = Vec::new();
-    for Unit { start, bytes: header, .. } in split(tar)? {
+    for TarUnit { start, bytes: header, .. } in split(tar)? {
         if !matches!(header[156], b'0' | 0) {
             continue;
         }
@@ -61,7 +61,7 @@ pub fn files(tar: &[u8]) -> Result<Vec<TarFile>> {
     Ok(found)
 }
 
-fn split(tar: &[u8]) -> Result<Vec<Unit<'_>>> {
+fn split(tar: &[u8]) -> Result<Vec<TarUnit<'_>>> {
     let (mut units, mut start, mut at) = (Vec::new(), 0, 0);
     while let Some(header) = tar.get(at..at + BLOCK) {
         at += BLOCK;
@@ -84,7 +84,11 @@ fn split(tar: &[u8]) -> Result<Vec<Unit<'_>>> {
         if kind == b'g' {
             bail!("global headers bind to what follows: no other order");
         }
-        units.push(Unit { start, bytes: tar.get(start..at).context("cut off in an entry")?, hard_link: kind == b'1' });
+        units.push(TarUnit {
+            start,
+            bytes: tar.get(start..at).context("cut off in an entry")?,
+            hard_link: kind == b'1',
+        });
         start = at;
     }
     Ok(units)

@@ -16,8 +16,7 @@ const MAX_CIRCLE: usize = 5;
 const MAX_HOPS: usize = 8;
 
 /// Circles that stand until their crates have been cut: the crate and its largest circle.
-const FOR_NOW: &[(&str, usize)] =
-    &[("dimsum", 45), ("dimsum-convert", 6), ("dimsum-store", 22), ("dimsum-registry", 6)];
+const FOR_NOW: &[(&str, usize)] = &[("dimsum-convert", 6), ("dimsum-store", 19)];
 
 pub fn check() -> Result<Vec<String>> {
     let mut findings = Vec::new();

@@ -2,7 +2,7 @@
 
 /// Cuts the sequence of new small files (`docs/format.md`, section 7).
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(crate) struct Cutter {
     /// Half the blocks of an average bundle, a power of two.
     half: u64,
     /// Blocks of the open bundle.
@@ -11,19 +11,19 @@ pub(super) struct Cutter {
 
 /// What a file does to the bundles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) before: bool,
-    pub(super) after: bool,
+pub(crate) struct Cut {
+    pub(crate) before: bool,
+    pub(crate) after: bool,
 }
 
 impl Cutter {
-    pub(super) const fn new(half: u64) -> Self {
+    pub(crate) const fn new(half: u64) -> Self {
         Self { half, open: 0 }
     }
 
     /// Takes a file of so many blocks; `fragment` are the first four bytes of its digest. (The rule says eight,
     /// but `half` is a power of two of at most seven bits.)
-    pub(super) fn file(&mut self, blocks: u64, fragment: u32) -> Cut {
+    pub(crate) fn file(&mut self, blocks: u64, fragment: u32) -> Cut {
         let before = self.open > 0 && self.open + blocks > 3 * self.half;
         if before {
             self.open = 0;

@@ -9,6 +9,7 @@ mod pack;
 mod prove;
 mod read;
 
+pub(crate) use self::bundle::Cutter;
 pub(crate) use self::chunks::{Bundling, Chunks, Maps, bundle};
 pub(crate) use self::device::Device;
 pub(crate) use self::pack::{Common, Packed, Plan, write_pack};
