@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::protocol::{MAX_RESPONSE, Request, Response, receive_message, send_message};
+use crate::wire::{MAX_RESPONSE, Request, Response, receive_message, send_message};
 use crate::{Error, MountHandle, MountInfo, MountRequest, ServerInfo};
 
 /// Held by a client that starts a keeper, so that there is one start at a time.

@@ -11,7 +11,7 @@ use dimsum_store::StoreError;
 use rustix::io::Errno;
 
 use crate::busy::Holder;
-use crate::protocol::{Failure, FailureKind};
+use crate::wire::{Failure, FailureKind};
 
 /// An error of the server or of a client.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,17 @@ pub enum Error {
     Message {
         /// Why.
         source: serde_json::Error,
+    },
+    /// Client and server are of programs that speak different versions of the protocol.
+    #[error(
+        "the server speaks version {server} of the protocol, this command version {client}; next: use the program that \
+         started the server, or unmount everything, so that a server of this program starts"
+    )]
+    WireVersion {
+        /// The server's version; 0 from before the first.
+        server: u32,
+        /// The command's version; 0 from before the first.
+        client: u32,
     },
     /// A message is too long.
     #[error("a message of {length} bytes, the limit is {limit}")]
@@ -151,6 +162,7 @@ impl Error {
             Self::Store { .. } | Self::Mount(dimsum_mount::Error::Tree(_)) => FailureKind::Image,
             Self::TooManyOpens { .. } => FailureKind::Busy,
             Self::Closing => FailureKind::Closing,
+            Self::WireVersion { .. } => FailureKind::Version,
             Self::Message { .. } | Self::TooLarge { .. } | Self::Connection { .. } => FailureKind::Request,
             _ => FailureKind::Mount,
         }

@@ -8,6 +8,7 @@
 //!
 //! - [`server`] is what `dimsum serve` runs as the keeper's child;
 //! - [`Client`] is what every command uses: it starts a keeper where none is;
+//! - [`wire`] is the protocol between them, versioned and described in `docs/wire.md`;
 //! - [`umount`] takes a mount away, or says who uses it.
 //!
 //! Knows stores, images and mounts; does not know the command line: programs and paths are given.
@@ -20,8 +21,8 @@ mod client;
 mod error;
 mod mountinfo;
 mod origin;
-mod protocol;
 pub mod server;
+pub mod wire;
 
 pub use attach::MountHandle;
 pub use busy::{Holder, Use, umount};
@@ -31,4 +32,4 @@ pub use dimsum_mount::DriverKind;
 pub use dimsum_mount::keeper::{self, Program};
 pub use error::Error;
 pub use origin::{Networks, Origin, OriginOpener, open_origin};
-pub use protocol::{Failure, FailureKind, FillStatus, MountInfo, MountRequest, MountStats, ServerInfo};
+pub use wire::{Failure, FailureKind, FillStatus, MountInfo, MountRequest, MountStats, ServerInfo};

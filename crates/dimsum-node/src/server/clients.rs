@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use super::Server;
 use super::opens::{is_connected, submit};
 use crate::error::with_causes;
-use crate::protocol::{MAX_REQUEST, Request, Response, receive_message, send_message};
+use crate::wire::{MAX_REQUEST, Request, Response, receive_message, send_message};
 use crate::{Error, Failure, FailureKind, ServerInfo};
 
 /// How long a client may take to say what it wants, and to take its answer: it has it in memory.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dimsum_store::{Fill, Image};
 use parking_lot::Mutex;
 
-use crate::protocol::FillStatus;
+use crate::wire::FillStatus;
 
 /// The pause before a fill is taken up again; doubled each time, up to [`LONGEST_PAUSE`].
 pub const FIRST_PAUSE: Duration = Duration::from_secs(30);

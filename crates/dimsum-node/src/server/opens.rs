@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Server;
 use super::clients::Connection;
-use crate::protocol::Response;
+use crate::wire::Response;
 use crate::{Error, MountRequest};
 
 /// Images that are opened at the same time; each is a thread that may wait.
@@ -176,7 +176,7 @@ mod tests {
     fn images_of_one_registry_share_its_slots() {
         let request = |reference: &str| MountRequest {
             origins: vec![crate::Origin { reference: reference.to_owned(), access: Default::default() }],
-            ..crate::protocol::tests::mount_request()
+            ..crate::wire::tests::mount_request()
         };
         let registry = origin_of(&request("docker://registry.test:5000/one/app:1"));
         assert_eq!(registry, origin_of(&request("docker://registry.test:5000/other@sha256:00")));

@@ -1,5 +1,8 @@
-//! What clients and the server say to each other: one request and one answer per connection, as JSON with a length in
-//! front; a mount comes with its descriptor.
+//! The protocol between clients and the server, as `docs/wire.md` describes it: one request and one answer per connection,
+//! each a JSON object with its length in front; a mount comes with its descriptor.
+//!
+//! Each message has the version of its sender. Another version is refused by name, on both sides, before anything else of
+//! the message is looked at. A field that is added keeps the version if its absence has a meaning; unknown fields are ignored.
 //!
 //! One request per connection makes a client indifferent to restarts: what got no answer is asked again on a new
 //! connection, and nothing has to be told again. A request for a mount may be repeated, too: the mount of an answer that
@@ -26,10 +29,14 @@ pub(crate) const MAX_RESPONSE: usize = 4 << 20;
 /// Bytes of the length in front.
 const HEAD: usize = 4;
 
+/// The version of the protocol that this program speaks.
+pub const VERSION: u32 = 1;
+
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
-pub(crate) enum Request {
+#[non_exhaustive]
+pub enum Request {
     /// Make a mount of an image. Answered by `Mounted` with the mount's descriptor.
     Mount(MountRequest),
     /// List what is mounted.
@@ -77,17 +84,27 @@ pub struct MountRequest {
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "response", rename_all = "kebab-case")]
-pub(crate) enum Response {
+#[non_exhaustive]
+pub enum Response {
     /// Comes with the descriptor of a mount that is not attached.
-    Mounted { id: u64 },
+    Mounted {
+        /// Its number.
+        id: u64,
+    },
     /// All mounts.
-    Mounts { mounts: Vec<MountInfo> },
+    Mounts {
+        /// Each of them.
+        mounts: Vec<MountInfo>,
+    },
     /// The server.
     Info(ServerInfo),
     /// What waited is in the log, or the log cannot be written now.
     Flushed,
     /// The server ends when this many mounts are released.
-    Closing { mounts: usize },
+    Closing {
+        /// How many are left.
+        mounts: usize,
+    },
     /// It could not be done.
     Failed(Failure),
 }
@@ -194,6 +211,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The request is not one.
     Request,
+    /// The client speaks another version of the protocol.
+    Version,
     /// Bytes do not match the image's root.
     Integrity,
     /// The image, or a part of it, cannot be had.
@@ -208,13 +227,60 @@ pub enum FailureKind {
     Busy,
 }
 
+/// A message as it is sent: with the version of its sender.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    protocol: u32,
+    #[serde(flatten)]
+    message: &'a T,
+}
+
+/// As much of a message as every version has. Programs from before the first version say none.
+#[derive(Deserialize)]
+struct SenderVersion {
+    #[serde(default)]
+    protocol: u32,
+}
+
+/// One of the two kinds of messages; says which side sends it.
+pub(crate) trait Message: Serialize + DeserializeOwned {
+    /// Returns the error for a message of another version.
+    fn other_version(theirs: u32) -> Error;
+}
+
+impl Message for Request {
+    fn other_version(theirs: u32) -> Error {
+        Error::WireVersion { server: VERSION, client: theirs }
+    }
+}
+
+impl Message for Response {
+    fn other_version(theirs: u32) -> Error {
+        Error::WireVersion { server: theirs, client: VERSION }
+    }
+}
+
+/// Writes a message without its length.
+pub(crate) fn encode<T: Message>(message: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(&Versioned { protocol: VERSION, message }).map_err(|source| Error::Message { source })
+}
+
+/// Reads a message without its length.
+pub(crate) fn decode<T: Message>(body: &[u8]) -> Result<T, Error> {
+    let sender: SenderVersion = serde_json::from_slice(body).map_err(|source| Error::Message { source })?;
+    if sender.protocol != VERSION {
+        return Err(T::other_version(sender.protocol));
+    }
+    serde_json::from_slice(body).map_err(|source| Error::Message { source })
+}
+
 /// Sends a message, with a descriptor.
-pub(crate) fn send_message<T: Serialize>(
+pub(crate) fn send_message<T: Message>(
     socket: BorrowedFd<'_>,
     message: &T,
     fd: Option<BorrowedFd<'_>>,
 ) -> Result<(), Error> {
-    let body = serde_json::to_vec(message).map_err(|source| Error::Message { source })?;
+    let body = encode(message)?;
     let length = u32::try_from(body.len()).map_err(|_| Error::TooLarge { length: body.len(), limit: MAX_RESPONSE })?;
     let bytes = [&length.to_le_bytes()[..], &body].concat();
     let mut rest = &bytes[..];
@@ -229,10 +295,7 @@ pub(crate) fn send_message<T: Serialize>(
 }
 
 /// Receives a message of at most `limit` bytes, with a descriptor if there is one.
-pub(crate) fn receive_message<T: DeserializeOwned>(
-    socket: impl AsFd,
-    limit: usize,
-) -> Result<(T, Option<OwnedFd>), Error> {
+pub(crate) fn receive_message<T: Message>(socket: impl AsFd, limit: usize) -> Result<(T, Option<OwnedFd>), Error> {
     let mut fd = None;
     let head = receive_exact(&socket, HEAD, &mut fd)?;
     let length = head.first_chunk::<HEAD>().map_or(0, |head| u32::from_le_bytes(*head));
@@ -241,8 +304,7 @@ pub(crate) fn receive_message<T: DeserializeOwned>(
         return Err(Error::TooLarge { length, limit });
     }
     let body = receive_exact(&socket, length, &mut fd)?;
-    let message = serde_json::from_slice(&body).map_err(|source| Error::Message { source })?;
-    Ok((message, fd))
+    Ok((decode(&body)?, fd))
 }
 
 fn receive_exact(socket: impl AsFd, length: usize, fd: &mut Option<OwnedFd>) -> Result<Vec<u8>, Error> {
@@ -262,20 +324,115 @@ fn receive_exact(socket: impl AsFd, length: usize, fd: &mut Option<OwnedFd>) -> 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+
+    use dimsum_registry::Access;
 
     use super::*;
 
     pub(crate) fn mount_request() -> MountRequest {
+        let access = Access { auth_files: vec!["/root/auth.json".into()], ..Access::default() };
         MountRequest {
-            image: Digest::of(b"image"),
-            origins: vec![Origin { reference: "oci:/layout:tag".into(), access: Default::default() }],
-            source_name: "app".into(),
+            image: Digest::new([0xab; 32]),
+            origins: vec![Origin { reference: "registry.test/app:1".into(), access }],
+            source_name: "registry.test/app:1".into(),
             target: "/mnt".into(),
             suid: false,
             dev: true,
-            fill: false,
+            fill: true,
             driver: DriverKind::Fuse,
         }
+    }
+
+    fn mount_info() -> MountInfo {
+        let mut stats = MountStats::default();
+        stats.session.parked = 2;
+        stats.driver.bytes_read = 4096;
+        stats.image.damage = 1;
+        MountInfo {
+            id: 7,
+            request: mount_request(),
+            driver: DriverKind::Fuse,
+            broken: Some("the registry is gone".into()),
+            fill: FillStatus::Failed { reason: "no space left".into(), retry_seconds: 30 },
+            stats,
+        }
+    }
+
+    fn server_info() -> ServerInfo {
+        ServerInfo {
+            pid: 4711,
+            version: "0.1.0".into(),
+            store: "/var/lib/dimsum".into(),
+            mounts: 1,
+            opening: 3,
+            fuse_threads: 2,
+            seconds: 60,
+            closing: false,
+            keeper_version: 2,
+        }
+    }
+
+    fn failure() -> Failure {
+        Failure { kind: FailureKind::NoMount, message: "there is no mount 7".into() }
+    }
+
+    /// Compares a message with its file, both ways. `DIMSUM_BLESS=1` writes the files anew.
+    fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, message: &T) {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(format!("{name}.json"));
+        let sent: serde_json::Value = serde_json::from_slice(&encode(message).unwrap()).unwrap();
+        if std::env::var_os("DIMSUM_BLESS").is_some() {
+            std::fs::write(&path, serde_json::to_string_pretty(&sent).unwrap() + "\n").unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(sent, serde_json::from_slice::<serde_json::Value>(&golden).unwrap(), "{name}");
+        assert_eq!(decode::<T>(&golden).unwrap(), *message, "{name}");
+    }
+
+    #[test]
+    fn messages_of_version_1_are_those_of_the_files() {
+        check("request-mount", &Request::Mount(mount_request()));
+        check("request-list", &Request::List);
+        check("request-stats", &Request::Stats { id: 7 });
+        check("request-info", &Request::Info);
+        check("request-flush-log", &Request::FlushLog);
+        check("request-shutdown", &Request::Shutdown);
+        check("response-mounted", &Response::Mounted { id: 7 });
+        check("response-mounts", &Response::Mounts { mounts: vec![mount_info()] });
+        check("response-info", &Response::Info(server_info()));
+        check("response-flushed", &Response::Flushed);
+        check("response-closing", &Response::Closing { mounts: 1 });
+        check("response-failed", &Response::Failed(failure()));
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name_on_both_sides() {
+        let error = decode::<Request>(br#"{"protocol":2,"request":"a-request-of-tomorrow"}"#).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("server speaks version 1") && text.contains("this command version 2"), "{text}");
+        assert_eq!(error.kind(), FailureKind::Version);
+        let text = decode::<Response>(br#"{"protocol":9,"response":"list"}"#).unwrap_err().to_string();
+        assert!(text.contains("server speaks version 9") && text.contains("this command version 1"), "{text}");
+        // A server from before the first version.
+        let text = decode::<Response>(br#"{"response":"closing","mounts":1}"#).unwrap_err().to_string();
+        assert!(text.contains("server speaks version 0") && text.contains("next: "), "{text}");
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_passed_over() {
+        let request = br#"{"protocol":1,"request":"stats","id":7,"since":"tomorrow"}"#;
+        assert_eq!(decode::<Request>(request).unwrap(), Request::Stats { id: 7 });
+    }
+
+    /// The record that a server of the first release gave to its keeper.
+    #[test]
+    fn a_record_of_the_first_release_is_read() {
+        let image = Digest::new([0xab; 32]);
+        let record = format!(
+            r#"{{"image":"{image}","origins":[],"source_name":"app","target":"/mnt","suid":false,"dev":false,"fill":true}}"#
+        );
+        let request: MountRequest = serde_json::from_str(&record).unwrap();
+        assert_eq!((request.image, request.fill, request.driver), (image, true, DriverKind::Fuse));
     }
 
     #[test]
