@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dimsum_format::Digest;
 use serde::Serialize;
 
-use crate::{EventKind, ReadObject, Severity};
+use crate::{EventKind, EventSeverity, ReadObject};
 
 /// A file of an image, as a driver knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -120,7 +120,7 @@ impl Event {
 
     /// Returns how bad it is.
     #[must_use]
-    pub const fn severity(&self) -> Severity {
+    pub const fn severity(&self) -> EventSeverity {
         self.kind.severity()
     }
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// How bad an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Severity {
+pub enum EventSeverity {
     /// Nothing to do.
     Info,
     /// Something was wrong and has been mended.
@@ -45,8 +45,8 @@ macro_rules! kinds {
 
             /// Returns how bad it is.
             #[must_use]
-            pub const fn severity(self) -> Severity {
-                match self { $(Self::$kind => Severity::$severity,)* }
+            pub const fn severity(self) -> EventSeverity {
+                match self { $(Self::$kind => EventSeverity::$severity,)* }
             }
 
             /// Returns the words that open its line in a text log.

@@ -27,6 +27,6 @@ pub use counters::{
 };
 pub use error::EventsError;
 pub use event::{Event, EventSink, FileRef};
-pub use kind::{EventKind, Severity};
+pub use kind::{EventKind, EventSeverity};
 pub use object::ReadObject;
 pub use writer::{LogHandle, LogWriter};

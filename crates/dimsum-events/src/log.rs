@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{Event, EventsError, Severity};
+use crate::{Event, EventSeverity, EventsError};
 
 /// Name of the file inside the store.
 pub const LOG_NAME: &str = "server.log";
@@ -60,13 +60,13 @@ struct JsonLine<'a, T: Serialize> {
     time: String,
     process: &'a str,
     pid: u32,
-    severity: Severity,
+    severity: EventSeverity,
     #[serde(flatten)]
     content: T,
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct LogMessage<'a> {
     message: &'a str,
 }
 
@@ -86,7 +86,7 @@ impl LogFile {
 
     /// Adds a line now, on this thread. A log that cannot be written changes nothing for the caller.
     pub fn line(&self, text: impl std::fmt::Display) {
-        drop(self.append(self.text_line(Timestamp::now(), Severity::Info, &text.to_string()).as_bytes()));
+        drop(self.append(self.text_line(Timestamp::now(), EventSeverity::Info, &text.to_string()).as_bytes()));
     }
 
     /// Returns another handle to the file, for the standard streams of a child.
@@ -98,7 +98,7 @@ impl LogFile {
     }
 
     /// Returns the line of a text.
-    pub(crate) fn text_line(&self, at: Timestamp, severity: Severity, text: &str) -> String {
+    pub(crate) fn text_line(&self, at: Timestamp, severity: EventSeverity, text: &str) -> String {
         match self.format {
             LogFormat::Text => {
                 let mut line = format!("{at:.3} {}[{}]: ", self.process, std::process::id());
@@ -106,7 +106,7 @@ impl LogFile {
                 line.push('\n');
                 line
             }
-            LogFormat::Json => self.json_line(at, severity, Message { message: cut(text) }),
+            LogFormat::Json => self.json_line(at, severity, LogMessage { message: cut(text) }),
         }
     }
 
@@ -118,7 +118,7 @@ impl LogFile {
         }
     }
 
-    fn json_line(&self, at: Timestamp, severity: Severity, content: impl Serialize) -> String {
+    fn json_line(&self, at: Timestamp, severity: EventSeverity, content: impl Serialize) -> String {
         let (time, pid) = (format!("{at:.3}"), std::process::id());
         let line = JsonLine { time, process: self.process, pid, severity, content };
         // It can only fail for a path that is not UTF-8; the line is then the reason.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::limit::{RateLimit, Suppressed, WINDOW};
 use crate::log::LogFile;
-use crate::{Event, EventSink, EventsError, Severity};
+use crate::{Event, EventSeverity, EventSink, EventsError};
 
 /// Entries that wait to be written. A line has some hundred bytes, so this is a MiB or two of memory when the disk hangs.
 pub(crate) const QUEUE: usize = 4096;
@@ -26,7 +26,7 @@ const BATCH: usize = 64 << 10;
 /// How long the end of the process waits for what is still in the queue.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
-enum Entry {
+enum LogEntry {
     Line {
         at: Timestamp,
         text: String,
@@ -54,7 +54,7 @@ pub struct LogWriter {
 /// The way to the thread, for whoever has something to say. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
-    queue: Sender<Entry>,
+    queue: Sender<LogEntry>,
     lost: Arc<AtomicU64>,
 }
 
@@ -97,12 +97,12 @@ impl Drop for LogWriter {
 impl LogHandle {
     /// Adds a line. Never waits.
     pub fn line(&self, text: impl std::fmt::Display) {
-        self.push(Entry::Line { at: Timestamp::now(), text: text.to_string() });
+        self.push(LogEntry::Line { at: Timestamp::now(), text: text.to_string() });
     }
 
     /// Adds whole lines as they are. Never waits.
     pub fn raw(&self, lines: Vec<u8>) {
-        self.push(Entry::Raw(lines));
+        self.push(LogEntry::Raw(lines));
     }
 
     /// Returns how many entries found no room and are not reported in the log yet.
@@ -119,11 +119,11 @@ impl LogHandle {
     fn send_flush(&self, is_last: bool) -> bool {
         let deadline = Instant::now() + FLUSH_DEADLINE;
         let (written, answer) = bounded(1);
-        let flush = Entry::Flush { written, is_last };
+        let flush = LogEntry::Flush { written, is_last };
         self.queue.send_deadline(flush, deadline).is_ok() && answer.recv_deadline(deadline).is_ok()
     }
 
-    fn push(&self, entry: Entry) {
+    fn push(&self, entry: LogEntry) {
         if self.queue.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -132,7 +132,7 @@ impl LogHandle {
 
 impl EventSink for LogHandle {
     fn event(&self, event: Event) {
-        self.push(Entry::Event { at: Timestamp::now(), event: Box::new(event) });
+        self.push(LogEntry::Event { at: Timestamp::now(), event: Box::new(event) });
     }
 }
 
@@ -162,7 +162,7 @@ struct Writing {
 }
 
 impl Writing {
-    fn run(mut self, entries: &Receiver<Entry>) {
+    fn run(mut self, entries: &Receiver<LogEntry>) {
         loop {
             let next = match self.close_at {
                 Some(at) => entries.recv_deadline(at),
@@ -187,25 +187,25 @@ impl Writing {
         self.write();
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: LogEntry) {
         let now = Instant::now();
         match entry {
-            Entry::Line { at, text } => {
+            LogEntry::Line { at, text } => {
                 if self.limit.passes_text(&text, now) {
-                    self.batch.push_str(&self.file.text_line(at, Severity::Info, &text));
+                    self.batch.push_str(&self.file.text_line(at, EventSeverity::Info, &text));
                 } else {
                     self.close_at.get_or_insert(now + WINDOW);
                 }
             }
-            Entry::Event { at, event } => {
+            LogEntry::Event { at, event } => {
                 if self.limit.passes_event(&event, now) {
                     self.batch.push_str(&self.file.event_line(at, &event));
                 } else {
                     self.close_at.get_or_insert(now + WINDOW);
                 }
             }
-            Entry::Raw(lines) => self.batch.push_str(&String::from_utf8_lossy(&lines)),
-            Entry::Flush { written, is_last } => {
+            LogEntry::Raw(lines) => self.batch.push_str(&String::from_utf8_lossy(&lines)),
+            LogEntry::Flush { written, is_last } => {
                 if is_last {
                     self.close(None);
                 }
@@ -219,7 +219,10 @@ impl Writing {
     /// Writes down what was held in windows that are over, or in all.
     fn close(&mut self, now: Option<Instant>) {
         for Suppressed { count, example } in self.limit.close(now) {
-            self.say(Severity::Warning, &format!("{count} more within {} s, the last: {example}", WINDOW.as_secs()));
+            self.say(
+                EventSeverity::Warning,
+                &format!("{count} more within {} s, the last: {example}", WINDOW.as_secs()),
+            );
         }
         self.close_at = now.map(|now| now + WINDOW);
     }
@@ -227,14 +230,17 @@ impl Writing {
     fn write(&mut self) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            self.say(Severity::Error, &format!("{lost} lines are lost: the log is written more slowly than they came"));
+            self.say(
+                EventSeverity::Error,
+                &format!("{lost} lines are lost: the log is written more slowly than they came"),
+            );
         }
         if self.batch.is_empty() {
             return;
         }
         if self.unwritten > 0 {
             let text = format!("lines are lost: the log could not be written, {} times", self.unwritten);
-            self.say(Severity::Error, &text);
+            self.say(EventSeverity::Error, &text);
         }
         match self.file.append(self.batch.as_bytes()) {
             Ok(()) => self.unwritten = 0,
@@ -243,7 +249,7 @@ impl Writing {
         self.batch.clear();
     }
 
-    fn say(&mut self, severity: Severity, text: &str) {
+    fn say(&mut self, severity: EventSeverity, text: &str) {
         self.batch.push_str(&self.file.text_line(Timestamp::now(), severity, text));
     }
 }

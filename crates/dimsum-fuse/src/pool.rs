@@ -26,7 +26,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, read, write};
 
-use crate::session::{Inner, REQUEST_BUFFER};
+use crate::session::{REQUEST_BUFFER, SessionInner};
 use crate::{Error, Session};
 
 /// More threads than this only add memory: a request takes microseconds and never waits.
@@ -41,15 +41,15 @@ const STOP: u64 = 0;
 /// answered. It must not be dropped by one of its own threads.
 #[derive(Debug)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PoolShared {
     epoll: OwnedFd,
     stop: OwnedFd,
-    sessions: RwLock<HashMap<u64, Arc<Inner>>>,
+    sessions: RwLock<HashMap<u64, Arc<SessionInner>>>,
     next_key: AtomicU64,
 }
 
@@ -68,7 +68,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Pool`] if the kernel refuses.
     pub fn with_threads(threads: usize) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new().map_err(|source| Error::Pool { source: source.into() })?);
+        let shared = Arc::new(PoolShared::new().map_err(|source| Error::Pool { source: source.into() })?);
         let mut pool = Self { shared, threads: Vec::new() };
         for number in 0..threads.clamp(1, MAX_THREADS) {
             let shared = Arc::clone(&pool.shared);
@@ -126,7 +126,7 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolShared {
     fn new() -> Result<Self, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -179,7 +179,7 @@ impl Shared {
         }
     }
 
-    fn remove(&self, key: u64, session: &Inner) {
+    fn remove(&self, key: u64, session: &SessionInner) {
         // The descriptor may be held elsewhere too, so the registration would not end by itself. It can only
         // fail if it is gone already.
         let _ = epoll::delete(&self.epoll, &session.channel.fd);

@@ -27,10 +27,10 @@ const WRITE_HEAD: u32 = 80;
 /// until the kernel releases the mount.
 #[derive(Clone, Debug)]
 pub struct Session {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<SessionInner>,
 }
 
-pub(crate) struct Inner {
+pub(crate) struct SessionInner {
     pub(crate) channel: Arc<Channel>,
     filesystem: Arc<dyn Filesystem>,
     options: SessionOptions,
@@ -130,7 +130,7 @@ impl Session {
     ) -> Self {
         let channel = Channel { fd, counters: SessionCounters::default() };
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(SessionInner {
                 channel: Arc::new(channel),
                 filesystem,
                 options,
@@ -142,7 +142,7 @@ impl Session {
     }
 }
 
-impl Inner {
+impl SessionInner {
     /// Asks the kernel to send again what a predecessor left open; nothing for a session of our own.
     pub(crate) fn ask_again(&self) -> Result<(), Error> {
         if !self.adopted {
@@ -234,7 +234,7 @@ impl Inner {
     }
 }
 
-impl std::fmt::Debug for Inner {
+impl std::fmt::Debug for SessionInner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("channel", &self.channel)

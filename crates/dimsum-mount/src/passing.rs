@@ -34,7 +34,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<u
 
 /// What [`receive`] took from a socket.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedBytes {
     /// How many bytes of the buffer are filled; 0 at the end of the stream.
     pub length: usize,
     /// Descriptors that came along, close-on-exec.
@@ -45,7 +45,7 @@ pub struct Received {
 ///
 /// # Errors
 /// What the kernel says; `EMSGSIZE` if a packet or its descriptors did not fit (they are closed then).
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<ReceivedBytes, Errno> {
     receive_with(socket, buffer, RecvFlags::empty())
 }
 
@@ -53,11 +53,11 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> 
 ///
 /// # Errors
 /// As [`receive`].
-pub fn receive_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+pub fn receive_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<ReceivedBytes, Errno> {
     receive_with(socket, buffer, RecvFlags::DONTWAIT)
 }
 
-fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> Result<Received, Errno> {
+fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedBytes, Errno> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = loop {
@@ -74,7 +74,7 @@ fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> Resul
     if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE);
     }
-    Ok(Received { length: message.bytes, fds })
+    Ok(ReceivedBytes { length: message.bytes, fds })
 }
 
 #[cfg(test)]

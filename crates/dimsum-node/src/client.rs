@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::wire::{MAX_RESPONSE, Request, Response, receive_message, send_message};
+use crate::wire::{MAX_RESPONSE, WireRequest, WireResponse, receive_message, send_message};
 use crate::{Error, MountHandle, MountInfo, MountRequest, ServerInfo};
 
 /// Held by a client that starts a keeper, so that there is one start at a time.
@@ -73,8 +73,8 @@ impl Client {
     /// # Errors
     /// [`Error::NotStarted`], [`Error::Server`] with the server's reason, [`Error::FirstLookup`].
     pub fn mount(&self, request: &MountRequest) -> Result<MountHandle, Error> {
-        let answer = self.call(&Request::Mount(request.clone()), true)?.ok_or(Error::WrongAnswer)?;
-        let (Response::Mounted { id }, Some(mount)) = answer else {
+        let answer = self.call(&WireRequest::Mount(request.clone()), true)?.ok_or(Error::WrongAnswer)?;
+        let (WireResponse::Mounted { id }, Some(mount)) = answer else {
             return Err(Error::WrongAnswer);
         };
         let handle = MountHandle::new(id, mount, self.store.clone());
@@ -93,8 +93,8 @@ impl Client {
     /// # Errors
     /// If it cannot be asked.
     pub fn flush_log(&self) -> Result<(), Error> {
-        match self.call(&Request::FlushLog, false)? {
-            None | Some((Response::Flushed, _)) => Ok(()),
+        match self.call(&WireRequest::FlushLog, false)? {
+            None | Some((WireResponse::Flushed, _)) => Ok(()),
             Some(_) => Err(Error::WrongAnswer),
         }
     }
@@ -106,7 +106,7 @@ impl Client {
     #[doc(hidden)]
     pub fn send_mount(&self, request: &MountRequest) -> Result<OwnedFd, Error> {
         let socket = self.connect(true)?.ok_or(Error::WrongAnswer)?;
-        send_message(socket.as_fd(), &Request::Mount(request.clone()), None)?;
+        send_message(socket.as_fd(), &WireRequest::Mount(request.clone()), None)?;
         Ok(socket)
     }
 
@@ -115,9 +115,9 @@ impl Client {
     /// # Errors
     /// If the server cannot be asked.
     pub fn mounts(&self) -> Result<Vec<MountInfo>, Error> {
-        match self.call(&Request::List, false)? {
+        match self.call(&WireRequest::List, false)? {
             None => Ok(Vec::new()),
-            Some((Response::Mounts { mounts }, _)) => Ok(mounts),
+            Some((WireResponse::Mounts { mounts }, _)) => Ok(mounts),
             Some(_) => Err(Error::WrongAnswer),
         }
     }
@@ -127,9 +127,9 @@ impl Client {
     /// # Errors
     /// [`Error::Server`] if there is none (any more), or if the server cannot be asked.
     pub fn mount_info(&self, id: u64) -> Result<Option<MountInfo>, Error> {
-        match self.call(&Request::Stats { id }, false)? {
+        match self.call(&WireRequest::Stats { id }, false)? {
             None => Ok(None),
-            Some((Response::Mounts { mut mounts }, _)) => Ok(mounts.pop()),
+            Some((WireResponse::Mounts { mut mounts }, _)) => Ok(mounts.pop()),
             Some(_) => Err(Error::WrongAnswer),
         }
     }
@@ -139,9 +139,9 @@ impl Client {
     /// # Errors
     /// If it cannot be asked.
     pub fn info(&self) -> Result<Option<ServerInfo>, Error> {
-        match self.call(&Request::Info, false)? {
+        match self.call(&WireRequest::Info, false)? {
             None => Ok(None),
-            Some((Response::Info(info), _)) => Ok(Some(info)),
+            Some((WireResponse::Info(info), _)) => Ok(Some(info)),
             Some(_) => Err(Error::WrongAnswer),
         }
     }
@@ -152,15 +152,15 @@ impl Client {
     /// # Errors
     /// If it cannot be asked.
     pub fn shutdown(&self) -> Result<Option<usize>, Error> {
-        match self.call(&Request::Shutdown, false)? {
+        match self.call(&WireRequest::Shutdown, false)? {
             None => Ok(None),
-            Some((Response::Closing { mounts }, _)) => Ok(Some(mounts)),
+            Some((WireResponse::Closing { mounts }, _)) => Ok(Some(mounts)),
             Some(_) => Err(Error::WrongAnswer),
         }
     }
 
     /// Asks until there is an answer. Without `start`, no server is no answer.
-    fn call(&self, request: &Request, start: bool) -> Result<Option<(Response, Option<OwnedFd>)>, Error> {
+    fn call(&self, request: &WireRequest, start: bool) -> Result<Option<(WireResponse, Option<OwnedFd>)>, Error> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -169,7 +169,7 @@ impl Client {
             };
             let sent = send_message(socket.as_fd(), request, None);
             match sent.and_then(|()| receive_message(&socket, MAX_RESPONSE)) {
-                Ok((Response::Failed(failure), _)) => return Err(failure.into()),
+                Ok((WireResponse::Failed(failure), _)) => return Err(failure.into()),
                 Ok(answer) => {
                     // The server closes the connection behind its own descriptor of a mount, which would keep it busy.
                     drop(receive(&socket, &mut [0; 1]).map_err(io::Error::from));

@@ -11,7 +11,7 @@ use dimsum_store::StoreError;
 use rustix::io::Errno;
 
 use crate::busy::Holder;
-use crate::wire::{Failure, FailureKind};
+use crate::wire::{FailureKind, WireFailure};
 
 /// An error of the server or of a client.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +114,7 @@ pub enum Error {
     },
     /// The server could not do it.
     #[error(transparent)]
-    Server(#[from] Failure),
+    Server(#[from] WireFailure),
     /// The mount was made, but its root cannot be read.
     #[error("the file tree of image {image} cannot be read{}", log_lines(log))]
     FirstLookup {

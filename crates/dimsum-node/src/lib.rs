@@ -32,4 +32,4 @@ pub use dimsum_mount::DriverKind;
 pub use dimsum_mount::keeper::{self, Program};
 pub use error::Error;
 pub use origin::{Networks, Origin, OriginOpener, open_origin};
-pub use wire::{Failure, FailureKind, FillStatus, MountInfo, MountRequest, MountStats, ServerInfo};
+pub use wire::{FailureKind, FillStatus, MountInfo, MountRequest, MountStats, ServerInfo, WireFailure};

@@ -36,7 +36,7 @@ pub const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Request {
+pub enum WireRequest {
     /// Make a mount of an image. Answered by `Mounted` with the mount's descriptor.
     Mount(MountRequest),
     /// List what is mounted.
@@ -85,7 +85,7 @@ pub struct MountRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "response", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Response {
+pub enum WireResponse {
     /// Comes with the descriptor of a mount that is not attached.
     Mounted {
         /// Its number.
@@ -106,7 +106,7 @@ pub enum Response {
         mounts: usize,
     },
     /// It could not be done.
-    Failed(Failure),
+    Failed(WireFailure),
 }
 
 /// A mount that is served.
@@ -197,7 +197,7 @@ pub struct ServerInfo {
 /// Why something could not be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct WireFailure {
     /// What kind of failure.
     pub kind: FailureKind,
     /// What happened, with its causes.
@@ -243,30 +243,30 @@ struct SenderVersion {
 }
 
 /// One of the two kinds of messages; says which side sends it.
-pub(crate) trait Message: Serialize + DeserializeOwned {
+pub(crate) trait WireMessage: Serialize + DeserializeOwned {
     /// Returns the error for a message of another version.
     fn other_version(theirs: u32) -> Error;
 }
 
-impl Message for Request {
+impl WireMessage for WireRequest {
     fn other_version(theirs: u32) -> Error {
         Error::WireVersion { server: VERSION, client: theirs }
     }
 }
 
-impl Message for Response {
+impl WireMessage for WireResponse {
     fn other_version(theirs: u32) -> Error {
         Error::WireVersion { server: theirs, client: VERSION }
     }
 }
 
 /// Writes a message without its length.
-pub(crate) fn encode<T: Message>(message: &T) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode<T: WireMessage>(message: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(&Versioned { protocol: VERSION, message }).map_err(|source| Error::Message { source })
 }
 
 /// Reads a message without its length.
-pub(crate) fn decode<T: Message>(body: &[u8]) -> Result<T, Error> {
+pub(crate) fn decode<T: WireMessage>(body: &[u8]) -> Result<T, Error> {
     let sender: SenderVersion = serde_json::from_slice(body).map_err(|source| Error::Message { source })?;
     if sender.protocol != VERSION {
         return Err(T::other_version(sender.protocol));
@@ -275,7 +275,7 @@ pub(crate) fn decode<T: Message>(body: &[u8]) -> Result<T, Error> {
 }
 
 /// Sends a message, with a descriptor.
-pub(crate) fn send_message<T: Message>(
+pub(crate) fn send_message<T: WireMessage>(
     socket: BorrowedFd<'_>,
     message: &T,
     fd: Option<BorrowedFd<'_>>,
@@ -295,7 +295,7 @@ pub(crate) fn send_message<T: Message>(
 }
 
 /// Receives a message of at most `limit` bytes, with a descriptor if there is one.
-pub(crate) fn receive_message<T: Message>(socket: impl AsFd, limit: usize) -> Result<(T, Option<OwnedFd>), Error> {
+pub(crate) fn receive_message<T: WireMessage>(socket: impl AsFd, limit: usize) -> Result<(T, Option<OwnedFd>), Error> {
     let mut fd = None;
     let head = receive_exact(&socket, HEAD, &mut fd)?;
     let length = head.first_chunk::<HEAD>().map_or(0, |head| u32::from_le_bytes(*head));
@@ -373,12 +373,12 @@ pub(crate) mod tests {
         }
     }
 
-    fn failure() -> Failure {
-        Failure { kind: FailureKind::NoMount, message: "there is no mount 7".into() }
+    fn failure() -> WireFailure {
+        WireFailure { kind: FailureKind::NoMount, message: "there is no mount 7".into() }
     }
 
     /// Compares a message with its file, both ways. `DIMSUM_BLESS=1` writes the files anew.
-    fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, message: &T) {
+    fn check<T: WireMessage + PartialEq + std::fmt::Debug>(name: &str, message: &T) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(format!("{name}.json"));
         let sent: serde_json::Value = serde_json::from_slice(&encode(message).unwrap()).unwrap();
         if std::env::var_os("DIMSUM_BLESS").is_some() {
@@ -391,37 +391,37 @@ pub(crate) mod tests {
 
     #[test]
     fn messages_of_version_1_are_those_of_the_files() {
-        check("request-mount", &Request::Mount(mount_request()));
-        check("request-list", &Request::List);
-        check("request-stats", &Request::Stats { id: 7 });
-        check("request-info", &Request::Info);
-        check("request-flush-log", &Request::FlushLog);
-        check("request-shutdown", &Request::Shutdown);
-        check("response-mounted", &Response::Mounted { id: 7 });
-        check("response-mounts", &Response::Mounts { mounts: vec![mount_info()] });
-        check("response-info", &Response::Info(server_info()));
-        check("response-flushed", &Response::Flushed);
-        check("response-closing", &Response::Closing { mounts: 1 });
-        check("response-failed", &Response::Failed(failure()));
+        check("request-mount", &WireRequest::Mount(mount_request()));
+        check("request-list", &WireRequest::List);
+        check("request-stats", &WireRequest::Stats { id: 7 });
+        check("request-info", &WireRequest::Info);
+        check("request-flush-log", &WireRequest::FlushLog);
+        check("request-shutdown", &WireRequest::Shutdown);
+        check("response-mounted", &WireResponse::Mounted { id: 7 });
+        check("response-mounts", &WireResponse::Mounts { mounts: vec![mount_info()] });
+        check("response-info", &WireResponse::Info(server_info()));
+        check("response-flushed", &WireResponse::Flushed);
+        check("response-closing", &WireResponse::Closing { mounts: 1 });
+        check("response-failed", &WireResponse::Failed(failure()));
     }
 
     #[test]
     fn another_version_is_refused_by_name_on_both_sides() {
-        let error = decode::<Request>(br#"{"protocol":2,"request":"a-request-of-tomorrow"}"#).unwrap_err();
+        let error = decode::<WireRequest>(br#"{"protocol":2,"request":"a-request-of-tomorrow"}"#).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("server speaks version 1") && text.contains("this command version 2"), "{text}");
         assert_eq!(error.kind(), FailureKind::Version);
-        let text = decode::<Response>(br#"{"protocol":9,"response":"list"}"#).unwrap_err().to_string();
+        let text = decode::<WireResponse>(br#"{"protocol":9,"response":"list"}"#).unwrap_err().to_string();
         assert!(text.contains("server speaks version 9") && text.contains("this command version 1"), "{text}");
         // A server from before the first version.
-        let text = decode::<Response>(br#"{"response":"closing","mounts":1}"#).unwrap_err().to_string();
+        let text = decode::<WireResponse>(br#"{"response":"closing","mounts":1}"#).unwrap_err().to_string();
         assert!(text.contains("server speaks version 0") && text.contains("next: "), "{text}");
     }
 
     #[test]
     fn fields_that_are_not_known_are_passed_over() {
         let request = br#"{"protocol":1,"request":"stats","id":7,"since":"tomorrow"}"#;
-        assert_eq!(decode::<Request>(request).unwrap(), Request::Stats { id: 7 });
+        assert_eq!(decode::<WireRequest>(request).unwrap(), WireRequest::Stats { id: 7 });
     }
 
     /// The record that a server of the first release gave to its keeper.
@@ -439,9 +439,9 @@ pub(crate) mod tests {
     fn a_message_arrives_with_its_descriptor() {
         let (here, there) = UnixStream::pair().unwrap();
         let file = tempfile::tempfile().unwrap();
-        let request = Request::Mount(mount_request());
+        let request = WireRequest::Mount(mount_request());
         send_message(here.as_fd(), &request, Some(file.as_fd())).unwrap();
-        let (received, fd) = receive_message::<Request>(&there, MAX_REQUEST).unwrap();
+        let (received, fd) = receive_message::<WireRequest>(&there, MAX_REQUEST).unwrap();
         assert_eq!(received, request);
         assert!(fd.is_some());
     }
@@ -452,7 +452,7 @@ pub(crate) mod tests {
             let (here, there) = UnixStream::pair().unwrap();
             rustix::io::write(&here, bytes).unwrap();
             drop(here);
-            assert!(receive_message::<Request>(&there, MAX_REQUEST).is_err(), "{bytes:?}");
+            assert!(receive_message::<WireRequest>(&there, MAX_REQUEST).is_err(), "{bytes:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An image's tree as a FUSE file system.
 //!
 //! ```text
-//! kernel ─► Question ─► Tree (EROFS reader over the proven meta) ─► Answer ─► Reply
+//! kernel ─► Question ─► ImageTree (EROFS reader over the proven meta) ─► TreeAnswer ─► Reply
 //!                         │ Pending: parked at the meta's gate, asked again      ▲
 //!                         └ Data { extents } ─► store: Image::read ── verified ──┘
 //! ```
@@ -30,7 +30,7 @@ use dimsum_source::with_causes;
 use dimsum_store::{Extent, Image, MetaError, ReadError};
 
 use super::gate::MetaGate;
-use super::tree::{Answer, Failure, Question, Tree};
+use super::tree::{ImageTree, Question, TreeAnswer, TreeFailure};
 use crate::driver::MountObserver;
 
 /// How often a request is asked again because another part of the meta was missing. The largest request (LSEEK in a
@@ -47,7 +47,7 @@ pub(super) struct ImageFilesystem {
 
 struct Core {
     image: Arc<Image>,
-    tree: Tree<MetaGate>,
+    tree: ImageTree<MetaGate>,
     observer: Arc<dyn MountObserver>,
     counters: DriverCounters,
 }
@@ -102,7 +102,7 @@ impl ImageFilesystem {
     /// # Errors
     /// [`NoTree`] if its superblock cannot be had or is not one of ours.
     pub(super) fn new(image: Arc<Image>, observer: Arc<dyn MountObserver>) -> Result<Self, NoTree> {
-        let tree = Tree::new(open_tree(&image)?, image.meta().length());
+        let tree = ImageTree::new(open_tree(&image)?, image.meta().length());
         let core = Core { image, tree, observer, counters: DriverCounters::default() };
         Ok(Self { core: Arc::new(core) })
     }
@@ -157,10 +157,10 @@ impl std::fmt::Debug for ImageFilesystem {
 /// Answers a question now, or parks it until the part of the meta that it needs is here.
 fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, attempt: u32) {
     match core.tree.answer(node, &question) {
-        Ok(Answer::Data { extents, length }) => core.read(node, &extents, length, question, reply),
+        Ok(TreeAnswer::Data { extents, length }) => core.read(node, &extents, length, question, reply),
         Ok(answer) => send(answer, reply),
-        Err(Failure::Errno(errno)) => reply.error(errno),
-        Err(Failure::Pending { group }) if attempt < MAX_ATTEMPTS => {
+        Err(TreeFailure::Errno(errno)) => reply.error(errno),
+        Err(TreeFailure::Pending { group }) if attempt < MAX_ATTEMPTS => {
             let (again, question) = (Arc::clone(core), question.into_owned());
             let ready = move |result: Result<(), ReadError>| match result {
                 Ok(()) => serve(&again, node, question, reply, attempt + 1),
@@ -168,27 +168,27 @@ fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, atte
             };
             core.image.meta().when_ready(group, Box::new(ready));
         }
-        Err(Failure::Pending { group }) => {
+        Err(TreeFailure::Pending { group }) => {
             core.fail(node, reply, &format!("group {group} of the meta is still missing after {attempt} attempts"));
         }
-        Err(Failure::Image(error)) => core.fail(node, reply, &with_causes(&error)),
-        Err(Failure::Forbidden(what)) => core.fail(node, reply, &format!("the image holds {what}")),
+        Err(TreeFailure::Image(error)) => core.fail(node, reply, &with_causes(&error)),
+        Err(TreeFailure::Forbidden(what)) => core.fail(node, reply, &format!("the image holds {what}")),
     }
 }
 
-fn send(answer: Answer, reply: Reply) {
+fn send(answer: TreeAnswer, reply: Reply) {
     match answer {
-        Answer::Entry(entry) => reply.entry(&entry),
-        Answer::NoEntry => reply.no_entry(FOREVER),
-        Answer::Attr(attr) => reply.attr(&attr, FOREVER),
-        Answer::Link(target) => reply.data(&target),
-        Answer::Xattr(value) => reply.xattr(&value),
-        Answer::Directory(entries) => reply.directory(&entries),
-        Answer::DirectoryPlus(entries) => reply.directory_plus(&entries),
-        Answer::StatFs(figures) => reply.statfs(&figures),
-        Answer::Offset(offset) => reply.lseek(offset),
+        TreeAnswer::Entry(entry) => reply.entry(&entry),
+        TreeAnswer::NoEntry => reply.no_entry(FOREVER),
+        TreeAnswer::Attr(attr) => reply.attr(&attr, FOREVER),
+        TreeAnswer::Link(target) => reply.data(&target),
+        TreeAnswer::Xattr(value) => reply.xattr(&value),
+        TreeAnswer::Directory(entries) => reply.directory(&entries),
+        TreeAnswer::DirectoryPlus(entries) => reply.directory_plus(&entries),
+        TreeAnswer::StatFs(figures) => reply.statfs(&figures),
+        TreeAnswer::Offset(offset) => reply.lseek(offset),
         // Handled where there is a store.
-        Answer::Data { .. } => reply.error(Errno::IO),
+        TreeAnswer::Data { .. } => reply.error(Errno::IO),
     }
 }
 

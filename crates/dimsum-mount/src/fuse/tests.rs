@@ -9,7 +9,7 @@ use dimsum_fuse::{Errno, ROOT_NODE, Whence};
 use dimsum_store::{Extent, MetaError};
 use dimsum_tree::{ContentId, Device, InodeId, Kind, Metadata, NodeId, Timestamp, TreeBuilder, Xattr};
 
-use super::tree::{Answer, Failure, Question, Tree};
+use super::tree::{ImageTree, Question, TreeAnswer, TreeFailure};
 
 const GROUP: u64 = 16 << 10;
 const BLOCK: u64 = 4096;
@@ -66,7 +66,7 @@ fn metadata(xattrs: &[Xattr]) -> Metadata<'_> {
 }
 
 /// Writes a tree and opens it; `data_start` of `None` is the true one.
-fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBuilder)) -> Tree<LateMeta> {
+fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBuilder)) -> ImageTree<LateMeta> {
     let mut builder = TreeBuilder::new();
     fill(&mut builder);
     let tree = builder.finish().unwrap();
@@ -82,7 +82,7 @@ fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBui
     let start = data_start.unwrap_or(bytes.len() as u64);
     let late = LateMeta { bytes, here: RefCell::default() };
     late.everything_here();
-    Tree::new(Erofs::open(late).unwrap(), start)
+    ImageTree::new(Erofs::open(late).unwrap(), start)
 }
 
 fn file(builder: &mut TreeBuilder, parent: NodeId, name: &[u8], xattrs: &[Xattr]) -> NodeId {
@@ -110,18 +110,18 @@ fn ordinary(builder: &mut TreeBuilder) {
     }
 }
 
-fn lookup(tree: &Tree<LateMeta>, parent: u64, name: &[u8]) -> Result<u64, Failure> {
+fn lookup(tree: &ImageTree<LateMeta>, parent: u64, name: &[u8]) -> Result<u64, TreeFailure> {
     match tree.answer(parent, &Question::Lookup { name: name.into() })? {
-        Answer::Entry(entry) => Ok(entry.node),
+        TreeAnswer::Entry(entry) => Ok(entry.node),
         other => panic!("{other:?}"),
     }
 }
 
 /// Asks until the answer is not "later"; says how often it was.
-fn ask(tree: &Tree<LateMeta>, node: u64, question: &Question<'_>) -> (String, u32) {
+fn ask(tree: &ImageTree<LateMeta>, node: u64, question: &Question<'_>) -> (String, u32) {
     for later in 0..100 {
         match tree.answer(node, question) {
-            Err(Failure::Pending { .. }) => {}
+            Err(TreeFailure::Pending { .. }) => {}
             answer => return (format!("{answer:?}"), later),
         }
     }
@@ -178,10 +178,10 @@ fn a_listing_is_complete_however_the_meta_comes() {
         let mut offset = 0;
         loop {
             let answer = match tree.answer(many, &Question::ReadDir { offset, size }) {
-                Err(Failure::Pending { .. }) => continue,
+                Err(TreeFailure::Pending { .. }) => continue,
                 answer => answer.unwrap(),
             };
-            let Answer::Directory(buffer) = answer else { panic!("{answer:?}") };
+            let TreeAnswer::Directory(buffer) = answer else { panic!("{answer:?}") };
             if buffer.as_bytes().is_empty() {
                 break;
             }
@@ -198,7 +198,7 @@ fn a_listing_is_complete_however_the_meta_comes() {
     for _ in 0..10 {
         parts += u32::from(matches!(
             tree.answer(many, &Question::ReadDirPlus { offset: 0, size: 1 << 20 }),
-            Ok(Answer::DirectoryPlus(buffer)) if !buffer.as_bytes().is_empty()
+            Ok(TreeAnswer::DirectoryPlus(buffer)) if !buffer.as_bytes().is_empty()
         ));
     }
     assert!(parts > 5, "{parts}");
@@ -222,11 +222,11 @@ fn records(mut bytes: &[u8], names: &mut BTreeMap<Vec<u8>, u64>) -> u64 {
 fn holes_take_no_space_and_a_read_is_cut_at_the_end() {
     let tree = open(ImageKind::Image, None, ordinary);
     let node = lookup(&tree, ROOT_NODE, b"file").unwrap();
-    let Ok(Answer::Attr(attr)) = tree.answer(node, &Question::GetAttr) else { panic!() };
+    let Ok(TreeAnswer::Attr(attr)) = tree.answer(node, &Question::GetAttr) else { panic!() };
     assert_eq!((attr.size, attr.blocks), (FILE_SIZE, 2 * SLICE_BLOCKS * 8));
     assert_eq!((attr.mtime.seconds, attr.mtime.nanoseconds, attr.gid, attr.nlink), (-7, 5, 70_000, 2));
     let answer = tree.answer(node, &Question::Read { offset: SLICE_BLOCKS * BLOCK - 10, size: 1 << 20 }).unwrap();
-    let Answer::Data { extents, length } = answer else { panic!() };
+    let TreeAnswer::Data { extents, length } = answer else { panic!() };
     assert_eq!(length as u64, FILE_SIZE - SLICE_BLOCKS * BLOCK + 10);
     let lengths: Vec<u64> = extents
         .iter()
@@ -246,12 +246,12 @@ fn what_overlayfs_would_misunderstand_is_refused() {
         let opaque = builder.insert(TreeBuilder::ROOT, b"opaque", Kind::Directory, &metadata(&[])).unwrap();
         builder.set_opaque(opaque, true);
     });
-    assert!(matches!(lookup(&tree, ROOT_NODE, b"gone"), Err(Failure::Forbidden(_))));
+    assert!(matches!(lookup(&tree, ROOT_NODE, b"gone"), Err(TreeFailure::Forbidden(_))));
     let opaque = lookup(&tree, ROOT_NODE, b"opaque").unwrap();
-    assert!(matches!(tree.answer(opaque, &Question::ListXattr), Err(Failure::Forbidden(_))));
+    assert!(matches!(tree.answer(opaque, &Question::ListXattr), Err(TreeFailure::Forbidden(_))));
     let name = b"trusted.overlay.opaque"[..].into();
     let answer = tree.answer(opaque, &Question::GetXattr { name });
-    assert!(matches!(answer, Err(Failure::Errno(Errno::NODATA))), "{answer:?}");
+    assert!(matches!(answer, Err(TreeFailure::Errno(Errno::NODATA))), "{answer:?}");
 }
 
 #[test]
@@ -259,5 +259,5 @@ fn file_data_in_the_metadata_is_refused() {
     let tree = open(ImageKind::Image, Some(1 << 40), ordinary);
     let node = lookup(&tree, ROOT_NODE, b"file").unwrap();
     let answer = tree.answer(node, &Question::Read { offset: 0, size: 4096 });
-    assert!(matches!(answer, Err(Failure::Forbidden(_))), "{answer:?}");
+    assert!(matches!(answer, Err(TreeFailure::Forbidden(_))), "{answer:?}");
 }

@@ -1,6 +1,6 @@
 //! What the tree answers: pure functions from a request to an answer, with the meta as their only source.
 //!
-//! Nothing here waits or remembers. When a part of the meta is not here the answer is [`Failure::Pending`], and the
+//! Nothing here waits or remembers. When a part of the meta is not here the answer is [`TreeFailure::Pending`], and the
 //! same question is asked again later.
 
 use std::borrow::Cow;
@@ -67,7 +67,7 @@ impl Question<'_> {
 
 /// What a question is answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum TreeAnswer {
     Entry(Entry),
     /// There is no such name, and never will be.
     NoEntry,
@@ -89,7 +89,7 @@ pub(super) enum Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum TreeFailure {
     /// A group of the meta is not here.
     Pending { group: u64 },
     /// The file system's ordinary "no".
@@ -100,7 +100,7 @@ pub(super) enum Failure {
     Forbidden(&'static str),
 }
 
-impl From<dimsum_erofs::Error<MetaError>> for Failure {
+impl From<dimsum_erofs::Error<MetaError>> for TreeFailure {
     fn from(error: dimsum_erofs::Error<MetaError>) -> Self {
         match error {
             dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. } => Self::Pending { group },
@@ -109,34 +109,34 @@ impl From<dimsum_erofs::Error<MetaError>> for Failure {
     }
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+type Result<T> = std::result::Result<T, TreeFailure>;
 
 /// The file tree of an image.
 #[derive(Debug)]
-pub(super) struct Tree<M> {
+pub(super) struct ImageTree<M> {
     pub(super) erofs: Erofs<M>,
     /// Where file data starts in the flat image.
     data_start: u64,
 }
 
-impl<M: MetaRead<Error = MetaError>> Tree<M> {
+impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
     /// `data_start` is the length of the meta.
     pub(super) fn new(erofs: Erofs<M>, data_start: u64) -> Self {
         Self { erofs, data_start }
     }
 
     /// Answers a question about a node.
-    pub(super) fn answer(&self, node: u64, question: &Question<'_>) -> Result<Answer> {
+    pub(super) fn answer(&self, node: u64, question: &Question<'_>) -> Result<TreeAnswer> {
         match question {
             Question::Lookup { name } => self.lookup(node, name),
-            Question::GetAttr => Ok(Answer::Attr(self.attr(&self.inode(node)?)?)),
-            Question::ReadLink => Ok(Answer::Link(self.erofs.read_link(&self.inode(node)?)?)),
+            Question::GetAttr => Ok(TreeAnswer::Attr(self.attr(&self.inode(node)?)?)),
+            Question::ReadLink => Ok(TreeAnswer::Link(self.erofs.read_link(&self.inode(node)?)?)),
             Question::Read { offset, size } => self.read(&self.inode(node)?, *offset, *size),
             Question::GetXattr { name } => self.xattr(node, name),
             Question::ListXattr => self.xattr_names(node),
             Question::ReadDir { offset, size } => self.read_dir(node, *offset, *size),
             Question::ReadDirPlus { offset, size } => self.read_dir_plus(node, *offset, *size),
-            Question::StatFs => Ok(Answer::StatFs(StatFs {
+            Question::StatFs => Ok(TreeAnswer::StatFs(StatFs {
                 block_size: u32::try_from(BLOCK).unwrap_or_default(),
                 blocks: self.erofs.flat_blocks(),
                 files: self.erofs.inode_count(),
@@ -150,7 +150,7 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
     fn node(&self, nid: u64) -> Result<u64> {
         match nid {
             root if root == self.erofs.root_nid() => Ok(ROOT_NODE),
-            0 | ROOT_NODE => Err(Failure::Forbidden("an inode in front of the superblock")),
+            0 | ROOT_NODE => Err(TreeFailure::Forbidden("an inode in front of the superblock")),
             other => Ok(other),
         }
     }
@@ -161,26 +161,26 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
         let rdev = inode.rdev();
         if inode.mode() & TYPE_MASK == CHARACTER_DEVICE && rdev.major == 0 && rdev.minor == 0 {
             // To overlayfs this is a deleted file.
-            return Err(Failure::Forbidden("a character device 0:0"));
+            return Err(TreeFailure::Forbidden("a character device 0:0"));
         }
         Ok(inode)
     }
 
-    fn lookup(&self, node: u64, name: &[u8]) -> Result<Answer> {
+    fn lookup(&self, node: u64, name: &[u8]) -> Result<TreeAnswer> {
         let inode = self.inode(node)?;
         // Comes for file handles, and then for files too.
         if name == b"." {
-            return Ok(Answer::Entry(self.entry(&inode)?));
+            return Ok(TreeAnswer::Entry(self.entry(&inode)?));
         }
         if inode.mode() & TYPE_MASK != DIRECTORY {
-            return Err(Failure::Errno(Errno::NOTDIR));
+            return Err(TreeFailure::Errno(Errno::NOTDIR));
         }
         match self.erofs.lookup(&inode, name)? {
             Some(nid) => {
                 let node = self.node(nid)?;
-                Ok(Answer::Entry(self.entry(&self.inode(node)?)?))
+                Ok(TreeAnswer::Entry(self.entry(&self.inode(node)?)?))
             }
-            None => Ok(Answer::NoEntry),
+            None => Ok(TreeAnswer::NoEntry),
         }
     }
 
@@ -236,53 +236,53 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
         Ok(whole(inode.size()).saturating_sub(holes))
     }
 
-    fn read(&self, inode: &Inode, offset: u64, size: u32) -> Result<Answer> {
+    fn read(&self, inode: &Inode, offset: u64, size: u32) -> Result<TreeAnswer> {
         let left = inode.size().saturating_sub(offset);
         let length = left.min(size.into());
         let mut extents = Vec::new();
         let mut done = 0;
         while done < length {
             let Some(extent) = self.erofs.map(inode, offset.saturating_add(done))? else {
-                return Err(Failure::Forbidden("a file that ends before its size"));
+                return Err(TreeFailure::Forbidden("a file that ends before its size"));
             };
             // `map` never gives an empty piece, so each step comes nearer to the end.
             let piece = extent.len.min(length - done);
             extents.push(match extent.flat {
                 None => Extent::Hole { length: piece },
                 Some(start) if start >= self.data_start => Extent::Flat { range: start..start.saturating_add(piece) },
-                Some(_) => return Err(Failure::Forbidden("file data in the metadata")),
+                Some(_) => return Err(TreeFailure::Forbidden("file data in the metadata")),
             });
             done += piece;
         }
         // At most `size`, which has 32 bits.
-        Ok(Answer::Data { extents, length: usize::try_from(length).unwrap_or_default() })
+        Ok(TreeAnswer::Data { extents, length: usize::try_from(length).unwrap_or_default() })
     }
 
-    fn xattr(&self, node: u64, name: &[u8]) -> Result<Answer> {
+    fn xattr(&self, node: u64, name: &[u8]) -> Result<TreeAnswer> {
         if OVERLAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             // No image has them: overlayfs is told so without looking, at each of its lookups.
-            return Err(Failure::Errno(Errno::NODATA));
+            return Err(TreeFailure::Errno(Errno::NODATA));
         }
         let inode = self.inode(node)?;
         match self.erofs.xattr(&inode, name)? {
-            Some(value) => Ok(Answer::Xattr(value)),
-            None => Err(Failure::Errno(Errno::NODATA)),
+            Some(value) => Ok(TreeAnswer::Xattr(value)),
+            None => Err(TreeFailure::Errno(Errno::NODATA)),
         }
     }
 
-    fn xattr_names(&self, node: u64) -> Result<Answer> {
+    fn xattr_names(&self, node: u64) -> Result<TreeAnswer> {
         let mut list = Vec::new();
         for name in self.erofs.xattr_names(&self.inode(node)?)? {
             if OVERLAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-                return Err(Failure::Forbidden("an extended attribute of overlayfs"));
+                return Err(TreeFailure::Forbidden("an extended attribute of overlayfs"));
             }
             list.extend_from_slice(&name);
             list.push(0);
         }
-        Ok(Answer::Xattr(list))
+        Ok(TreeAnswer::Xattr(list))
     }
 
-    fn read_dir(&self, node: u64, offset: u64, size: u32) -> Result<Answer> {
+    fn read_dir(&self, node: u64, offset: u64, size: u32) -> Result<TreeAnswer> {
         let inode = self.directory(node)?;
         let mut buffer = DirBuffer::new(size);
         let mut entries = self.erofs.read_dir(&inode, offset)?;
@@ -290,7 +290,7 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
             let entry = match entries.next_entry() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(error) => return or_part(error.into(), Answer::Directory(buffer)),
+                Err(error) => return or_part(error.into(), TreeAnswer::Directory(buffer)),
             };
             let mode = entry.file_type.map_or(0, |file_type| file_type.mode_bits().into());
             let entry = DirEntry { ino: entry.nid, next: entry.next, mode, name: entry.name };
@@ -298,10 +298,10 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
                 break;
             }
         }
-        Ok(Answer::Directory(buffer))
+        Ok(TreeAnswer::Directory(buffer))
     }
 
-    fn read_dir_plus(&self, node: u64, offset: u64, size: u32) -> Result<Answer> {
+    fn read_dir_plus(&self, node: u64, offset: u64, size: u32) -> Result<TreeAnswer> {
         let inode = self.directory(node)?;
         let mut buffer = DirPlusBuffer::new(size);
         let mut entries = self.erofs.read_dir(&inode, offset)?;
@@ -309,11 +309,11 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
             let entry = match entries.next_entry() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(error) => return or_part(error.into(), Answer::DirectoryPlus(buffer)),
+                Err(error) => return or_part(error.into(), TreeAnswer::DirectoryPlus(buffer)),
             };
             let lookup = match self.plus(&entry) {
                 Ok(lookup) => lookup,
-                Err(error) => return or_part(error, Answer::DirectoryPlus(buffer)),
+                Err(error) => return or_part(error, TreeAnswer::DirectoryPlus(buffer)),
             };
             let mode = entry.file_type.map_or(0, |file_type| file_type.mode_bits().into());
             let entry = DirEntry { ino: entry.nid, next: entry.next, mode, name: entry.name };
@@ -321,7 +321,7 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
                 break;
             }
         }
-        Ok(Answer::DirectoryPlus(buffer))
+        Ok(TreeAnswer::DirectoryPlus(buffer))
     }
 
     /// Returns what a lookup of a directory's entry would answer; nothing for `.` and `..`, which the kernel knows.
@@ -335,28 +335,28 @@ impl<M: MetaRead<Error = MetaError>> Tree<M> {
 
     fn directory(&self, node: u64) -> Result<Inode> {
         let inode = self.inode(node)?;
-        if inode.mode() & TYPE_MASK == DIRECTORY { Ok(inode) } else { Err(Failure::Errno(Errno::NOTDIR)) }
+        if inode.mode() & TYPE_MASK == DIRECTORY { Ok(inode) } else { Err(TreeFailure::Errno(Errno::NOTDIR)) }
     }
 
-    fn seek(&self, inode: &Inode, offset: u64, whence: Whence) -> Result<Answer> {
+    fn seek(&self, inode: &Inode, offset: u64, whence: Whence) -> Result<TreeAnswer> {
         let found = match whence {
             Whence::Data => self.erofs.next_data(inode, offset)?,
             Whence::Hole => self.erofs.next_hole(inode, offset)?,
         };
-        found.map(Answer::Offset).ok_or(Failure::Errno(Errno::NXIO))
+        found.map(TreeAnswer::Offset).ok_or(TreeFailure::Errno(Errno::NXIO))
     }
 }
 
 /// Answers a listing with what it has so far; the kernel asks for the rest. With nothing yet, it is a failure.
-fn or_part(error: Failure, part: Answer) -> Result<Answer> {
+fn or_part(error: TreeFailure, part: TreeAnswer) -> Result<TreeAnswer> {
     let is_empty = match &part {
-        Answer::Directory(buffer) => buffer.as_bytes().is_empty(),
-        Answer::DirectoryPlus(buffer) => buffer.as_bytes().is_empty(),
+        TreeAnswer::Directory(buffer) => buffer.as_bytes().is_empty(),
+        TreeAnswer::DirectoryPlus(buffer) => buffer.as_bytes().is_empty(),
         _ => true,
     };
     if is_empty { Err(error) } else { Ok(part) }
 }
 
 fn push(pushed: std::result::Result<bool, dimsum_fuse::Error>) -> Result<bool> {
-    pushed.map_err(|_| Failure::Forbidden("a name that is none"))
+    pushed.map_err(|_| TreeFailure::Forbidden("a name that is none"))
 }

@@ -7,7 +7,7 @@ use dimsum_events::log::LogFile;
 use dimsum_fuse::mount::{MountOptions, open_detached};
 use dimsum_source::with_causes;
 
-use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet, VERSION_OF_ROLES};
+use super::message::{FLAG_DEV, FLAG_SUID, MAX_PACKET, MAX_RECORD, Packet, PacketKind, VERSION_OF_ROLES};
 use crate::Error;
 use crate::passing::{receive_now, send};
 
@@ -115,24 +115,24 @@ impl KeptMounts {
 
     fn answer(&mut self, socket: BorrowedFd<'_>, packet: Packet, fds: Vec<OwnedFd>) -> Result<PacketOutcome, Error> {
         match packet.kind {
-            Kind::Open => self.open(socket, packet)?,
-            Kind::Negotiated => {
+            PacketKind::Open => self.open(socket, packet)?,
+            PacketKind::Negotiated => {
                 if let Some(mount) = self.held.get_mut(&packet.id) {
                     mount.negotiated = packet.first;
                 }
             }
-            Kind::Keep => self.keep(packet, fds)?,
-            Kind::Closed => drop(self.held.remove(&packet.id)),
-            Kind::List => {
+            PacketKind::Keep => self.keep(packet, fds)?,
+            PacketKind::Closed => drop(self.held.remove(&packet.id)),
+            PacketKind::List => {
                 for (&id, mount) in &self.held {
                     mount.tell(socket, id, packet.version)?;
                 }
-                reply(socket, &Packet::new(Kind::End, 0), &[])?;
+                reply(socket, &Packet::new(PacketKind::End, 0), &[])?;
             }
-            Kind::Ready => return Ok(PacketOutcome::Ready),
+            PacketKind::Ready => return Ok(PacketOutcome::Ready),
             // A server of a later version: it does not wait for an answer that this version does not know.
-            Kind::Unknown => {}
-            Kind::Opened | Kind::Failed | Kind::Held | Kind::End => {
+            PacketKind::Unknown => {}
+            PacketKind::Opened | PacketKind::Failed | PacketKind::Held | PacketKind::End => {
                 return Err(Error::Message { reason: "an answer where a request is expected" });
             }
         }
@@ -160,7 +160,7 @@ impl KeptMounts {
         let refuse = |reason: &str| {
             // An error text may be long, its start says what it is.
             let rest = reason.as_bytes().get(..MAX_RECORD).unwrap_or(reason.as_bytes()).to_vec();
-            reply(socket, &Packet { rest, ..Packet::new(Kind::Failed, 0) }, &[])
+            reply(socket, &Packet { rest, ..Packet::new(PacketKind::Failed, 0) }, &[])
         };
         if let Some(reason) = self.closed {
             return refuse(reason);
@@ -181,14 +181,14 @@ impl KeptMounts {
         let fd = made.session.try_clone().map_err(Error::system("duplicate a session"))?;
         let descriptors = vec![HeldDescriptor { role: ROLE_FUSE.to_owned(), fd }];
         self.held.insert(id, KeptMount { descriptors, negotiated: Vec::new(), record: packet.rest });
-        let told = reply(socket, &Packet::new(Kind::Opened, id), &[made.session.as_fd(), made.mount.as_fd()]);
+        let told = reply(socket, &Packet::new(PacketKind::Opened, id), &[made.session.as_fd(), made.mount.as_fd()]);
         if told.is_err() {
             self.held.remove(&id);
         }
         told?;
         // A descriptor of the mount keeps it busy. Whoever got ours must be able to rely on having the only one.
         drop(made);
-        reply(socket, &Packet::new(Kind::End, id), &[])
+        reply(socket, &Packet::new(PacketKind::End, id), &[])
     }
 }
 
@@ -199,7 +199,7 @@ impl KeptMount {
         let shown = if version >= VERSION_OF_ROLES { MAX_DESCRIPTORS } else { 1 };
         let shown: Vec<&HeldDescriptor> = self.descriptors.iter().take(shown).collect();
         let mut held =
-            Packet { first: self.negotiated.clone(), rest: self.record.clone(), ..Packet::new(Kind::Held, id) };
+            Packet { first: self.negotiated.clone(), rest: self.record.clone(), ..Packet::new(PacketKind::Held, id) };
         if version >= VERSION_OF_ROLES {
             held.roles = shown.iter().map(|descriptor| descriptor.role.clone()).collect();
         }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::held::{HeldDescriptor, HeldMount, ROLE_FUSE};
-use super::message::{FLAG_DEV, FLAG_SUID, Kind, MAX_PACKET, MAX_RECORD, Packet, VERSION_OF_ROLES};
+use super::message::{FLAG_DEV, FLAG_SUID, MAX_PACKET, MAX_RECORD, Packet, PacketKind, VERSION_OF_ROLES};
 use crate::Error;
 use crate::passing::{receive, send};
 
@@ -98,18 +98,20 @@ impl Link {
             flags: flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| *flag).sum(),
             first: options.source_name.clone().into_bytes(),
             rest: record.to_vec(),
-            ..Packet::new(Kind::Open, 0)
+            ..Packet::new(PacketKind::Open, 0)
         };
         let _asking = self.asking.lock();
         self.send(&packet)?;
         let (answer, fds) = self.receive()?;
         match (answer.kind, <[OwnedFd; 2]>::try_from(fds)) {
-            (Kind::Opened, Ok([session, mount])) => match self.receive()? {
+            (PacketKind::Opened, Ok([session, mount])) => match self.receive()? {
                 // From here on the keeper has no descriptor of the mount.
-                (Packet { kind: Kind::End, .. }, _) => Ok(Opened { id: answer.id, session, mount }),
+                (Packet { kind: PacketKind::End, .. }, _) => Ok(Opened { id: answer.id, session, mount }),
                 _ => Err(Error::Message { reason: "no end of an answer" }),
             },
-            (Kind::Failed, _) => Err(Error::Refused { reason: String::from_utf8_lossy(&answer.rest).into_owned() }),
+            (PacketKind::Failed, _) => {
+                Err(Error::Refused { reason: String::from_utf8_lossy(&answer.rest).into_owned() })
+            }
             _ => Err(Error::Message { reason: "no answer to a request for a mount" }),
         }
     }
@@ -120,15 +122,15 @@ impl Link {
     /// [`Error::KeeperGone`], [`Error::Link`], [`Error::Message`].
     pub fn list(&self) -> Result<Vec<Held>, Error> {
         let _asking = self.asking.lock();
-        self.send(&Packet::new(Kind::List, 0))?;
+        self.send(&Packet::new(PacketKind::List, 0))?;
         let mut all = Vec::new();
         loop {
             let (packet, fds) = self.receive()?;
             match packet.kind {
-                Kind::End => return Ok(all),
-                Kind::Held => all.push(held(packet, fds)?),
+                PacketKind::End => return Ok(all),
+                PacketKind::Held => all.push(held(packet, fds)?),
                 // Of a later version, which this server did not ask for.
-                Kind::Unknown => {}
+                PacketKind::Unknown => {}
                 _ => return Err(Error::Message { reason: "no answer to a request for the held mounts" }),
             }
         }
@@ -151,7 +153,7 @@ impl Link {
         }
         let roles = descriptors.iter().map(|(role, _)| (*role).to_owned()).collect();
         let fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, fd)| *fd).collect();
-        self.send_with(&Packet { roles, ..Packet::new(Kind::Keep, id) }, &fds)
+        self.send_with(&Packet { roles, ..Packet::new(PacketKind::Keep, id) }, &fds)
     }
 
     /// Gives the keeper what was agreed with the kernel. When this returns the keeper has it, even if this process is
@@ -160,7 +162,7 @@ impl Link {
     /// # Errors
     /// [`Error::KeeperGone`], [`Error::Link`].
     pub fn negotiated(&self, id: u64, agreement: &[u8]) -> Result<(), Error> {
-        self.send(&Packet { first: agreement.to_vec(), ..Packet::new(Kind::Negotiated, id) })
+        self.send(&Packet { first: agreement.to_vec(), ..Packet::new(PacketKind::Negotiated, id) })
     }
 
     /// Tells the keeper that the kernel released a session.
@@ -168,7 +170,7 @@ impl Link {
     /// # Errors
     /// [`Error::KeeperGone`], [`Error::Link`].
     pub fn closed(&self, id: u64) -> Result<(), Error> {
-        self.send(&Packet::new(Kind::Closed, id))
+        self.send(&Packet::new(PacketKind::Closed, id))
     }
 
     /// Tells the keeper that clients are answered from now on.
@@ -176,7 +178,7 @@ impl Link {
     /// # Errors
     /// [`Error::KeeperGone`], [`Error::Link`].
     pub fn ready(&self) -> Result<(), Error> {
-        self.send(&Packet::new(Kind::Ready, 0))
+        self.send(&Packet::new(PacketKind::Ready, 0))
     }
 
     fn send(&self, packet: &Packet) -> Result<(), Error> {

@@ -50,7 +50,7 @@ const HEAD: usize = 16;
 
 /// What a packet is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketKind {
     /// Server: make a mount (first: its name in mount tables; rest: record). Answered by `Opened` or `Failed`.
     Open,
     /// Server: the session was negotiated (first: INIT reply).
@@ -76,17 +76,17 @@ pub(super) enum Kind {
 }
 
 /// The numbers on the wire.
-const KINDS: [(u8, Kind); 10] = [
-    (1, Kind::Open),
-    (2, Kind::Negotiated),
-    (3, Kind::Closed),
-    (4, Kind::List),
-    (5, Kind::Ready),
-    (6, Kind::Keep),
-    (16, Kind::Opened),
-    (17, Kind::Failed),
-    (18, Kind::Held),
-    (19, Kind::End),
+const PACKET_KINDS: [(u8, PacketKind); 10] = [
+    (1, PacketKind::Open),
+    (2, PacketKind::Negotiated),
+    (3, PacketKind::Closed),
+    (4, PacketKind::List),
+    (5, PacketKind::Ready),
+    (6, PacketKind::Keep),
+    (16, PacketKind::Opened),
+    (17, PacketKind::Failed),
+    (18, PacketKind::Held),
+    (19, PacketKind::End),
 ];
 
 /// `Open`: set-user-id bits and file capabilities take effect.
@@ -97,7 +97,7 @@ pub(super) const FLAG_DEV: u8 = 2;
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
-    pub(super) kind: Kind,
+    pub(super) kind: PacketKind,
     pub(super) flags: u8,
     /// The version of the sender.
     pub(super) version: u16,
@@ -111,7 +111,7 @@ pub(super) struct Packet {
 
 impl Packet {
     /// Returns a packet that says no more than its kind and mount.
-    pub(super) fn new(kind: Kind, id: u64) -> Self {
+    pub(super) fn new(kind: PacketKind, id: u64) -> Self {
         Self { kind, flags: 0, version: VERSION, id, first: Vec::new(), roles: Vec::new(), rest: Vec::new() }
     }
 
@@ -123,7 +123,7 @@ impl Packet {
         if self.first.len() > MAX_FIRST || fields.len() > MAX_FIELDS || self.rest.len() > MAX_RECORD {
             return Err(too_large());
         }
-        let number = KINDS.iter().find(|(_, kind)| *kind == self.kind).map_or(0, |(number, _)| *number);
+        let number = PACKET_KINDS.iter().find(|(_, kind)| *kind == self.kind).map_or(0, |(number, _)| *number);
         let mut bytes = Vec::with_capacity(HEAD + self.first.len() + fields.len() + self.rest.len());
         bytes.extend_from_slice(&[number, self.flags]);
         bytes.extend_from_slice(&length(&self.first)?.to_le_bytes());
@@ -144,7 +144,7 @@ impl Packet {
         else {
             return Err(bad("a packet without a head"));
         };
-        let kind = KINDS.iter().find(|(of, _)| *of == number).map_or(Kind::Unknown, |(_, kind)| *kind);
+        let kind = PACKET_KINDS.iter().find(|(of, _)| *of == number).map_or(PacketKind::Unknown, |(_, kind)| *kind);
         let length = |low, high| usize::from(u16::from_le_bytes([low, high]));
         let (first, body) = body.split_at_checked(length(f0, f1)).ok_or_else(cut_off)?;
         let (fields, rest) = body.split_at_checked(length(g0, g1)).ok_or_else(cut_off)?;
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_read_back_as_it_was_sent() {
-        for (_, kind) in KINDS {
+        for (_, kind) in PACKET_KINDS {
             let packet = Packet {
                 flags: 3,
                 first: vec![1; 64],
@@ -215,15 +215,15 @@ mod tests {
     #[test]
     fn packets_of_version_1_are_read() {
         let frozen = [
-            ("01 03 0400 00000000 0000000000000000 74657374 7265636f7264", Kind::Open, 3, 0, "test", "record"),
-            ("02 00 0300 00000000 0700000000000000 616263", Kind::Negotiated, 0, 7, "abc", ""),
-            ("03 00 0000 00000000 0700000000000000", Kind::Closed, 0, 7, "", ""),
-            ("04 00 0000 00000000 0000000000000000", Kind::List, 0, 0, "", ""),
-            ("05 00 0000 00000000 0000000000000000", Kind::Ready, 0, 0, "", ""),
-            ("10 00 0000 00000000 0700000000000000", Kind::Opened, 0, 7, "", ""),
-            ("11 00 0000 00000000 0000000000000000 6e6f", Kind::Failed, 0, 0, "", "no"),
-            ("12 00 0300 00000000 0700000000000000 616263 7265636f7264", Kind::Held, 0, 7, "abc", "record"),
-            ("13 00 0000 00000000 0700000000000000", Kind::End, 0, 7, "", ""),
+            ("01 03 0400 00000000 0000000000000000 74657374 7265636f7264", PacketKind::Open, 3, 0, "test", "record"),
+            ("02 00 0300 00000000 0700000000000000 616263", PacketKind::Negotiated, 0, 7, "abc", ""),
+            ("03 00 0000 00000000 0700000000000000", PacketKind::Closed, 0, 7, "", ""),
+            ("04 00 0000 00000000 0000000000000000", PacketKind::List, 0, 0, "", ""),
+            ("05 00 0000 00000000 0000000000000000", PacketKind::Ready, 0, 0, "", ""),
+            ("10 00 0000 00000000 0700000000000000", PacketKind::Opened, 0, 7, "", ""),
+            ("11 00 0000 00000000 0000000000000000 6e6f", PacketKind::Failed, 0, 0, "", "no"),
+            ("12 00 0300 00000000 0700000000000000 616263 7265636f7264", PacketKind::Held, 0, 7, "abc", "record"),
+            ("13 00 0000 00000000 0700000000000000", PacketKind::End, 0, 7, "", ""),
         ];
         for (hex, kind, flags, id, first, rest) in frozen {
             let packet = Packet::decode(&bytes(hex)).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_packet_without_roles_is_one_of_version_1_but_for_the_version() {
         let packet =
-            Packet { flags: 3, first: b"test".to_vec(), rest: b"record".to_vec(), ..Packet::new(Kind::Open, 0) };
+            Packet { flags: 3, first: b"test".to_vec(), rest: b"record".to_vec(), ..Packet::new(PacketKind::Open, 0) };
         let mut sent = packet.encode().unwrap();
         assert_eq!(sent[4..6], VERSION.to_le_bytes());
         sent[4..6].fill(0);
@@ -252,7 +252,7 @@ mod tests {
             first: b"abc".to_vec(),
             roles: vec!["fuse".to_owned(), "loop".to_owned()],
             rest: b"record".to_vec(),
-            ..Packet::new(Kind::Held, 7)
+            ..Packet::new(PacketKind::Held, 7)
         };
         assert_eq!(Packet::decode(&bytes(frozen)).unwrap(), packet);
         assert_eq!(packet.encode().unwrap(), bytes(frozen));
@@ -262,12 +262,12 @@ mod tests {
     fn kinds_and_fields_of_a_later_version_are_passed_over() {
         let later = "63 00 0000 0900 0b00 0700000000000000 c8 0100 ff 01 0400 66757365";
         let packet = Packet::decode(&bytes(later)).unwrap();
-        assert_eq!((packet.kind, packet.version, packet.roles), (Kind::Unknown, 9, vec!["fuse".to_owned()]));
+        assert_eq!((packet.kind, packet.version, packet.roles), (PacketKind::Unknown, 9, vec!["fuse".to_owned()]));
     }
 
     #[test]
     fn damaged_and_oversized_packets_are_refused() {
-        let good = Packet { first: vec![9; 8], roles: vec!["fuse".into()], ..Packet::new(Kind::Held, 1) };
+        let good = Packet { first: vec![9; 8], roles: vec!["fuse".into()], ..Packet::new(PacketKind::Held, 1) };
         let good = good.encode().unwrap();
         for length in 0..good.len() {
             assert!(Packet::decode(&good[..length]).is_err(), "{length}");
@@ -276,7 +276,7 @@ mod tests {
         // The role is longer than the fields.
         cut[HEAD + 8 + 1] = 200;
         assert!(Packet::decode(&cut).is_err());
-        let mut large = Packet::new(Kind::Open, 0);
+        let mut large = Packet::new(PacketKind::Open, 0);
         large.rest = vec![0; MAX_RECORD + 1];
         assert!(large.encode().is_err());
         let bytes = [good, vec![0; MAX_RECORD + 1]].concat();

@@ -39,7 +39,7 @@ use rustix::process::{Resource, Signal, chdir, getrlimit, setrlimit};
 
 use crate::Error;
 use held::{KeptMounts, PacketOutcome};
-use place::Place;
+use place::KeeperPlace;
 use process::Process;
 
 pub use held::{HeldDescriptor, HeldMount, MAX_DESCRIPTORS, MAX_HELD, ROLE_FUSE};
@@ -82,7 +82,7 @@ pub struct Config {
 /// The client that waits at [`Config::ready`] is told too.
 pub fn run(config: Config) -> Result<(), Error> {
     let mut ready =
-        Ready { pipe: config.ready.map(take_inherited).transpose().map_err(Error::system("take the pipe"))? };
+        ReadyPipe { pipe: config.ready.map(take_inherited).transpose().map_err(Error::system("take the pipe"))? };
     let result = run_with(config, &mut ready);
     if let Err(error) = &result {
         ready.say(with_causes(error).as_bytes());
@@ -90,7 +90,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     result
 }
 
-fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
+fn run_with(config: Config, ready: &mut ReadyPipe) -> Result<(), Error> {
     close_inherited();
     // Started by way of `/proc/self/exe`, it would be called `exe`. Only for those who look at processes.
     drop(rustix::thread::set_name(c"dimsum-keeper").map_err(std::io::Error::from));
@@ -102,7 +102,7 @@ fn run_with(config: Config, ready: &mut Ready) -> Result<(), Error> {
     // A working directory would keep a mount busy, perhaps one of ours.
     chdir("/").map_err(Error::system("change the directory"))?;
     raise_descriptor_limit();
-    let place = Place::take(&store, !config.foreground)?;
+    let place = KeeperPlace::take(&store, !config.foreground)?;
     let log = LogFile::open(&store, "keeper", config.log_format)?;
     let signals = Signals::block(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
         .map_err(Error::system("block signals"))?;
@@ -137,14 +137,14 @@ struct Keeper {
     sessions: KeptMounts,
     signals: Signals,
     listener: OwnedFd,
-    place: Place,
+    place: KeeperPlace,
     log: LogFile,
     /// Asked to end; done when nothing is held.
     stopping: bool,
 }
 
 impl Keeper {
-    fn run(&mut self, ready: &mut Ready) -> Result<(), Error> {
+    fn run(&mut self, ready: &mut ReadyPipe) -> Result<(), Error> {
         loop {
             if self.process.pause() == Some(Duration::ZERO) {
                 self.process.start(self.listener.as_fd(), self.place.lock().as_fd(), &self.log)?;
@@ -184,7 +184,7 @@ impl Keeper {
         Ok(Happened { signal: is(0), end: is(1), packet: is(2) })
     }
 
-    fn take(&mut self, ready: &mut Ready) {
+    fn take(&mut self, ready: &mut ReadyPipe) {
         let Some(socket) = self.process.socket() else {
             return;
         };
@@ -215,7 +215,7 @@ impl Keeper {
     }
 
     /// Returns how the server ended, if it did.
-    fn ended(&mut self, ready: &mut Ready) -> Result<Option<ExitStatus>, Error> {
+    fn ended(&mut self, ready: &mut ReadyPipe) -> Result<Option<ExitStatus>, Error> {
         let Some((status, socket)) = self.process.ended()? else {
             return Ok(None);
         };
@@ -254,11 +254,11 @@ impl Keeper {
 }
 
 /// The client that waits at the start.
-struct Ready {
+struct ReadyPipe {
     pipe: Option<OwnedFd>,
 }
 
-impl Ready {
+impl ReadyPipe {
     /// Says something, once; the pipe is closed then.
     fn say(&mut self, text: &[u8]) {
         if let Some(pipe) = self.pipe.take() {

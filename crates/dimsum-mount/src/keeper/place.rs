@@ -20,14 +20,14 @@ const BACKLOG: i32 = 256;
 
 /// The locked store directory.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct KeeperPlace {
     path: PathBuf,
     directory: OwnedFd,
     /// Locked for as long as it is open anywhere.
     lock: File,
 }
 
-impl Place {
+impl KeeperPlace {
     /// Locks the store. With `wait`, a keeper that is just ending is waited for.
     pub(super) fn take(store: &Path, wait: bool) -> Result<Self, Error> {
         let failed = |name: &str, action| {

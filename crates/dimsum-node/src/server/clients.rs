@@ -12,14 +12,14 @@ use rustix::process::geteuid;
 use super::Server;
 use super::opens::{is_connected, submit};
 use crate::error::with_causes;
-use crate::wire::{MAX_REQUEST, Request, Response, receive_message, send_message};
-use crate::{Error, Failure, FailureKind, ServerInfo};
+use crate::wire::{MAX_REQUEST, WireRequest, WireResponse, receive_message, send_message};
+use crate::{Error, FailureKind, ServerInfo, WireFailure};
 
 /// How long a client may take to say what it wants, and to take its answer: it has it in memory.
 const TALK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a client is answered: a message, perhaps with the descriptor of a mount.
-pub(super) type Answer = Result<(Response, Option<OwnedFd>), Error>;
+pub(super) type ClientAnswer = Result<(WireResponse, Option<OwnedFd>), Error>;
 
 /// A client that waits for its answer. Fields are dropped in this order: the client sees the end of its connection before
 /// the server counts it out.
@@ -80,15 +80,15 @@ impl Connection {
     }
 
     /// Sends the answer and ends the connection.
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(self, answer: ClientAnswer) {
         let log = &self.counted.server.hub.log;
         let sent = match answer {
             // Our descriptor of a mount is closed here, before the connection: the client waits for that.
             Ok((response, fd)) => send_message(self.socket.as_fd(), &response, fd.as_ref().map(AsFd::as_fd)),
             Err(error) => {
                 log.line(with_causes(&error));
-                let failure = Failure { kind: error.kind(), message: with_causes(&error) };
-                send_message(self.socket.as_fd(), &Response::Failed(failure), None)
+                let failure = WireFailure { kind: error.kind(), message: with_causes(&error) };
+                send_message(self.socket.as_fd(), &WireResponse::Failed(failure), None)
             }
         };
         if let Err(error) = sent {
@@ -107,8 +107,8 @@ impl Connection {
         for which in [Timeout::Recv, Timeout::Send] {
             drop(set_socket_timeout(&self.socket, which, Some(TALK_DEADLINE)).map_err(std::io::Error::from));
         }
-        match receive_message::<Request>(&self.socket, MAX_REQUEST) {
-            Ok((Request::Mount(request), _)) => submit(&server, request, self),
+        match receive_message::<WireRequest>(&self.socket, MAX_REQUEST) {
+            Ok((WireRequest::Mount(request), _)) => submit(&server, request, self),
             Ok((request, _)) => self.answer(quick_answer(&server, &request)),
             Err(error) => self.answer(Err(error)),
         }
@@ -121,26 +121,26 @@ impl Connection {
 }
 
 /// Answers what needs no disk and no network.
-fn quick_answer(server: &Arc<Server>, request: &Request) -> Answer {
+fn quick_answer(server: &Arc<Server>, request: &WireRequest) -> ClientAnswer {
     let response = match request {
-        Request::Mount(_) => return Err(Error::WrongAnswer),
-        Request::List => Response::Mounts { mounts: server.mounts.all() },
-        Request::Stats { id } => match server.mounts.one(*id) {
-            Some(mount) => Response::Mounts { mounts: vec![mount] },
+        WireRequest::Mount(_) => return Err(Error::WrongAnswer),
+        WireRequest::List => WireResponse::Mounts { mounts: server.mounts.all() },
+        WireRequest::Stats { id } => match server.mounts.one(*id) {
+            Some(mount) => WireResponse::Mounts { mounts: vec![mount] },
             None => {
                 let message = format!("there is no mount {id}");
-                return Err(Error::Server(Failure { kind: FailureKind::NoMount, message }));
+                return Err(Error::Server(WireFailure { kind: FailureKind::NoMount, message }));
             }
         },
-        Request::Info => Response::Info(info(server)),
-        Request::FlushLog => {
+        WireRequest::Info => WireResponse::Info(info(server)),
+        WireRequest::FlushLog => {
             server.hub.log.flush();
-            Response::Flushed
+            WireResponse::Flushed
         }
-        Request::Shutdown => {
+        WireRequest::Shutdown => {
             server.closing.store(true, Ordering::Release);
             server.hub.log.line("asked to end when nothing is mounted");
-            Response::Closing { mounts: server.mounts.len() }
+            WireResponse::Closing { mounts: server.mounts.len() }
         }
     };
     Ok((response, None))

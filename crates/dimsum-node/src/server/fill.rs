@@ -22,10 +22,10 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// The fill of one mount.
 pub(super) struct MountFill {
     first_pause: Duration,
-    phase: Mutex<Phase>,
+    phase: Mutex<FillPhase>,
 }
 
-enum Phase {
+enum FillPhase {
     /// Nobody asked for one.
     Off,
     /// The image is not open, for this reason if it was tried.
@@ -55,46 +55,46 @@ pub(super) enum FillChange {
 
 impl MountFill {
     pub(super) fn new(wanted: bool, first_pause: Duration) -> Self {
-        let phase = if wanted { Phase::Closed { reason: String::new() } } else { Phase::Off };
+        let phase = if wanted { FillPhase::Closed { reason: String::new() } } else { FillPhase::Off };
         Self { first_pause, phase: Mutex::new(phase) }
     }
 
     /// Starts, now that the image is open.
     pub(super) fn opened(&self, image: &Arc<Image>) {
         let mut phase = self.phase.lock();
-        if matches!(&*phase, Phase::Closed { .. }) {
+        if matches!(&*phase, FillPhase::Closed { .. }) {
             *phase = running(Arc::clone(image), self.first_pause);
         }
     }
 
     /// Takes note of why the image cannot be opened.
     pub(super) fn broken(&self, because: &str) {
-        if let Phase::Closed { reason } = &mut *self.phase.lock() {
+        if let FillPhase::Closed { reason } = &mut *self.phase.lock() {
             because.clone_into(reason);
         }
     }
 
     /// Says whether the main thread is to look at it again.
     pub(super) fn is_under_way(&self) -> bool {
-        matches!(&*self.phase.lock(), Phase::Running { .. } | Phase::Stopped { .. })
+        matches!(&*self.phase.lock(), FillPhase::Running { .. } | FillPhase::Stopped { .. })
     }
 
     /// Looks whether the fill has ended, and takes it up again when it is time.
     pub(super) fn check(&self, now: Instant) -> Option<FillChange> {
         let mut phase = self.phase.lock();
         match &*phase {
-            Phase::Running { image, fill, pause } => match fill.outcome()? {
+            FillPhase::Running { image, fill, pause } => match fill.outcome()? {
                 Ok(()) => {
-                    *phase = Phase::Done;
+                    *phase = FillPhase::Done;
                     Some(FillChange::Done)
                 }
                 Err(error) => {
                     let (image, reason, pause) = (Arc::clone(image), error.to_string(), *pause);
-                    *phase = Phase::Stopped { image, reason: reason.clone(), again: now + pause, pause };
+                    *phase = FillPhase::Stopped { image, reason: reason.clone(), again: now + pause, pause };
                     Some(FillChange::Stopped { reason })
                 }
             },
-            Phase::Stopped { image, again, pause, .. } if *again <= now => {
+            FillPhase::Stopped { image, again, pause, .. } if *again <= now => {
                 *phase = running(Arc::clone(image), pause.saturating_mul(2).min(LONGEST_PAUSE));
                 None
             }
@@ -105,11 +105,11 @@ impl MountFill {
     /// Returns what to tell a client.
     pub(super) fn status(&self) -> FillStatus {
         match &*self.phase.lock() {
-            Phase::Off => FillStatus::Off,
-            Phase::Closed { reason } => FillStatus::Waiting { reason: reason.clone() },
-            Phase::Done => FillStatus::Done,
-            Phase::Stopped { reason, again, .. } => stopped(reason.clone(), *again),
-            Phase::Running { fill, pause, .. } => match fill.outcome() {
+            FillPhase::Off => FillStatus::Off,
+            FillPhase::Closed { reason } => FillStatus::Waiting { reason: reason.clone() },
+            FillPhase::Done => FillStatus::Done,
+            FillPhase::Stopped { reason, again, .. } => stopped(reason.clone(), *again),
+            FillPhase::Running { fill, pause, .. } => match fill.outcome() {
                 None => FillStatus::Running { done: fill.progress().done, total: fill.progress().total },
                 Some(Ok(())) => FillStatus::Done,
                 Some(Err(error)) => stopped(error.to_string(), Instant::now() + *pause),
@@ -118,9 +118,9 @@ impl MountFill {
     }
 }
 
-fn running(image: Arc<Image>, pause: Duration) -> Phase {
+fn running(image: Arc<Image>, pause: Duration) -> FillPhase {
     let fill = image.fill(|_| {});
-    Phase::Running { image, fill, pause }
+    FillPhase::Running { image, fill, pause }
 }
 
 fn stopped(reason: String, again: Instant) -> FillStatus {

@@ -19,7 +19,7 @@ use super::fill::MountFill;
 use crate::Error;
 use crate::error::with_causes;
 
-pub(super) struct Hub {
+pub(super) struct ServerHub {
     pub(super) link: Link,
     pub(super) log: LogHandle,
     /// Mounts that the kernel released and the main thread has not seen yet.
@@ -27,7 +27,7 @@ pub(super) struct Hub {
     wake: OwnedFd,
 }
 
-impl Hub {
+impl ServerHub {
     pub(super) fn new(link: Link, log: LogHandle) -> Result<Self, Error> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = wake.map_err(Error::system("make an event descriptor"))?;
@@ -51,7 +51,7 @@ impl Hub {
 }
 
 /// Readable when the main thread is to look at the tables.
-impl AsFd for Hub {
+impl AsFd for ServerHub {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
@@ -59,7 +59,7 @@ impl AsFd for Hub {
 
 /// Reports what happens to one mount.
 pub(super) struct MountReporter {
-    pub(super) hub: Arc<Hub>,
+    pub(super) hub: Arc<ServerHub>,
     pub(super) id: u64,
     pub(super) image: Digest,
     /// Directory that the mount was made for.
@@ -70,7 +70,7 @@ pub(super) struct MountReporter {
 }
 
 impl MountReporter {
-    pub(super) fn new(hub: Arc<Hub>, id: u64, image: Digest, target: Arc<str>, fill: MountFill) -> Arc<Self> {
+    pub(super) fn new(hub: Arc<ServerHub>, id: u64, image: Digest, target: Arc<str>, fill: MountFill) -> Arc<Self> {
         Arc::new(Self { hub, id, image, target, fill, is_broken: AtomicBool::new(false) })
     }
 

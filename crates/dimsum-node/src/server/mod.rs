@@ -43,7 +43,7 @@ use rustix::process::Signal;
 use crate::error::with_causes;
 use crate::{Error, Networks, OriginOpener, mountinfo};
 use fill::CHECK_EVERY;
-use hub::Hub;
+use hub::ServerHub;
 use mounts::MountTable;
 use opens::OpenQueue;
 
@@ -112,7 +112,7 @@ struct Server {
     opens: OpenQueue,
     fill_pause: Duration,
     /// What mounts may hold on to.
-    hub: Arc<Hub>,
+    hub: Arc<ServerHub>,
     mounts: MountTable,
     networks: Networks,
     open_origin: OriginOpener,
@@ -141,7 +141,7 @@ impl Server {
             drivers: vec![Box::new(FuseDriver::start()?)],
             opens: OpenQueue::default(),
             fill_pause: config.fill_pause,
-            hub: Arc::new(Hub::new(link, log)?),
+            hub: Arc::new(ServerHub::new(link, log)?),
             mounts: MountTable::default(),
             networks: Networks::new(runtime),
             open_origin: config.open_origin,

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Server;
 use super::clients::Connection;
-use crate::wire::Response;
+use crate::wire::WireResponse;
 use crate::{Error, MountRequest};
 
 /// Images that are opened at the same time; each is a thread that may wait.
@@ -147,7 +147,7 @@ impl OpenWorker {
         match self.server.mount(request, || client.is_there()) {
             // The client got nothing; the mount's only descriptor is closed, so it ends.
             Err(Error::ClientGone) => {}
-            made => client.answer(made.map(|(id, mount)| (Response::Mounted { id }, Some(mount)))),
+            made => client.answer(made.map(|(id, mount)| (WireResponse::Mounted { id }, Some(mount)))),
         }
     }
 }
