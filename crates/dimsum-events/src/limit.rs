@@ -50,6 +50,11 @@ impl RateLimit {
     pub(crate) fn passes_event(&mut self, event: &Event, now: Instant) -> bool {
         let scope = hash(&("scope", event.kind, event.mount, event.image));
         let same = hash(event);
+        // Looked at first: a storm over many objects must not fill the table with a window for each of them.
+        let is_full = |window: &Window| now.duration_since(window.start) < WINDOW && window.passed >= SCOPE_BURST;
+        if self.windows.get(&scope).is_some_and(is_full) {
+            return self.passes(scope, SCOPE_BURST, now, || event.to_string());
+        }
         // An event that is held as an equal one does not count against its type.
         self.passes(same, SAME_BURST, now, || event.to_string())
             && self.passes(scope, SCOPE_BURST, now, || event.to_string())
