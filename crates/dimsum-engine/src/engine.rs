@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use dimsum_format::Digest;
 use dimsum_format::manifest::Platform;
+use dimsum_mount::fuse::FuseDriver;
 use dimsum_source::{Runtime, Schemes, Transports, host_platform};
 use dimsum_store::{Store, StoreOptions};
 
+use crate::image::convert_in::ConvertProgress;
 use crate::image::{self, Opened, make_store_directory};
 use crate::progress::Quiet;
 use crate::transports::{TransportTables, schemes};
@@ -19,6 +22,8 @@ pub struct Engine {
     transports: Arc<TransportTables>,
     /// Opened at the first use: most commands that only ask a registry need none.
     store: Arc<OnceLock<Store>>,
+    /// Started by the first mount.
+    driver: Arc<OnceLock<Arc<FuseDriver>>>,
     progress: Arc<dyn Progress>,
     cancel: CancelToken,
 }
@@ -31,6 +36,7 @@ impl Engine {
             transports: Arc::new(TransportTables::new(config.timing)),
             config: Arc::new(config),
             store: Arc::default(),
+            driver: Arc::default(),
             progress: Arc::new(Quiet),
             cancel: CancelToken::new(),
         }
@@ -72,6 +78,15 @@ impl Engine {
     #[must_use]
     pub fn progress(&self) -> &dyn Progress {
         &*self.progress
+    }
+
+    /// Returns the driver of mounts of this process, whose threads start with the first.
+    pub(crate) fn driver(&self) -> Result<Arc<FuseDriver>, dimsum_mount::Error> {
+        if let Some(driver) = self.driver.get() {
+            return Ok(Arc::clone(driver));
+        }
+        let driver = Arc::new(FuseDriver::start()?);
+        Ok(Arc::clone(self.driver.get_or_init(|| driver)))
     }
 
     pub(crate) fn shared_progress(&self) -> Arc<dyn Progress> {
@@ -125,6 +140,20 @@ impl Engine {
     /// If the image is neither here nor there, cannot be converted, or does not prove.
     pub fn open(&self, name: &str) -> Result<Opened, EngineError> {
         image::open(self, name)
+    }
+
+    /// Makes a Dimsum image of a directory tree, with the usual options, and returns the digest of its manifest.
+    ///
+    /// # Errors
+    /// If the tree cannot be read or is refused, or the target cannot be written.
+    pub fn convert_directory(&self, tree: &Path, target: &str) -> Result<Digest, EngineError> {
+        let name = tree.display().to_string();
+        let target = image::create_target(self, target)?;
+        let shown = ConvertProgress::new(self, &name);
+        let options = dimsum_convert::Options { temp_dir: self.config.temp_dir.clone(), ..Default::default() };
+        let input = dimsum_convert::Input::Directory { path: tree };
+        let converted = dimsum_convert::convert(input, &*target, &options, &shown);
+        converted.map(|converted| converted.manifest).map_err(|error| shown.error(error))
     }
 
     /// Returns the platform of which one image is wanted.

@@ -12,6 +12,38 @@
 //! - [`Progress`] hears phases, notes and explanations; [`CancelToken`] ends work early.
 //! - [`EngineError`] has a [`kind`](EngineError::kind) for programs, an object and causes for people.
 //!
+//! ```
+//! use dimsum_engine::{Engine, EngineConfig};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let scratch = tempfile::tempdir_in("/var/tmp")?;
+//!     let path = |name: &str| scratch.path().join(name);
+//!     let engine = Engine::new(EngineConfig::new(path("store"), path("node.key")));
+//!
+//!     // A directory becomes an image in an OCI layout.
+//!     std::fs::create_dir(path("tree"))?;
+//!     std::fs::write(path("tree/hello"), "proven\n")?;
+//!     let name = format!("oci:{}:v1", path("images").display());
+//!     let digest = engine.convert_directory(&path("tree"), &name)?;
+//!
+//!     // Its name leads to files again; a registry's name would do the same.
+//!     let image = engine.open(&name)?;
+//!     assert_eq!(image.located.digest, digest);
+//!     let names: Vec<_> = image.list("/")?.into_iter().map(|file| file.name).collect();
+//!     assert_eq!(names, [b"hello".to_vec()]);
+//!     let mut bytes = Vec::new();
+//!     image.read("/hello", &mut bytes)?;
+//!     assert_eq!(bytes, b"proven\n");
+//!
+//!     // An error has a kind for programs.
+//!     let error = image.read("/missing", &mut bytes).unwrap_err();
+//!     assert_eq!(error.kind(), dimsum_engine::ErrorKind::NotFound);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/read_a_file.rs` and `examples/mount.rs` are small programs that need this crate alone.
+//!
 //! The engine never prints, never reads the environment, never exits and knows no terminal.
 
 #![forbid(unsafe_code)]
@@ -24,6 +56,7 @@ mod engine;
 mod error;
 pub mod image;
 pub mod listing;
+mod mount;
 mod origin;
 mod progress;
 pub mod text;
@@ -33,6 +66,7 @@ pub use cancel::{CancelReason, CancelToken};
 pub use config::EngineConfig;
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain, convert_kind, io_kind, source_kind, store_kind};
+pub use mount::ImageMount;
 pub use origin::ImageOrigin;
 pub use progress::{Progress, ProgressPhase, Quiet};
 pub use transports::built_in_transports;

@@ -74,6 +74,7 @@ pub const TABLE: &[Arrows] = &[
             "dimsum-erofs",
             "dimsum-events",
             "dimsum-format",
+            "dimsum-fuse",
             "dimsum-layout",
             "dimsum-mount",
             "dimsum-recipe",

@@ -31,9 +31,17 @@ impl EngineError {
                 _ => ErrorKind::Internal,
             },
             Self::Path { .. } | Self::NotInStore { .. } => ErrorKind::NotFound,
+            Self::Mount { source, .. } => mount_kind(source),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Io { source, .. } | Self::Output { source, .. } => io_kind(source),
         }
+    }
+}
+
+fn mount_kind(error: &dimsum_mount::Error) -> ErrorKind {
+    match error {
+        dimsum_mount::Error::Fuse(dimsum_fuse::Error::Mount { source, .. }) => io_kind(&(*source).into()),
+        _ => ErrorKind::Internal,
     }
 }
 

@@ -133,6 +133,14 @@ pub enum EngineError {
         /// Why.
         source: Box<dimsum_erofs::Error<ReadError>>,
     },
+    /// An image that cannot be mounted.
+    #[error("cannot mount the image on {}", directory.display())]
+    Mount {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: Box<dimsum_mount::Error>,
+    },
     /// The caller's writer failed.
     #[error("cannot write the bytes of {object}")]
     Output {
@@ -192,6 +200,7 @@ impl EngineError {
             | Self::Read { object, .. }
             | Self::Output { object, .. }
             | Self::Erofs { object, .. } => object.clone(),
+            Self::Mount { directory, .. } => directory.display().to_string(),
             Self::Platforms { .. } => "the platforms".to_owned(),
             Self::Path { path, .. } => Name(path).to_string(),
             Self::Cancelled { .. } => "this command".to_owned(),
