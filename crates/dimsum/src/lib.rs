@@ -8,6 +8,8 @@
 //! ([`context`]). What a command does is in the file of its name below [`commands`]; what starts a container in [`run`].
 
 #![forbid(unsafe_code)]
+// Help texts are documentation comments: their brackets are no links.
+#![cfg_attr(doc, allow(rustdoc::broken_intra_doc_links))]
 
 pub mod cli;
 pub mod commands;

@@ -29,7 +29,7 @@ impl Interrupts {
     /// Ends the work with an error if a signal asked for it.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if so.
+    /// [`EngineError::Cancelled`] if so.
     pub fn check(&self) -> Result<(), Error> {
         self.ending().map_or(Ok(()), |signal| {
             Err(EngineError::Cancelled { reason: CancelReason::Signal(signal.as_raw()) }.into())
