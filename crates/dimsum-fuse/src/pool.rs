@@ -41,12 +41,12 @@ const STOP: u64 = 0;
 /// answered. It must not be dropped by one of its own threads.
 #[derive(Debug)]
 pub struct Pool {
-    shared: Arc<PoolShared>,
+    shared: Arc<FusePoolState>,
     threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct PoolShared {
+struct FusePoolState {
     epoll: OwnedFd,
     stop: OwnedFd,
     sessions: RwLock<HashMap<u64, Arc<SessionInner>>>,
@@ -68,7 +68,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Pool`] if the kernel refuses.
     pub fn with_threads(threads: usize) -> Result<Self, Error> {
-        let shared = Arc::new(PoolShared::new().map_err(|source| Error::Pool { source: source.into() })?);
+        let shared = Arc::new(FusePoolState::new().map_err(|source| Error::Pool { source: source.into() })?);
         let mut pool = Self { shared, threads: Vec::new() };
         for number in 0..threads.clamp(1, MAX_THREADS) {
             let shared = Arc::clone(&pool.shared);
@@ -126,7 +126,7 @@ impl Drop for Pool {
     }
 }
 
-impl PoolShared {
+impl FusePoolState {
     fn new() -> Result<Self, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

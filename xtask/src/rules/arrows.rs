@@ -75,6 +75,7 @@ pub const TABLE: &[Arrows] = &[
             "dimsum-events",
             "dimsum-format",
             "dimsum-fuse",
+            "dimsum-fuse",
             "dimsum-layout",
             "dimsum-mount",
             "dimsum-recipe",
