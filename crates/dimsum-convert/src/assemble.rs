@@ -13,7 +13,6 @@ use dimsum_tree::Tree;
 
 use crate::blob::BlobOut;
 use crate::content::{Contents, SmallRows};
-use crate::convert::LayerSummary;
 use crate::error::Error;
 use crate::image::{self, Meta};
 use crate::known::Foreign;
@@ -21,6 +20,7 @@ use crate::layer::{Bundling, Chunks, Common, Device, Maps, Packed, Plan, verify_
 use crate::manifest::{ListedPack, SourceLayer};
 use crate::ordered_tasks::with_workers;
 use crate::original::{Keeping, Kept};
+use crate::outcome::LayerSummary;
 use crate::progress::Phase;
 use crate::reuse::Reusable;
 use crate::task::Task;

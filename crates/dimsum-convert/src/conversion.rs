@@ -16,13 +16,13 @@ use dimsum_tree::{Tree, TreeBuilder, merge};
 
 use crate::assemble::{Assembler, LaidOut};
 use crate::content::{self, Contents, SliceId};
-use crate::convert::{Converted, LayerSummary};
 use crate::error::Error;
 use crate::known::{FETCHES, Foreign, Promised, describe, load, refuse};
 use crate::layer::{Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
 use crate::manifest::{self, SourceLayer};
 use crate::ordered_tasks::with_workers;
 use crate::original::Keeping;
+use crate::outcome::{Converted, LayerSummary};
 use crate::progress::Phase;
 use crate::publish::Publication;
 use crate::reuse::Reusable;

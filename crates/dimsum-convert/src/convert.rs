@@ -1,106 +1,24 @@
-//! The entry of a conversion: its input and its outcome.
+//! The entry of a conversion.
 //!
 //! If a pack that was to be reused is not what it claims, everything is done again without it.
 
-use std::path::Path;
-
-use dimsum_format::manifest::Blob;
-use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot};
-use dimsum_source::{Role, Source, Target};
-use dimsum_tree::Report;
+use dimsum_source::{Role, Target};
 
 use crate::conversion::run;
 use crate::error::Error;
+use crate::input::Input;
 use crate::options::Options;
-use crate::original::{Keeping, KeptOriginal};
+use crate::original::Keeping;
+use crate::outcome::Converted;
 use crate::progress::Progress;
 use crate::reuse::Candidates;
-use crate::sharing::{Refusals, Refused, Reuse, Shared, Sharing};
+use crate::sharing::{Refusals, Refused, Reuse, Sharing};
 use crate::task::Task;
 use crate::{manifest, source};
 
 /// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can
 /// write tags could make one conversion as many as there are layers.
 const MAX_ATTEMPTS: u32 = 8;
-
-/// What is converted.
-#[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
-    /// An ordinary container image, OCI or Docker.
-    Image {
-        /// Where its blobs are.
-        source: &'a dyn Source,
-        /// Digest of the manifest (of one platform).
-        manifest: Digest,
-    },
-    /// A file tree on disk, which becomes an image of one layer.
-    Directory {
-        /// Its root.
-        path: &'a Path,
-    },
-}
-
-/// What came out of a conversion.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Converted {
-    /// Digest of the manifest.
-    pub manifest: Digest,
-    /// Bytes of the manifest.
-    pub manifest_bytes: u64,
-    /// The config blob.
-    pub config: Blob,
-    /// The meta blob.
-    pub meta: Blob,
-    /// The meta root.
-    pub root: MetaRoot,
-    /// Bytes of the uncompressed meta.
-    pub meta_bytes: u64,
-    /// Inodes of the image.
-    pub inodes: u64,
-    /// Blocks of the flat image.
-    pub flat_blocks: u32,
-    /// The layers of the source, lowest first.
-    pub layers: Vec<LayerSummary>,
-    /// What was taken from other images.
-    pub shared: Shared,
-    /// The most that temporary files had together, in bytes.
-    pub temp_bytes: u64,
-    /// What was kept of the source, if that was asked for.
-    pub original: Option<KeptOriginal>,
-}
-
-/// What became of one layer.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct LayerSummary {
-    /// Digest of the source's blob; none for a directory.
-    pub source: Option<Digest>,
-    /// Digest of the source's tar; none for a directory.
-    pub diff_id: Option<Digest>,
-    /// Bytes of the source's blob.
-    pub blob_bytes: u64,
-    /// Bytes of the source's tar; for a directory, of its files.
-    pub tar_bytes: u64,
-    /// The pack, if the image lists it.
-    pub pack: Option<Blob>,
-    /// Its device, if the layer has data of its own.
-    pub device: Option<DeviceId>,
-    /// Bytes of the device.
-    pub device_bytes: u64,
-    /// Chunks of the device.
-    pub chunks: u64,
-    /// Bytes of file content in the source.
-    pub content_bytes: u64,
-    /// Of these: only zeros, and not stored.
-    pub null_bytes: u64,
-    /// Of these: found in a lower layer or elsewhere in this one, and not stored again.
-    pub shared_bytes: u64,
-    /// Bytes of the compressed layer meta.
-    pub layer_meta_bytes: u64,
-    /// What was met in the source besides files.
-    pub report: Report,
-}
 
 /// Converts an image or a directory by itself and makes the result the root of `target`.
 ///
@@ -166,12 +84,4 @@ fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Refusals) -> Resu
             })
         }
     }
-}
-
-pub(crate) fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), Error> {
-    if value > limit {
-        let source = FormatError::Limit { part, value, limit };
-        return Err(Error::format("image", source));
-    }
-    Ok(())
 }

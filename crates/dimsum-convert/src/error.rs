@@ -265,6 +265,15 @@ impl Error {
     }
 }
 
+/// Refuses a value above its limit.
+pub(crate) fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), Error> {
+    if value > limit {
+        let source = FormatError::Limit { part, value, limit };
+        return Err(Error::format("image", source));
+    }
+    Ok(())
+}
+
 impl From<TemporaryError> for Error {
     fn from(TemporaryError { dir, source }: TemporaryError) -> Self {
         Self::Temporary { dir, source }

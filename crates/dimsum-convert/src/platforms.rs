@@ -17,9 +17,11 @@ use dimsum_source::{
     Copied, CopyProgress, Document, Place, Role, Shape, SourceError, Target, copy_manifest, fits, is_twin,
 };
 
-use crate::convert::{Converted, Input, convert_as, limit};
-use crate::error::Error;
+use crate::convert::convert_as;
+use crate::error::{Error, limit};
+use crate::input::Input;
 use crate::options::Options;
+use crate::outcome::Converted;
 use crate::progress::{Phase, Progress};
 use crate::sharing::SharingFrom;
 

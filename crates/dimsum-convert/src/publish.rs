@@ -8,10 +8,10 @@ use dimsum_source::Source;
 
 use crate::assemble::{Assembled, Assembly, From};
 use crate::blob::{BlobOut, go_on, last_chance, unless_cancelled};
-use crate::convert::{Converted, LayerSummary, limit};
-use crate::error::Error;
+use crate::error::{Error, limit};
 use crate::known::without;
 use crate::manifest::{self, ListedPack, MetaLayer, Origin, SourceLayer};
+use crate::outcome::{Converted, LayerSummary};
 use crate::progress::Phase;
 use crate::reuse::{Made, remember};
 use crate::sharing::{ForeignPack, Reuse, ReusedPack, Shared};
