@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io;
 
 use dimsum_erofs::{Image, ImageKind, Layout, Options, Placements, Run, WriteParams};
-use dimsum_tree::{ContentId, InodeId, Kind, Metadata, Timestamp, Tree, TreeBuilder};
+use dimsum_tree::{ContentId, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder};
 
 use crate::Work;
 
@@ -32,7 +32,7 @@ fn tree() -> Tree {
         xattrs: &[],
     };
     for number in 0..FILES {
-        let kind = Kind::Regular { size: 5000, content: ContentId::new(0) };
+        let kind = NodeKind::Regular { size: 5000, content: ContentId::new(0) };
         let name = format!("some-file-name-{number:04}.py");
         tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &metadata).expect("names are different");
     }

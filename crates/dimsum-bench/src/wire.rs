@@ -7,7 +7,8 @@ use std::ops::Range;
 use dimsum_convert::fuzzing;
 use dimsum_fuse::Request;
 use dimsum_tree::{
-    ContentId, ContentSource, Kind, Metadata, NullSink, Policy, TarOptions, Timestamp, TreeBuilder, read_layer, to_tar,
+    ContentId, ContentSource, Metadata, NodeKind, NullSink, Policy, TarOptions, Timestamp, TreeBuilder, read_layer,
+    to_tar,
 };
 
 use crate::Work;
@@ -64,7 +65,7 @@ pub(crate) fn read_tar() -> Work {
         xattrs: &[],
     };
     for number in 0..FILES {
-        let kind = Kind::Regular { size: FILE_BYTES, content: ContentId::new(number) };
+        let kind = NodeKind::Regular { size: FILE_BYTES, content: ContentId::new(number) };
         let name = format!("some-file-name-{number}.py");
         tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &metadata).expect("names are different");
     }

@@ -137,7 +137,7 @@ pub enum Error {
         /// The layer or directory.
         origin: String,
         /// Why, with the entry.
-        source: dimsum_tree::Error,
+        source: dimsum_tree::TreeError,
     },
     /// The content of a file could not be stored.
     #[error("{origin}: {path}: {source}")]

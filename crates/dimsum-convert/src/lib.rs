@@ -56,7 +56,7 @@ mod worker_pool;
 
 pub use convert::{convert, convert_as};
 pub use dimsum_recipe::RecipeError;
-pub use dimsum_tree::{OverlayEntries, Report};
+pub use dimsum_tree::{LayerReport, OverlayEntries};
 pub use error::Error;
 pub use input::Input;
 pub use options::Options;

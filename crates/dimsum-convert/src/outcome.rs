@@ -2,7 +2,7 @@
 
 use dimsum_format::manifest::Blob;
 use dimsum_format::{DeviceId, Digest, MetaRoot};
-use dimsum_tree::Report;
+use dimsum_tree::LayerReport;
 
 use crate::original::KeptOriginal;
 use crate::sharing::Shared;
@@ -66,5 +66,5 @@ pub struct LayerSummary {
     /// Bytes of the compressed layer meta.
     pub layer_meta_bytes: u64,
     /// What was met in the source besides files.
-    pub report: Report,
+    pub report: LayerReport,
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use dimsum_erofs::{Bounds, Image, ImageKind, Layout, Options, Placements, Run, WriteParams, to_tree, validate};
-use dimsum_tree::{ContentId, InodeId, Kind, Metadata, Timestamp, Tree, TreeBuilder, Xattr};
+use dimsum_tree::{ContentId, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 
 /// Blocks of a slice.
 const SLICE: u64 = 64;
@@ -32,7 +32,7 @@ impl Placements for Synthetic<'_> {
 }
 
 /// Ten files to a directory, names of a usual length, a few hundred different times, some capabilities.
-fn tree(inodes: usize) -> Result<Tree, dimsum_tree::Fault> {
+fn tree(inodes: usize) -> Result<Tree, dimsum_tree::EntryFault> {
     let mut tree = TreeBuilder::new();
     let capability = [Xattr { name: b"security.capability".as_slice().into(), value: [1; 20].as_slice().into() }];
     let mut parents = vec![TreeBuilder::ROOT];
@@ -48,12 +48,12 @@ fn tree(inodes: usize) -> Result<Tree, dimsum_tree::Fault> {
         };
         let name = format!("some-file-name-{number}.py");
         let kind = match number {
-            _ if number.is_multiple_of(11) => Kind::Directory,
-            _ if number.is_multiple_of(100) => Kind::Regular { size: 2 * SLICE * 4096, content: IN_TWO_PLACES },
-            _ => Kind::Regular { size: 5000, content: ContentId::new(0) },
+            _ if number.is_multiple_of(11) => NodeKind::Directory,
+            _ if number.is_multiple_of(100) => NodeKind::Regular { size: 2 * SLICE * 4096, content: IN_TWO_PLACES },
+            _ => NodeKind::Regular { size: 5000, content: ContentId::new(0) },
         };
         let node = tree.insert(parent, name.as_bytes(), kind, &metadata)?;
-        if kind == Kind::Directory {
+        if kind == NodeKind::Directory {
             parents.push(node);
         }
     }

@@ -8,15 +8,15 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::error::{Error, Fault};
+use crate::error::{EntryFault, TreeError};
 use crate::freeze::Sorted;
 use crate::limits::{
     MAX_DEVICE_MAJOR, MAX_DEVICE_MINOR, MAX_ENTRIES, MAX_FILE_SIZE, MAX_ID, MAX_INODES, MAX_NAME, MAX_SYMLINK_TARGET,
 };
-use crate::record::{Inode, Slot};
+use crate::record::{Inode, RecordSlot};
 use crate::text::Text;
 use crate::tree::Tree;
-use crate::types::{Device, FileType, Kind, Metadata, Xattr};
+use crate::types::{DeviceNumber, FileType, Metadata, NodeKind, Xattr};
 use crate::xattrs::XattrInterner;
 
 /// Names an inode of a [`TreeBuilder`]; of no meaning to the finished tree, which numbers anew.
@@ -30,7 +30,7 @@ pub(crate) const REMOVED: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct TreeBuilder {
     pub(crate) inodes: Vec<Inode>,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Vec<RecordSlot>,
     pub(crate) text: Text,
     pub(crate) xattrs: XattrInterner,
     /// Rows of `slots`, by directory and name.
@@ -51,7 +51,7 @@ impl TreeBuilder {
     /// Starts with an empty root directory: mode 0755, owner 0:0, 1970.
     #[must_use]
     pub fn new() -> Self {
-        let root = record(Kind::Directory, &Metadata::IMPLICIT_DIRECTORY, 0);
+        let root = record(NodeKind::Directory, &Metadata::IMPLICIT_DIRECTORY, 0);
         Self {
             inodes: vec![root],
             slots: Vec::new(),
@@ -84,9 +84,9 @@ impl TreeBuilder {
         &mut self,
         parent: NodeId,
         name: &[u8],
-        kind: Kind<'_>,
+        kind: NodeKind<'_>,
         metadata: &Metadata<'_>,
-    ) -> Result<NodeId, Fault> {
+    ) -> Result<NodeId, EntryFault> {
         self.check_free(parent, name)?;
         let node = self.add_inode(kind, metadata)?;
         self.add_name(parent, name, node)?;
@@ -98,9 +98,9 @@ impl TreeBuilder {
     /// # Errors
     ///
     /// What is wrong with the entry.
-    pub fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), Fault> {
+    pub fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), EntryFault> {
         if self.inode(node).is_directory() {
-            return Err(Fault::LinkToDirectory);
+            return Err(EntryFault::LinkToDirectory);
         }
         self.check_free(parent, name)?;
         self.add_name(parent, name, node)
@@ -147,7 +147,7 @@ impl TreeBuilder {
     /// # Errors
     ///
     /// What is wrong with them.
-    pub fn set_metadata(&mut self, node: NodeId, metadata: &Metadata<'_>) -> Result<(), Fault> {
+    pub fn set_metadata(&mut self, node: NodeId, metadata: &Metadata<'_>) -> Result<(), EntryFault> {
         check_metadata(metadata)?;
         let xattrs = self.xattrs.intern(metadata.xattrs)?;
         let inode = self.inode_mut(node);
@@ -173,7 +173,7 @@ impl TreeBuilder {
     /// # Errors
     ///
     /// A path that is too long or too deep.
-    pub fn finish(self) -> Result<Tree, Error> {
+    pub fn finish(self) -> Result<Tree, TreeError> {
         self.sort().finish()
     }
 
@@ -186,18 +186,18 @@ impl TreeBuilder {
     }
 
     /// Adds an inode without a name yet.
-    pub(crate) fn add_inode(&mut self, kind: Kind<'_>, metadata: &Metadata<'_>) -> Result<NodeId, Fault> {
+    pub(crate) fn add_inode(&mut self, kind: NodeKind<'_>, metadata: &Metadata<'_>) -> Result<NodeId, EntryFault> {
         check_kind(kind)?;
         check_metadata(metadata)?;
         if self.inodes.len() >= MAX_INODES {
-            return Err(Fault::TreeTooLarge { what: "inodes", limit: MAX_INODES });
+            return Err(EntryFault::TreeTooLarge { what: "inodes", limit: MAX_INODES });
         }
         let xattrs = match kind {
-            Kind::Whiteout => 0,
+            NodeKind::Whiteout => 0,
             _ => self.xattrs.intern(metadata.xattrs)?,
         };
         let mut inode = record(kind, metadata, xattrs);
-        if let Kind::Symlink { target } = kind {
+        if let NodeKind::Symlink { target } = kind {
             inode.reference = self.text.push(target)?;
         }
         let node = NodeId(u32::try_from(self.inodes.len()).expect("MAX_INODES fits 32 bits"));
@@ -206,26 +206,26 @@ impl TreeBuilder {
     }
 
     /// Adds a name that has been checked.
-    fn add_name(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), Fault> {
+    fn add_name(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), EntryFault> {
         if self.slots.len() >= MAX_ENTRIES {
-            return Err(Fault::TreeTooLarge { what: "names", limit: MAX_ENTRIES });
+            return Err(EntryFault::TreeTooLarge { what: "names", limit: MAX_ENTRIES });
         }
         let row = u32::try_from(self.slots.len()).expect("MAX_ENTRIES fits 32 bits");
-        let name_length = u8::try_from(name.len()).map_err(|_| Fault::NameTooLong { length: name.len() })?;
+        let name_length = u8::try_from(name.len()).map_err(|_| EntryFault::NameTooLong { length: name.len() })?;
         let start = self.text.push(name)?;
-        self.slots.push(Slot { parent: parent.0, inode: node.0, name: start, name_length });
+        self.slots.push(RecordSlot { parent: parent.0, inode: node.0, name: start, name_length });
         let Self { slots, text, index, hasher, .. } = self;
         index.insert_unique(hasher.hash_one((parent.0, name)), row, |&row| slot_hash(hasher, text, at(slots, row)));
         Ok(())
     }
 
     /// Returns an error unless `name` can be added to `parent`.
-    fn check_free(&self, parent: NodeId, name: &[u8]) -> Result<(), Fault> {
+    fn check_free(&self, parent: NodeId, name: &[u8]) -> Result<(), EntryFault> {
         check_name(name)?;
         if !self.inode(parent).is_directory() {
-            return Err(Fault::NotADirectory);
+            return Err(EntryFault::NotADirectory);
         }
-        if self.lookup(parent, name).is_some() { Err(Fault::Exists) } else { Ok(()) }
+        if self.lookup(parent, name).is_some() { Err(EntryFault::Exists) } else { Ok(()) }
     }
 
     fn inode_mut(&mut self, node: NodeId) -> &mut Inode {
@@ -242,62 +242,64 @@ pub(crate) fn target<'t>(text: &'t Text, inode: &Inode) -> &'t [u8] {
 }
 
 /// Returns an error unless `name` can stand in a directory.
-pub(crate) fn check_name(name: &[u8]) -> Result<(), Fault> {
+pub(crate) fn check_name(name: &[u8]) -> Result<(), EntryFault> {
     match name {
-        b"" | b"." | b".." => Err(Fault::InvalidName),
-        _ if name.len() > MAX_NAME => Err(Fault::NameTooLong { length: name.len() }),
-        _ if name.iter().any(|&byte| byte == b'/' || byte == 0) => Err(Fault::InvalidName),
+        b"" | b"." | b".." => Err(EntryFault::InvalidName),
+        _ if name.len() > MAX_NAME => Err(EntryFault::NameTooLong { length: name.len() }),
+        _ if name.iter().any(|&byte| byte == b'/' || byte == 0) => Err(EntryFault::InvalidName),
         _ => Ok(()),
     }
 }
 
-fn check_kind(kind: Kind<'_>) -> Result<(), Fault> {
+fn check_kind(kind: NodeKind<'_>) -> Result<(), EntryFault> {
     match kind {
-        Kind::Regular { size, .. } if size > MAX_FILE_SIZE => Err(Fault::FileTooLarge { size }),
-        Kind::Symlink { target } if target.is_empty() || target.len() > MAX_SYMLINK_TARGET || target.contains(&0) => {
-            Err(Fault::SymlinkTarget { length: target.len() })
+        NodeKind::Regular { size, .. } if size > MAX_FILE_SIZE => Err(EntryFault::FileTooLarge { size }),
+        NodeKind::Symlink { target }
+            if target.is_empty() || target.len() > MAX_SYMLINK_TARGET || target.contains(&0) =>
+        {
+            Err(EntryFault::SymlinkTarget { length: target.len() })
         }
-        Kind::CharDevice(Device { major: 0, minor: 0 }) => Err(Fault::DeviceZero),
-        Kind::CharDevice(Device { major, minor }) | Kind::BlockDevice(Device { major, minor })
+        NodeKind::CharDevice(DeviceNumber { major: 0, minor: 0 }) => Err(EntryFault::DeviceZero),
+        NodeKind::CharDevice(DeviceNumber { major, minor }) | NodeKind::BlockDevice(DeviceNumber { major, minor })
             if major > MAX_DEVICE_MAJOR || minor > MAX_DEVICE_MINOR =>
         {
-            Err(Fault::DeviceNumber { major, minor })
+            Err(EntryFault::DeviceNumber { major, minor })
         }
         _ => Ok(()),
     }
 }
 
-fn check_metadata(metadata: &Metadata<'_>) -> Result<(), Fault> {
+fn check_metadata(metadata: &Metadata<'_>) -> Result<(), EntryFault> {
     if metadata.uid > MAX_ID || metadata.gid > MAX_ID {
-        return Err(Fault::Id);
+        return Err(EntryFault::Id);
     }
     if metadata.permissions > 0o7777 {
-        return Err(Fault::Permissions { mode: metadata.permissions });
+        return Err(EntryFault::Permissions { mode: metadata.permissions });
     }
     if metadata.mtime.nanoseconds >= 1_000_000_000 {
-        return Err(Fault::Time { nanoseconds: metadata.mtime.nanoseconds });
+        return Err(EntryFault::Time { nanoseconds: metadata.mtime.nanoseconds });
     }
     Ok(())
 }
 
 /// Packs what has been checked.
-fn record(kind: Kind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
-    let device = |device: Device| u64::from(device.major) << 32 | u64::from(device.minor);
+fn record(kind: NodeKind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
+    let device = |device: DeviceNumber| u64::from(device.major) << 32 | u64::from(device.minor);
     let (file_type, data, reference, hides) = match kind {
-        Kind::Regular { size, content } => (FileType::Regular, size, content.get(), false),
-        Kind::Directory => (FileType::Directory, 0, 0, false),
-        Kind::Symlink { target } => (FileType::Symlink, target.len() as u64, 0, false),
-        Kind::CharDevice(number) => (FileType::CharDevice, device(number), 0, false),
-        Kind::BlockDevice(number) => (FileType::BlockDevice, device(number), 0, false),
-        Kind::Fifo => (FileType::Fifo, 0, 0, false),
-        Kind::Socket => (FileType::Socket, 0, 0, false),
-        Kind::Whiteout => (FileType::CharDevice, 0, 0, true),
+        NodeKind::Regular { size, content } => (FileType::Regular, size, content.get(), false),
+        NodeKind::Directory => (FileType::Directory, 0, 0, false),
+        NodeKind::Symlink { target } => (FileType::Symlink, target.len() as u64, 0, false),
+        NodeKind::CharDevice(number) => (FileType::CharDevice, device(number), 0, false),
+        NodeKind::BlockDevice(number) => (FileType::BlockDevice, device(number), 0, false),
+        NodeKind::Fifo => (FileType::Fifo, 0, 0, false),
+        NodeKind::Socket => (FileType::Socket, 0, 0, false),
+        NodeKind::Whiteout => (FileType::CharDevice, 0, 0, true),
     };
     let metadata = &match kind {
         // A whiteout is only a name, whatever its source made it of.
-        Kind::Whiteout => Metadata { permissions: 0, ..Metadata::IMPLICIT_DIRECTORY },
+        NodeKind::Whiteout => Metadata { permissions: 0, ..Metadata::IMPLICIT_DIRECTORY },
         // Linux shows no other mode, and sources differ in what they write.
-        Kind::Symlink { .. } => Metadata { permissions: 0o777, ..*metadata },
+        NodeKind::Symlink { .. } => Metadata { permissions: 0o777, ..*metadata },
         _ => *metadata,
     };
     Inode {
@@ -315,14 +317,14 @@ fn record(kind: Kind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
     }
 }
 
-fn at(slots: &[Slot], row: u32) -> &Slot {
+fn at(slots: &[RecordSlot], row: u32) -> &RecordSlot {
     slots.get(row as usize).expect("rows come from the index")
 }
 
-fn is_slot(text: &Text, slot: &Slot, parent: NodeId, name: &[u8]) -> bool {
+fn is_slot(text: &Text, slot: &RecordSlot, parent: NodeId, name: &[u8]) -> bool {
     slot.parent == parent.0 && text.get(slot.name, usize::from(slot.name_length)) == name
 }
 
-fn slot_hash(hasher: &RandomState, text: &Text, slot: &Slot) -> u64 {
+fn slot_hash(hasher: &RandomState, text: &Text, slot: &RecordSlot) -> u64 {
     hasher.hash_one((slot.parent, text.get(slot.name, usize::from(slot.name_length))))
 }

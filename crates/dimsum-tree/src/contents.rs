@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Fault, WriteError};
+use crate::error::{EntryFault, TreeError, WriteError};
 use crate::types::ContentId;
 
 /// What is asked for at a time: a usual slice of an image.
@@ -33,11 +33,11 @@ pub trait ContentSource {
 
 /// Reads content through one buffer and holds it against the length it must have.
 #[derive(Debug)]
-pub(crate) struct Copier {
+pub(crate) struct ContentCopier {
     buffer: Vec<u8>,
 }
 
-impl Copier {
+impl ContentCopier {
     pub(crate) fn new() -> Self {
         Self { buffer: vec![0; BUFFER] }
     }
@@ -46,7 +46,7 @@ impl Copier {
     pub(crate) fn copy<C: ContentSource>(
         &mut self,
         contents: &mut C,
-        file: &File<'_>,
+        file: &ContentFile<'_>,
         range: Range<u64>,
         mut each: impl FnMut(&[u8]) -> Result<(), WriteError<C::Error>>,
     ) -> Result<(), WriteError<C::Error>> {
@@ -66,7 +66,7 @@ impl Copier {
     pub(crate) fn end<C: ContentSource>(
         &mut self,
         contents: &mut C,
-        file: &File<'_>,
+        file: &ContentFile<'_>,
     ) -> Result<(), WriteError<C::Error>> {
         let mut byte = [0];
         match contents.read(file.content, file.size, &mut byte).map_err(|source| file.failed(source))? {
@@ -78,13 +78,13 @@ impl Copier {
 
 /// A regular file whose content is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct File<'p> {
+pub(crate) struct ContentFile<'p> {
     pub(crate) path: &'p [u8],
     pub(crate) content: ContentId,
     pub(crate) size: u64,
 }
 
-impl File<'_> {
+impl ContentFile<'_> {
     pub(crate) fn failed<E>(&self, source: E) -> WriteError<E> {
         WriteError::Content { path: self.path.into(), source }
     }
@@ -106,7 +106,7 @@ impl File<'_> {
         }))
     }
 
-    fn length(&self, found: u64) -> Error {
-        Error::entry(self.path, Fault::ContentLength { size: self.size, found })
+    fn length(&self, found: u64) -> TreeError {
+        TreeError::entry(self.path, EntryFault::ContentLength { size: self.size, found })
     }
 }

@@ -1,9 +1,9 @@
 //! Computes the layer that turns one tree into another.
 
 use crate::builder::{NodeId, TreeBuilder};
-use crate::error::{Error, WriteError};
+use crate::error::{TreeError, WriteError};
 use crate::tree::{Entries, Tree};
-use crate::types::{ContentId, InodeId, Kind};
+use crate::types::{ContentId, InodeId, NodeKind};
 
 /// Returns the layer that, merged over `lower`, gives `wanted`; `None` if there is nothing to change. Both are
 /// whole trees.
@@ -96,7 +96,7 @@ impl<E, S: FnMut(ContentId, ContentId) -> Result<bool, E>> Matches<'_, S> {
             return Ok(false);
         }
         match (self.lower.kind(lower), self.wanted.kind(id)) {
-            (Kind::Regular { size, content }, Kind::Regular { size: wanted_size, content: wanted }) => {
+            (NodeKind::Regular { size, content }, NodeKind::Regular { size: wanted_size, content: wanted }) => {
                 Ok(size == wanted_size && (size == 0 || (self.same)(content, wanted)?))
             }
             (lower, wanted) => Ok(lower == wanted),
@@ -115,7 +115,7 @@ struct Differ<'t> {
 }
 
 /// A directory on the way down.
-struct Level<'t> {
+struct DirectoryPair<'t> {
     name: &'t [u8],
     id: InodeId,
     lower: Option<InodeId>,
@@ -125,11 +125,11 @@ struct Level<'t> {
 }
 
 impl<'t> Differ<'t> {
-    fn run(mut self) -> Result<Option<Tree>, Error> {
+    fn run(mut self) -> Result<Option<Tree>, TreeError> {
         let (lower, wanted) = (self.lower, self.wanted);
         let root = wanted.metadata(InodeId::ROOT);
         let mut changed = lower.metadata(InodeId::ROOT) != root;
-        let failed = |fault| Error::entry(&[][..], fault);
+        let failed = |fault| TreeError::entry(&[][..], fault);
         self.builder.set_metadata(TreeBuilder::ROOT, &root).map_err(failed)?;
         let mut levels = Vec::new();
         changed |= self.enter(&mut levels, b"", InodeId::ROOT, Some(InodeId::ROOT))?;
@@ -153,13 +153,13 @@ impl<'t> Differ<'t> {
     /// Goes into a directory; says whether the layer has to have it, or to delete names in it.
     fn enter(
         &mut self,
-        levels: &mut Vec<Level<'t>>,
+        levels: &mut Vec<DirectoryPair<'t>>,
         name: &'t [u8],
         id: InodeId,
         lower: Option<InodeId>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, TreeError> {
         let node = (id == InodeId::ROOT).then_some(TreeBuilder::ROOT);
-        levels.push(Level { name, id, lower, names: self.wanted.entries(id), node });
+        levels.push(DirectoryPair { name, id, lower, names: self.wanted.entries(id), node });
         let mut changed = lower.is_none_or(|lower| self.lower.metadata(lower) != self.wanted.metadata(id));
         if changed {
             self.ensure(levels)?;
@@ -167,8 +167,8 @@ impl<'t> Differ<'t> {
         for gone in lower.into_iter().flat_map(|lower| self.lower.entries(lower)) {
             if self.wanted.lookup(id, gone.name).is_none() {
                 let directory = self.ensure(levels)?;
-                let whiteout = self.builder.insert(directory, gone.name, Kind::Whiteout, &self.wanted.metadata(id));
-                whiteout.map_err(|fault| Error::entry(gone.name, fault))?;
+                let whiteout = self.builder.insert(directory, gone.name, NodeKind::Whiteout, &self.wanted.metadata(id));
+                whiteout.map_err(|fault| TreeError::entry(gone.name, fault))?;
                 changed = true;
             }
         }
@@ -176,9 +176,9 @@ impl<'t> Differ<'t> {
     }
 
     /// Brings one name of a file.
-    fn bring(&mut self, levels: &mut [Level<'t>], name: &[u8], id: InodeId) -> Result<(), Error> {
+    fn bring(&mut self, levels: &mut [DirectoryPair<'t>], name: &[u8], id: InodeId) -> Result<(), TreeError> {
         let directory = self.ensure(levels)?;
-        let failed = |fault| Error::entry(name, fault);
+        let failed = |fault| TreeError::entry(name, fault);
         let Some(known) = self.nodes.get_mut(id.index()) else { return Ok(()) };
         if let Some(node) = *known {
             return self.builder.link(directory, name, node).map_err(failed);
@@ -189,15 +189,15 @@ impl<'t> Differ<'t> {
     }
 
     /// Makes sure that the layer has the directories on the way, and returns the last.
-    fn ensure(&mut self, levels: &mut [Level<'t>]) -> Result<NodeId, Error> {
+    fn ensure(&mut self, levels: &mut [DirectoryPair<'t>]) -> Result<NodeId, TreeError> {
         let mut last = TreeBuilder::ROOT;
         for level in levels {
             last = match level.node {
                 Some(node) => node,
                 None => {
                     let metadata = self.wanted.metadata(level.id);
-                    let made = self.builder.insert(last, level.name, Kind::Directory, &metadata);
-                    *level.node.insert(made.map_err(|fault| Error::entry(level.name, fault))?)
+                    let made = self.builder.insert(last, level.name, NodeKind::Directory, &metadata);
+                    *level.node.insert(made.map_err(|fault| TreeError::entry(level.name, fault))?)
                 }
             };
         }

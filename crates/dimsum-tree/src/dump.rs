@@ -5,7 +5,7 @@ use std::fmt;
 use crate::record::Inode;
 use crate::tree::Tree;
 use crate::types::{FileType, InodeId, Xattr};
-use crate::walk::Walk;
+use crate::walk::TreeWalk;
 
 /// One path with all its attributes. `Display` prints it without the content handle, which differs between runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl fmt::Display for DumpEntry<'_> {
 #[derive(Clone, Debug)]
 pub struct Dump<'t> {
     tree: &'t Tree,
-    walk: Walk<'t>,
+    walk: TreeWalk<'t>,
     path: Vec<u8>,
     /// Lengths of `path` at each depth.
     lengths: Vec<usize>,

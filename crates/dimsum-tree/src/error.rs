@@ -47,7 +47,7 @@ impl fmt::Debug for PathName {
 /// Why a tree could not be built or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum TreeError {
     /// One entry of the source is refused.
     #[error("{path}: {fault}")]
     Entry {
@@ -55,7 +55,7 @@ pub enum Error {
         path: PathName,
         /// What is wrong with it.
         #[source]
-        fault: Fault,
+        fault: EntryFault,
     },
     /// The archive is broken, or says something that cannot be followed.
     #[error("at byte {offset} of the archive: {fault}")]
@@ -64,7 +64,7 @@ pub enum Error {
         offset: u64,
         /// What is wrong there.
         #[source]
-        fault: Fault,
+        fault: EntryFault,
     },
     /// The source could not be read (or decompressed: see [`LayerDecoder`](crate::LayerDecoder)).
     #[error("cannot read the archive after byte {offset}")]
@@ -86,19 +86,19 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl TreeError {
     /// Returns the refusal of one entry.
-    pub(crate) fn entry(path: impl Into<PathName>, fault: impl Into<Fault>) -> Self {
+    pub(crate) fn entry(path: impl Into<PathName>, fault: impl Into<EntryFault>) -> Self {
         Self::Entry { path: path.into(), fault: fault.into() }
     }
 }
 
 /// Why a source could not be read: its own fault, or the sink's.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError<E> {
+pub enum LayerReadError<E> {
     /// The source.
     #[error(transparent)]
-    Tree(#[from] Error),
+    Tree(#[from] TreeError),
     /// The sink could not take the content of a file.
     #[error("cannot store the content of {path}")]
     Sink {
@@ -115,7 +115,7 @@ pub enum ReadError<E> {
 pub enum WriteError<E> {
     /// The tree itself.
     #[error(transparent)]
-    Tree(#[from] Error),
+    Tree(#[from] TreeError),
     /// The content of a file cannot be had.
     #[error("cannot read the content of {path}")]
     Content {
@@ -139,7 +139,7 @@ pub enum WriteError<E> {
 /// What is wrong with one entry, or at one place of an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum EntryFault {
     /// The name is empty, `.`, `..`, or holds a slash or NUL.
     #[error("not a file name")]
     InvalidName,

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use crate::builder::REMOVED;
-use crate::error::{Error, Fault};
+use crate::error::{EntryFault, TreeError};
 use crate::limits::{MAX_DEPTH, MAX_PATH};
-use crate::record::{Inode, Slot};
+use crate::record::{Inode, RecordSlot};
 use crate::text::Text;
 use crate::tree::Tree;
 use crate::xattrs::XattrInterner;
@@ -21,14 +21,14 @@ const UNREACHED: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Sorted {
     pub(crate) inodes: Vec<Inode>,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Vec<RecordSlot>,
     pub(crate) text: Text,
     pub(crate) xattrs: XattrInterner,
 }
 
 impl Sorted {
     /// Puts the names in order.
-    pub(crate) fn new(mut inodes: Vec<Inode>, mut slots: Vec<Slot>, text: Text, xattrs: XattrInterner) -> Self {
+    pub(crate) fn new(mut inodes: Vec<Inode>, mut slots: Vec<RecordSlot>, text: Text, xattrs: XattrInterner) -> Self {
         slots.retain(|slot| slot.inode != REMOVED);
         sort(&mut slots, &text);
         set_ranges(&mut inodes, &slots);
@@ -41,7 +41,7 @@ impl Sorted {
     }
 
     /// Makes the tree of what can be reached from inode 0; names marked as removed are left out.
-    pub(crate) fn finish(self) -> Result<Tree, Error> {
+    pub(crate) fn finish(self) -> Result<Tree, TreeError> {
         let Self { mut inodes, mut slots, mut text, xattrs } = self;
         let (mut numbers, live) = number(&inodes, &slots, &text)?;
         slots.retain(|slot| slot.inode != REMOVED && new_number(&numbers, slot.parent) != UNREACHED);
@@ -73,13 +73,13 @@ fn range(inodes: &[Inode], directory: u32) -> Range<usize> {
 }
 
 /// Sorts by directory, then bytewise by name.
-fn sort(slots: &mut [Slot], text: &Text) {
-    let name = |slot: &Slot| text.get(slot.name, usize::from(slot.name_length));
+fn sort(slots: &mut [RecordSlot], text: &Text) {
+    let name = |slot: &RecordSlot| text.get(slot.name, usize::from(slot.name_length));
     slots.sort_unstable_by(|a, b| a.parent.cmp(&b.parent).then_with(|| name(a).cmp(name(b))));
 }
 
 /// Tells each directory where its names are, in slots grouped by directory.
-fn set_ranges(inodes: &mut [Inode], slots: &[Slot]) {
+fn set_ranges(inodes: &mut [Inode], slots: &[RecordSlot]) {
     for inode in inodes.iter_mut().filter(|inode| inode.is_directory()) {
         inode.data = 0;
         inode.reference = 0;
@@ -96,7 +96,7 @@ fn set_ranges(inodes: &mut [Inode], slots: &[Slot]) {
 }
 
 /// Walks in path order and returns the new number of each inode that is reached, and how many there are.
-fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, usize), Error> {
+fn number(inodes: &[Inode], slots: &[RecordSlot], text: &Text) -> Result<(Vec<u32>, usize), TreeError> {
     let mut numbers = vec![UNREACHED; inodes.len()];
     let mut next = 0u32;
     let mut assign = |old: u32| {
@@ -126,10 +126,10 @@ fn number(inodes: &[Inode], slots: &[Slot], text: &Text) -> Result<(Vec<u32>, us
         path.extend_from_slice(text.get(slot.name, usize::from(slot.name_length)));
         if path.len() > MAX_PATH {
             let length = path.len();
-            return Err(Error::entry(path, Fault::PathTooLong { length }));
+            return Err(TreeError::entry(path, EntryFault::PathTooLong { length }));
         }
         if levels.len() > MAX_DEPTH {
-            return Err(Error::entry(path, Fault::TooDeep));
+            return Err(TreeError::entry(path, EntryFault::TooDeep));
         }
         assign(slot.inode);
         let below = children(slot.inode);
@@ -159,7 +159,7 @@ fn permute(inodes: &mut [Inode], numbers: &mut [u32]) {
 }
 
 /// Counts names; a directory has two and one for each subdirectory.
-fn count_links(inodes: &mut [Inode], slots: &[Slot]) {
+fn count_links(inodes: &mut [Inode], slots: &[RecordSlot]) {
     for inode in inodes.iter_mut() {
         inode.nlink = if inode.is_directory() { 2 } else { 0 };
     }

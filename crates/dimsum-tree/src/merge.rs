@@ -1,7 +1,7 @@
 //! Merges one layer over another, as overlayfs shows them, into one tree without whiteouts.
 
 use crate::builder::{NodeId, REMOVED, TreeBuilder};
-use crate::error::{Error, Fault};
+use crate::error::{EntryFault, TreeError};
 use crate::freeze::Sorted;
 use crate::record::Inode;
 use crate::tree::Tree;
@@ -18,17 +18,18 @@ use crate::xattrs::XattrInterner;
 /// # Errors
 ///
 /// The merged tree is beyond a limit.
-pub fn merge(lower: Tree, upper: &Tree) -> Result<Tree, Error> {
+pub fn merge(lower: Tree, upper: &Tree) -> Result<Tree, TreeError> {
     // Nothing of the lower tree is seen through an opaque root.
     let builder =
         if upper.inode(InodeId::ROOT).is_opaque() { TreeBuilder::new() } else { TreeBuilder::from_tree(lower) };
     let mut merger = Merger { builder, upper, nodes: vec![None; upper.len()] };
-    let fail = |fault| Error::entry(&[][..], fault);
+    let fail = |fault| TreeError::entry(&[][..], fault);
     merger.builder.set_metadata(TreeBuilder::ROOT, &upper.metadata(InodeId::ROOT)).map_err(fail)?;
     let mut directories = vec![(InodeId::ROOT, TreeBuilder::ROOT)];
     while let Some((directory, into)) = directories.pop() {
         for entry in upper.entries(directory) {
-            let merged = merger.name(into, entry.name, entry.inode).map_err(|fault| Error::entry(entry.name, fault))?;
+            let merged =
+                merger.name(into, entry.name, entry.inode).map_err(|fault| TreeError::entry(entry.name, fault))?;
             if let Some(node) = merged {
                 directories.push((entry.inode, node));
             }
@@ -43,7 +44,7 @@ impl Tree {
     /// # Errors
     ///
     /// None that the tree did not have.
-    pub fn into_base(self) -> Result<Self, Error> {
+    pub fn into_base(self) -> Result<Self, TreeError> {
         if self.ids().all(|id| !self.inode(id).hides) {
             return Ok(self);
         }
@@ -66,7 +67,7 @@ impl Tree {
     /// # Errors
     ///
     /// None that the tree did not have.
-    pub fn retain(self, mut keep: impl FnMut(InodeId, Inode) -> bool) -> Result<Self, Error> {
+    pub fn retain(self, mut keep: impl FnMut(InodeId, Inode) -> bool) -> Result<Self, TreeError> {
         let kept: Vec<bool> = self.ids().map(|id| id == InodeId::ROOT || keep(id, self.inode(id))).collect();
         let (inodes, mut slots, text, xattrs) = self.into_parts();
         for slot in &mut slots {
@@ -87,7 +88,7 @@ struct Merger<'u> {
 
 impl Merger<'_> {
     /// Merges one name; returns the directory to go on with if it is one.
-    fn name(&mut self, parent: NodeId, name: &[u8], id: InodeId) -> Result<Option<NodeId>, Fault> {
+    fn name(&mut self, parent: NodeId, name: &[u8], id: InodeId) -> Result<Option<NodeId>, EntryFault> {
         let inode = self.upper.inode(id);
         if let Some(node) = self.builder.lookup(parent, name) {
             if inode.is_directory() && self.builder.inode(node).is_directory() && !inode.is_opaque() {

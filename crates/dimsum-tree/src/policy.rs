@@ -1,6 +1,6 @@
 //! The policy for entries that are dropped or refused, and the report of them.
 
-use crate::error::{Fault, PathName};
+use crate::error::{EntryFault, PathName};
 use crate::limits::MAX_REPORTED;
 use crate::types::{FileType, Xattr};
 use crate::xattrs::is_file_xattr;
@@ -26,7 +26,7 @@ pub enum OverlayEntries {
 
 /// What was met in a source besides the tree.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct LayerReport {
     /// Entries of the source.
     pub entries: u64,
     /// Extended attributes left out: those files do not have on Linux (as `com.apple.*`), and `user.*` of what
@@ -62,7 +62,7 @@ pub enum What {
     Device,
 }
 
-impl Report {
+impl LayerReport {
     fn drop(&mut self, path: &[u8], what: What) {
         if self.dropped.len() < MAX_REPORTED {
             self.dropped.push(Dropped { path: path.into(), what });
@@ -72,9 +72,9 @@ impl Report {
 
 impl Policy {
     /// Notes that a character device 0:0 is left out, or refuses it.
-    pub(crate) fn device_zero(self, path: &[u8], report: &mut Report) -> Result<(), Fault> {
+    pub(crate) fn device_zero(self, path: &[u8], report: &mut LayerReport) -> Result<(), EntryFault> {
         match self.overlay_entries {
-            OverlayEntries::Refuse => Err(Fault::DeviceZero),
+            OverlayEntries::Refuse => Err(EntryFault::DeviceZero),
             OverlayEntries::Drop => {
                 report.dropped_overlay += 1;
                 report.drop(path, What::Device);
@@ -89,8 +89,8 @@ impl Policy {
         path: &[u8],
         file_type: FileType,
         xattrs: &mut Vec<Xattr>,
-        report: &mut Report,
-    ) -> Result<(), Fault> {
+        report: &mut LayerReport,
+    ) -> Result<(), EntryFault> {
         let mut refused = None;
         xattrs.retain(|Xattr { name, .. }| {
             let count = match verdict(name, file_type) {
@@ -106,7 +106,7 @@ impl Policy {
             false
         });
         match (self.overlay_entries, refused) {
-            (OverlayEntries::Refuse, Some(name)) => Err(Fault::OverlayXattr { name }),
+            (OverlayEntries::Refuse, Some(name)) => Err(EntryFault::OverlayXattr { name }),
             _ => Ok(()),
         }
     }

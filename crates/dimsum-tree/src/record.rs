@@ -3,7 +3,7 @@
 //! A tree of a million files must fit beside all other memory of a conversion. So types share a field for
 //! values that only one of them has. Names, targets and xattrs lie elsewhere and are numbers here.
 
-use crate::types::{ContentId, Device, FileType, Timestamp};
+use crate::types::{ContentId, DeviceNumber, FileType, Timestamp};
 
 /// One inode, by value: everything but names, targets and xattrs, which the [`Tree`](crate::Tree) holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Inode {
 
 /// One name in a directory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
+pub(crate) struct RecordSlot {
     /// The directory.
     pub(crate) parent: u32,
     /// What the name stands for.
@@ -86,12 +86,12 @@ impl Inode {
 
     /// Returns the device a device node stands for, 0:0 for all else.
     #[must_use]
-    pub const fn rdev(&self) -> Device {
+    pub const fn rdev(&self) -> DeviceNumber {
         match self.file_type {
             FileType::CharDevice | FileType::BlockDevice => {
-                Device { major: (self.data >> 32) as u32, minor: self.data as u32 }
+                DeviceNumber { major: (self.data >> 32) as u32, minor: self.data as u32 }
             }
-            _ => Device { major: 0, minor: 0 },
+            _ => DeviceNumber { major: 0, minor: 0 },
         }
     }
 
@@ -148,6 +148,6 @@ mod tests {
     #[test]
     fn an_inode_takes_48_bytes_and_a_name_16() {
         assert_eq!(size_of::<Inode>(), 48);
-        assert_eq!(size_of::<Slot>(), 16);
+        assert_eq!(size_of::<RecordSlot>(), 16);
     }
 }

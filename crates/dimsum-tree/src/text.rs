@@ -1,6 +1,6 @@
 //! All names and symbolic link targets of a tree, one behind the other.
 
-use crate::error::Fault;
+use crate::error::EntryFault;
 use crate::limits::MAX_TEXT;
 
 /// Bytes that others refer to by offset and length.
@@ -11,10 +11,10 @@ pub(crate) struct Text {
 
 impl Text {
     /// Appends `bytes` and returns where they start.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<u32, Fault> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<u32, EntryFault> {
         let start = self.bytes.len();
         if start.saturating_add(bytes.len()) > MAX_TEXT {
-            return Err(Fault::TreeTooLarge { what: "bytes of names", limit: MAX_TEXT });
+            return Err(EntryFault::TreeTooLarge { what: "bytes of names", limit: MAX_TEXT });
         }
         self.bytes.extend_from_slice(bytes);
         Ok(u32::try_from(start).expect("MAX_TEXT fits 32 bits"))

@@ -3,10 +3,10 @@
 use std::iter::FusedIterator;
 
 use crate::builder::target;
-use crate::record::{Inode, Slot};
+use crate::record::{Inode, RecordSlot};
 use crate::text::Text;
-use crate::types::{ContentId, FileType, InodeId, Kind, Metadata, Xattr};
-use crate::walk::Walk;
+use crate::types::{ContentId, FileType, InodeId, Metadata, NodeKind, Xattr};
+use crate::walk::TreeWalk;
 use crate::xattrs::XattrSets;
 
 /// A file tree. Made by a [`TreeBuilder`](crate::TreeBuilder), so it cannot exist beyond the [`limits`](crate::limits).
@@ -17,14 +17,14 @@ use crate::xattrs::XattrSets;
 pub struct Tree {
     inodes: Vec<Inode>,
     /// Grouped by directory, sorted by name; each directory knows its range.
-    slots: Vec<Slot>,
+    slots: Vec<RecordSlot>,
     text: Text,
     xattrs: XattrSets,
 }
 
 /// One name in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry<'t> {
+pub struct TreeEntry<'t> {
     /// The name.
     pub name: &'t [u8],
     /// What it stands for.
@@ -33,12 +33,12 @@ pub struct Entry<'t> {
 
 impl Tree {
     /// Takes what [`freeze`](crate::freeze) has made.
-    pub(crate) fn from_parts(inodes: Vec<Inode>, slots: Vec<Slot>, text: Text, xattrs: XattrSets) -> Self {
+    pub(crate) fn from_parts(inodes: Vec<Inode>, slots: Vec<RecordSlot>, text: Text, xattrs: XattrSets) -> Self {
         Self { inodes, slots, text, xattrs }
     }
 
     /// Gives the memory to a builder.
-    pub(crate) fn into_parts(self) -> (Vec<Inode>, Vec<Slot>, Text, XattrSets) {
+    pub(crate) fn into_parts(self) -> (Vec<Inode>, Vec<RecordSlot>, Text, XattrSets) {
         let Self { inodes, slots, text, xattrs } = self;
         (inodes, slots, text, xattrs)
     }
@@ -107,17 +107,17 @@ impl Tree {
 
     /// Returns what an inode is, as a builder takes it.
     #[must_use]
-    pub fn kind(&self, id: InodeId) -> Kind<'_> {
+    pub fn kind(&self, id: InodeId) -> NodeKind<'_> {
         let inode = self.inode(id);
         match inode.file_type() {
-            FileType::Regular => Kind::Regular { size: inode.size(), content: ContentId::new(inode.reference) },
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink { target: self.symlink_target(id) },
-            FileType::CharDevice if inode.is_whiteout() => Kind::Whiteout,
-            FileType::CharDevice => Kind::CharDevice(inode.rdev()),
-            FileType::BlockDevice => Kind::BlockDevice(inode.rdev()),
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
+            FileType::Regular => NodeKind::Regular { size: inode.size(), content: ContentId::new(inode.reference) },
+            FileType::Directory => NodeKind::Directory,
+            FileType::Symlink => NodeKind::Symlink { target: self.symlink_target(id) },
+            FileType::CharDevice if inode.is_whiteout() => NodeKind::Whiteout,
+            FileType::CharDevice => NodeKind::CharDevice(inode.rdev()),
+            FileType::BlockDevice => NodeKind::BlockDevice(inode.rdev()),
+            FileType::Fifo => NodeKind::Fifo,
+            FileType::Socket => NodeKind::Socket,
         }
     }
 
@@ -136,8 +136,8 @@ impl Tree {
 
     /// Visits every name in path order: a directory before what is in it, names bytewise.
     #[must_use]
-    pub fn walk(&self) -> Walk<'_> {
-        Walk::new(self)
+    pub fn walk(&self) -> TreeWalk<'_> {
+        TreeWalk::new(self)
     }
 
     /// Returns the bytes of memory the tree holds, xattrs left out.
@@ -146,7 +146,7 @@ impl Tree {
         size_of_val(self.inodes.as_slice()) + size_of_val(self.slots.as_slice()) + self.text.len()
     }
 
-    fn slots_of(&self, directory: InodeId) -> &[Slot] {
+    fn slots_of(&self, directory: InodeId) -> &[RecordSlot] {
         let inode = self.inode(directory);
         if !inode.is_directory() {
             return &[];
@@ -156,7 +156,7 @@ impl Tree {
     }
 }
 
-fn slot_name<'t>(text: &'t Text, slot: &Slot) -> &'t [u8] {
+fn slot_name<'t>(text: &'t Text, slot: &RecordSlot) -> &'t [u8] {
     text.get(slot.name, usize::from(slot.name_length))
 }
 
@@ -164,15 +164,15 @@ fn slot_name<'t>(text: &'t Text, slot: &Slot) -> &'t [u8] {
 #[derive(Clone, Debug)]
 pub struct Entries<'t> {
     text: &'t Text,
-    slots: std::slice::Iter<'t, Slot>,
+    slots: std::slice::Iter<'t, RecordSlot>,
 }
 
 impl<'t> Iterator for Entries<'t> {
-    type Item = Entry<'t>;
+    type Item = TreeEntry<'t>;
 
-    fn next(&mut self) -> Option<Entry<'t>> {
+    fn next(&mut self) -> Option<TreeEntry<'t>> {
         let slot = self.slots.next()?;
-        Some(Entry { name: slot_name(self.text, slot), inode: InodeId(slot.inode) })
+        Some(TreeEntry { name: slot_name(self.text, slot), inode: InodeId(slot.inode) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -109,7 +109,7 @@ pub struct Timestamp {
 
 /// A device number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Device {
+pub struct DeviceNumber {
     /// The driver, 12 bits.
     pub major: u32,
     /// The driver's instance, 20 bits.
@@ -154,7 +154,7 @@ impl Metadata<'static> {
 
 /// What a new inode is, with what its type alone has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind<'a> {
+pub enum NodeKind<'a> {
     /// A regular file.
     Regular {
         /// Length of the content in bytes.
@@ -170,9 +170,9 @@ pub enum Kind<'a> {
         target: &'a [u8],
     },
     /// A character device. 0:0 is refused: that is a whiteout.
-    CharDevice(Device),
+    CharDevice(DeviceNumber),
     /// A block device.
-    BlockDevice(Device),
+    BlockDevice(DeviceNumber),
     /// A named pipe.
     Fifo,
     /// A bound Unix socket.

@@ -1,6 +1,6 @@
 //! Iterates over every name of a tree in path order.
 
-use crate::tree::{Entries, Entry, Tree};
+use crate::tree::{Entries, Tree, TreeEntry};
 use crate::types::InodeId;
 
 /// One name met on a walk.
@@ -20,20 +20,20 @@ pub struct WalkEntry<'t> {
 
 /// An iterator over every name in path order, see [`Tree::walk`]. The root has no name and is not visited.
 #[derive(Clone, Debug)]
-pub struct Walk<'t> {
+pub struct TreeWalk<'t> {
     tree: &'t Tree,
     levels: Vec<(InodeId, Entries<'t>)>,
     /// Ids are given in the order of first paths, so an id below this has been met.
     next_id: usize,
 }
 
-impl<'t> Walk<'t> {
+impl<'t> TreeWalk<'t> {
     pub(crate) fn new(tree: &'t Tree) -> Self {
         Self { tree, levels: vec![(InodeId::ROOT, tree.entries(InodeId::ROOT))], next_id: 1 }
     }
 }
 
-impl<'t> Iterator for Walk<'t> {
+impl<'t> Iterator for TreeWalk<'t> {
     type Item = WalkEntry<'t>;
 
     fn next(&mut self) -> Option<WalkEntry<'t>> {
@@ -41,7 +41,7 @@ impl<'t> Iterator for Walk<'t> {
             let depth = self.levels.len();
             let (parent, entries) = self.levels.last_mut()?;
             let parent = *parent;
-            let Some(Entry { name, inode }) = entries.next() else {
+            let Some(TreeEntry { name, inode }) = entries.next() else {
                 self.levels.pop();
                 continue;
             };

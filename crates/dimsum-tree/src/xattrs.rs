@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::error::{Fault, PathName};
+use crate::error::{EntryFault, PathName};
 use crate::limits::{MAX_XATTR_BYTES, MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_SETS, MAX_XATTR_VALUE};
 use crate::types::Xattr;
 
@@ -46,7 +46,7 @@ impl XattrInterner {
     }
 
     /// Returns the row of this set, whatever its order. Refuses what is beyond the limits.
-    pub(crate) fn intern(&mut self, xattrs: &[Xattr]) -> Result<u32, Fault> {
+    pub(crate) fn intern(&mut self, xattrs: &[Xattr]) -> Result<u32, EntryFault> {
         if xattrs.is_empty() {
             return Ok(0);
         }
@@ -56,7 +56,7 @@ impl XattrInterner {
             return Ok(row);
         }
         if self.sets.rows.len() >= MAX_XATTR_SETS {
-            return Err(Fault::TreeTooLarge { what: "sets of extended attributes", limit: MAX_XATTR_SETS });
+            return Err(EntryFault::TreeTooLarge { what: "sets of extended attributes", limit: MAX_XATTR_SETS });
         }
         let row = u32::try_from(self.sets.rows.len()).expect("MAX_XATTR_SETS fits 32 bits");
         self.sets.rows.push(sorted);
@@ -88,21 +88,21 @@ pub(crate) fn is_file_xattr(name: &[u8]) -> bool {
 }
 
 /// Returns the set sorted by name, or what is wrong with it.
-fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, Fault> {
+fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, EntryFault> {
     let mut bytes = 0usize;
     let mut list = 0usize;
     for Xattr { name, value } in xattrs {
         if !is_file_xattr(name) || name.len() > MAX_XATTR_NAME || name.contains(&0) {
-            return Err(Fault::XattrName { name: PathName::from(&**name) });
+            return Err(EntryFault::XattrName { name: PathName::from(&**name) });
         }
         if value.len() > MAX_XATTR_VALUE {
-            return Err(Fault::XattrValue { name: PathName::from(&**name), length: value.len() });
+            return Err(EntryFault::XattrValue { name: PathName::from(&**name), length: value.len() });
         }
         bytes = bytes.saturating_add(4 + name.len() + value.len());
         list = list.saturating_add(name.len() + 1);
     }
     if bytes > MAX_XATTR_BYTES || list > MAX_XATTR_LIST {
-        return Err(Fault::XattrBytes { bytes });
+        return Err(EntryFault::XattrBytes { bytes });
     }
     let mut sorted: Box<[Xattr]> = xattrs.into();
     sorted.sort_unstable();
@@ -110,7 +110,7 @@ fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, Fault> {
         if let [first, second] = pair
             && first.name == second.name
         {
-            return Err(Fault::XattrTwice { name: PathName::from(&*first.name) });
+            return Err(EntryFault::XattrTwice { name: PathName::from(&*first.name) });
         }
     }
     Ok(sorted)

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use dimsum_format::codec::{Compressor, FAST_LEVEL, LEVELS};
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, FormatError};
-use dimsum_tree::{LeftOut, TarForm, TarOptions, Tree, to_tar};
+use dimsum_tree::{OmittedEntries, TarForm, TarOptions, Tree, to_tar};
 use flate2::write::GzEncoder;
 
 use super::contents::{Contents, failed_writing};
@@ -58,7 +58,7 @@ pub(super) fn write_layer<'t>(
     contents: &mut Contents<'_>,
     options: &Options,
     out: BlobOut<'t>,
-) -> Result<(Layer<'t>, LeftOut), Error> {
+) -> Result<(Layer<'t>, OmittedEntries), Error> {
     compress(options, out, |stream| {
         let tar = TarOptions { form: TarForm::Layer, sparse_from: options.sparse_from };
         let written = to_tar(tree, contents, stream, tar);

@@ -35,7 +35,7 @@ use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::{Role, Target};
-pub use dimsum_tree::{LeftOut, Omission, Owners};
+pub use dimsum_tree::{Omission, OmittedEntries, Owners};
 use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
 
 pub use self::open::{ExportImage, ReadFailure};
@@ -116,7 +116,7 @@ pub struct Exported {
     /// The layers, lowest first.
     pub layers: Vec<ExportedLayer>,
     /// What a tar cannot hold and the image has.
-    pub left_out: LeftOut,
+    pub left_out: OmittedEntries,
     /// The manifest is the one that was converted, byte for byte.
     pub original: bool,
 }
@@ -165,7 +165,7 @@ pub fn export(
     let mut contents = Contents::new(image, progress, options.mode == Mode::Flatten);
     let tree = contents.image_tree()?;
     let mut export =
-        Export { image, target, options, progress, contents, layers: Vec::new(), left_out: LeftOut::default() };
+        Export { image, target, options, progress, contents, layers: Vec::new(), left_out: OmittedEntries::default() };
     match options.mode {
         Mode::Flatten => {
             progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
@@ -186,7 +186,7 @@ pub fn export_tar(
     output: &mut dyn Write,
     sparse_from: Option<u64>,
     progress: &dyn Progress,
-) -> Result<LeftOut, Error> {
+) -> Result<OmittedEntries, Error> {
     let mut contents = Contents::new(image, progress, true);
     let tree = contents.image_tree()?;
     progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
@@ -204,7 +204,7 @@ pub fn export_directory(
     path: &Path,
     owners: Owners,
     progress: &dyn Progress,
-) -> Result<LeftOut, Error> {
+) -> Result<OmittedEntries, Error> {
     let mut contents = Contents::new(image, progress, true);
     let tree = contents.image_tree()?;
     progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
@@ -221,7 +221,7 @@ struct Export<'a> {
     contents: Contents<'a>,
     /// Written, not visible, with the packs they come from.
     layers: Vec<(Layer<'a>, Option<Digest>)>,
-    left_out: LeftOut,
+    left_out: OmittedEntries,
 }
 
 impl Export<'_> {

@@ -17,7 +17,7 @@ use dimsum_recipe::limits::MAX_RECIPE_BYTES;
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_recipe::{Devices, Form, Recipe, RecipeError, restore_tar};
 use dimsum_source::{Source, Target};
-use dimsum_tree::LeftOut;
+use dimsum_tree::OmittedEntries;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{check_level, compress};
@@ -142,7 +142,7 @@ impl Original {
         config_out.commit()?;
         last_chance(target, progress)?;
         let manifest = target.put_manifest(&media_type, &bytes, options.role)?;
-        Ok(Exported { manifest, config, layers: exported, left_out: LeftOut::default(), original })
+        Ok(Exported { manifest, config, layers: exported, left_out: OmittedEntries::default(), original })
     }
 }
 

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use dimsum_format::Digest;
 use dimsum_recipe::temporary::{Gathering, Temporaries, Temporary};
 use dimsum_recipe::{Recorded, Recording};
-use dimsum_tree::{Compression, Layer, LayerDecoder, Policy, ReadError, Tree};
+use dimsum_tree::{Compression, LayerDecoder, LayerReadError, LayerTree, Policy, Tree};
 use sha2::{Digest as _, Sha256};
 
 use crate::content::{self, Arrived, ContentCounts, Contents, Splitter, Workers};
@@ -35,7 +35,7 @@ const BUFFERS: usize = 4;
 
 /// A layer that has been read.
 pub(crate) struct ReadLayer {
-    pub(crate) layer: Layer,
+    pub(crate) layer: LayerTree,
     pub(crate) taken: Taken,
     /// Length of the uncompressed tar; 0 for a directory.
     pub(crate) tar_bytes: u64,
@@ -107,7 +107,7 @@ pub(crate) fn read_image_layer(
         let (layer, taken) = read?;
         let tar = decoded.tar.ok_or_else(|| Error::Tree {
             origin: origin.to_owned(),
-            source: dimsum_tree::Error::Read { offset: 0, source: io::ErrorKind::UnexpectedEof.into() },
+            source: dimsum_tree::TreeError::Read { offset: 0, source: io::ErrorKind::UnexpectedEof.into() },
         })?;
         if tar.0 != expected.diff_id {
             return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
@@ -133,8 +133,8 @@ impl Reader<'_> {
     fn run(
         self,
         count_input: bool,
-        read: impl FnOnce(&mut Splitter<'_>) -> Result<Layer, ReadError<Box<Error>>>,
-    ) -> Result<(Layer, Taken), Error> {
+        read: impl FnOnce(&mut Splitter<'_>) -> Result<LayerTree, LayerReadError<Box<Error>>>,
+    ) -> Result<(LayerTree, Taken), Error> {
         let Self { contents, pool, promised, temporaries, options, progress, origin } = self;
         let shared_before = content::read(&contents.slices).shared_bytes();
         let mut spool = Gathering::new(temporaries.create()?);
@@ -162,11 +162,11 @@ impl Reader<'_> {
     }
 }
 
-fn named(error: ReadError<Box<Error>>, origin: &str) -> Error {
+fn named(error: LayerReadError<Box<Error>>, origin: &str) -> Error {
     match error {
-        ReadError::Tree(source) => Error::Tree { origin: origin.to_owned(), source },
-        ReadError::Sink { source, .. } if matches!(*source, Error::Cancelled) => Error::Cancelled,
-        ReadError::Sink { path, source } => Error::Content { origin: origin.to_owned(), path, source },
+        LayerReadError::Tree(source) => Error::Tree { origin: origin.to_owned(), source },
+        LayerReadError::Sink { source, .. } if matches!(*source, Error::Cancelled) => Error::Cancelled,
+        LayerReadError::Sink { path, source } => Error::Content { origin: origin.to_owned(), path, source },
     }
 }
 

@@ -209,14 +209,14 @@ impl Display for Xattrs<'_> {
 
 #[cfg(test)]
 mod tests {
-    use dimsum_tree::{ContentId, Kind, Metadata, TreeBuilder};
+    use dimsum_tree::{ContentId, Metadata, NodeKind, TreeBuilder};
 
     use super::*;
 
     const META: Metadata<'static> = Metadata::IMPLICIT_DIRECTORY;
 
-    fn file(size: u64) -> Kind<'static> {
-        Kind::Regular { size, content: ContentId::new(0) }
+    fn file(size: u64) -> NodeKind<'static> {
+        NodeKind::Regular { size, content: ContentId::new(0) }
     }
 
     fn tree(build: impl FnOnce(&mut TreeBuilder)) -> Tree {
@@ -236,10 +236,10 @@ mod tests {
     fn equal_trees_have_no_differences() {
         let one = || {
             tree(|builder| {
-                let dir = builder.insert(TreeBuilder::ROOT, b"d", Kind::Directory, &META).unwrap();
+                let dir = builder.insert(TreeBuilder::ROOT, b"d", NodeKind::Directory, &META).unwrap();
                 let file = builder.insert(dir, b"a", file(3), &META).unwrap();
                 builder.link(TreeBuilder::ROOT, b"b", file).unwrap();
-                builder.insert(dir, b"l", Kind::Symlink { target: b"a" }, &META).unwrap();
+                builder.insert(dir, b"l", NodeKind::Symlink { target: b"a" }, &META).unwrap();
             })
         };
         assert_eq!(differences(&one(), &one()), []);
@@ -255,7 +255,7 @@ mod tests {
             ("mtime", Metadata { mtime: dimsum_tree::Timestamp { seconds: 0, nanoseconds: 1 }, ..META }),
             ("xattrs", Metadata { xattrs: &xattr, ..META }),
         ];
-        let with = |kind: Kind<'_>, metadata: &Metadata<'_>| {
+        let with = |kind: NodeKind<'_>, metadata: &Metadata<'_>| {
             tree(|builder| {
                 builder.insert(TreeBuilder::ROOT, b"f", kind, metadata).unwrap();
             })
@@ -264,12 +264,12 @@ mod tests {
         for (what, metadata) in changes {
             assert_eq!(differences(&plain, &with(file(3), &metadata)), [("/f".to_owned(), what)]);
         }
-        let device = |minor| Kind::CharDevice(dimsum_tree::Device { major: 1, minor });
+        let device = |minor| NodeKind::CharDevice(dimsum_tree::DeviceNumber { major: 1, minor });
         for (what, left, right) in [
             ("size", file(3), file(4)),
-            ("type", file(3), Kind::Fifo),
+            ("type", file(3), NodeKind::Fifo),
             ("rdev", device(3), device(5)),
-            ("target", Kind::Symlink { target: b"a" }, Kind::Symlink { target: b"b" }),
+            ("target", NodeKind::Symlink { target: b"a" }, NodeKind::Symlink { target: b"b" }),
         ] {
             assert_eq!(differences(&with(left, &META), &with(right, &META)), [("/f".to_owned(), what)]);
         }
@@ -280,7 +280,7 @@ mod tests {
         let with = |names: &[&[u8]]| {
             tree(|builder| {
                 for name in names {
-                    builder.insert(TreeBuilder::ROOT, name, Kind::Fifo, &META).unwrap();
+                    builder.insert(TreeBuilder::ROOT, name, NodeKind::Fifo, &META).unwrap();
                 }
             })
         };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use dimsum_format::{Blake3, Digest, FormatError};
 use dimsum_source::{ErrorKind, SourceError};
-use dimsum_tree::ReadError;
+use dimsum_tree::LayerReadError;
 
 /// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum AgainstError {
         /// Its digest.
         layer: Digest,
         /// Why.
-        source: ReadError<Infallible>,
+        source: LayerReadError<Infallible>,
     },
     /// A layer of the source cannot be decompressed.
     #[error("layer {layer} cannot be decompressed")]
@@ -38,13 +38,13 @@ pub enum AgainstError {
     #[error("the directory cannot be read")]
     Directory {
         /// Why.
-        source: ReadError<Infallible>,
+        source: LayerReadError<Infallible>,
     },
     /// The trees cannot be merged.
     #[error("the layers cannot be merged")]
     Merge {
         /// Why.
-        source: dimsum_tree::Error,
+        source: dimsum_tree::TreeError,
     },
     /// The image's own tree cannot be read.
     #[error("the image's file system cannot be read: {reason}")]

@@ -87,7 +87,7 @@ pub fn convert_kind(error: &dimsum_convert::Error) -> ErrorKind {
         E::Option { .. } | E::AlreadyDimsum { .. } => ErrorKind::Invalid,
         E::Temporary { source, .. } | E::Write { source, .. } => io_kind(source),
         E::NotDimsum { .. } => ErrorKind::Invalid,
-        E::Tree { source: dimsum_tree::Error::File { source, .. }, .. } => io_kind(source),
+        E::Tree { source: dimsum_tree::TreeError::File { source, .. }, .. } => io_kind(source),
         E::Content { source, .. } | E::Sharing { source, .. } => convert_kind(source),
         _ => ErrorKind::Internal,
     }

@@ -1,6 +1,6 @@
 //! One inode, decoded.
 
-use dimsum_tree::{Device, FileType, Timestamp};
+use dimsum_tree::{DeviceNumber, FileType, Timestamp};
 use zerocopy::FromBytes;
 
 use crate::error::Fault;
@@ -30,7 +30,7 @@ pub struct Inode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
     /// Nowhere: a device node (with its number, 0:0 for all else), a FIFO or a socket.
-    None(Device),
+    None(DeviceNumber),
     /// In one run of blocks.
     Plain {
         /// The first of them; `None` for a hole.
@@ -169,10 +169,10 @@ impl Inode {
 
     /// Returns the device a device node stands for, 0:0 for all else.
     #[must_use]
-    pub const fn rdev(&self) -> Device {
+    pub const fn rdev(&self) -> DeviceNumber {
         match self.data {
             Data::None(device) => device,
-            _ => Device { major: 0, minor: 0 },
+            _ => DeviceNumber { major: 0, minor: 0 },
         }
     }
 
@@ -241,9 +241,9 @@ fn data(format: u16, file_type: FileType, u: u32) -> Result<Data, Fault> {
     match (file_type, layout) {
         (FileType::CharDevice | FileType::BlockDevice, _) => {
             let (major, minor) = ondisk::decode_device(u);
-            Ok(Data::None(Device { major, minor }))
+            Ok(Data::None(DeviceNumber { major, minor }))
         }
-        (FileType::Fifo | FileType::Socket, _) => Ok(Data::None(Device::default())),
+        (FileType::Fifo | FileType::Socket, _) => Ok(Data::None(DeviceNumber::default())),
         (_, ondisk::LAYOUT_FLAT_PLAIN) => Ok(Data::Plain { block: (u != ondisk::NULL_ADDRESS).then_some(u) }),
         (_, ondisk::LAYOUT_FLAT_INLINE) => Ok(Data::Inline { block: u }),
         (FileType::Regular, ondisk::LAYOUT_CHUNK_BASED) if u & !ondisk::CHUNK_FORMAT_BITS == 0 => {

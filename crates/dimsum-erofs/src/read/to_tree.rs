@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dimsum_tree::{ContentId, FileType, Kind, Metadata, NodeId, Tree, TreeBuilder, Xattr};
+use dimsum_tree::{ContentId, FileType, Metadata, NodeId, NodeKind, Tree, TreeBuilder, Xattr};
 
 use super::{Image, Inode, MetaRead};
 use crate::error::Error;
@@ -27,14 +27,14 @@ pub enum ToTreeError<E: std::error::Error + 'static> {
         nid: u64,
         /// Why.
         #[source]
-        fault: dimsum_tree::Fault,
+        fault: dimsum_tree::EntryFault,
     },
     /// The tree as a whole is beyond its limits.
     #[error("the image does not fit a tree")]
     Tree {
         /// Why.
         #[source]
-        source: dimsum_tree::Error,
+        source: dimsum_tree::TreeError,
     },
     /// Directories go round in circles, or deeper than [`MAX_DEPTH`].
     #[error("more than {} directories deep", MAX_DEPTH)]
@@ -103,17 +103,17 @@ fn insert<M: MetaRead>(
 ) -> std::result::Result<NodeId, ToTreeError<M::Error>> {
     let target;
     let kind = match inode.file_type() {
-        FileType::Regular => Kind::Regular { size: inode.size(), content: content(inode) },
-        FileType::Directory => Kind::Directory,
+        FileType::Regular => NodeKind::Regular { size: inode.size(), content: content(inode) },
+        FileType::Directory => NodeKind::Directory,
         FileType::Symlink => {
             target = image.read_link(inode)?;
-            Kind::Symlink { target: &target }
+            NodeKind::Symlink { target: &target }
         }
-        FileType::CharDevice if inode.rdev().major == 0 && inode.rdev().minor == 0 => Kind::Whiteout,
-        FileType::CharDevice => Kind::CharDevice(inode.rdev()),
-        FileType::BlockDevice => Kind::BlockDevice(inode.rdev()),
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
+        FileType::CharDevice if inode.rdev().major == 0 && inode.rdev().minor == 0 => NodeKind::Whiteout,
+        FileType::CharDevice => NodeKind::CharDevice(inode.rdev()),
+        FileType::BlockDevice => NodeKind::BlockDevice(inode.rdev()),
+        FileType::Fifo => NodeKind::Fifo,
+        FileType::Socket => NodeKind::Socket,
     };
     let (xattrs, opaque) = xattrs(image, inode)?;
     let node = builder.insert(parent, name, kind, &metadata(inode, &xattrs)).map_err(|fault| refused(inode, fault))?;
@@ -134,6 +134,6 @@ fn metadata<'a>(inode: &Inode, xattrs: &'a [Xattr]) -> Metadata<'a> {
     Metadata { permissions: inode.permissions(), uid: inode.uid(), gid: inode.gid(), mtime: inode.mtime(), xattrs }
 }
 
-fn refused<E: std::error::Error + 'static>(inode: &Inode, fault: dimsum_tree::Fault) -> ToTreeError<E> {
+fn refused<E: std::error::Error + 'static>(inode: &Inode, fault: dimsum_tree::EntryFault) -> ToTreeError<E> {
     ToTreeError::Inode { nid: inode.nid(), fault }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use dimsum_tree::{Device, FileType, PathName};
+use dimsum_tree::{DeviceNumber, FileType, PathName};
 
 use super::Bounds;
 use super::bitmap::Bitmap;
@@ -74,7 +74,7 @@ impl<'a, M: MetaRead> Checker<'a, M> {
         }
         if self.kind == ImageKind::Image
             && inode.file_type() == FileType::CharDevice
-            && inode.rdev() == (Device { major: 0, minor: 0 })
+            && inode.rdev() == (DeviceNumber { major: 0, minor: 0 })
         {
             return refuse(Fault::Whiteout);
         }

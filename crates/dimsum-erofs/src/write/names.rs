@@ -2,7 +2,7 @@
 
 use std::iter::Peekable;
 
-use dimsum_tree::{Entries, Entry, FileType, InodeId, Tree};
+use dimsum_tree::{Entries, FileType, InodeId, Tree, TreeEntry};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U64};
 
@@ -13,20 +13,20 @@ use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, Dirent};
 #[derive(Debug)]
 pub(super) struct Names<'t> {
     entries: Peekable<Entries<'t>>,
-    dots: std::array::IntoIter<Entry<'t>, 2>,
+    dots: std::array::IntoIter<TreeEntry<'t>, 2>,
 }
 
 impl<'t> Names<'t> {
     pub(super) fn new(tree: &'t Tree, directory: InodeId, parent: InodeId) -> Self {
-        let dots = [Entry { name: b".", inode: directory }, Entry { name: b"..", inode: parent }];
+        let dots = [TreeEntry { name: b".", inode: directory }, TreeEntry { name: b"..", inode: parent }];
         Self { entries: tree.entries(directory).peekable(), dots: dots.into_iter() }
     }
 }
 
 impl<'t> Iterator for Names<'t> {
-    type Item = Entry<'t>;
+    type Item = TreeEntry<'t>;
 
-    fn next(&mut self) -> Option<Entry<'t>> {
+    fn next(&mut self) -> Option<TreeEntry<'t>> {
         let dot = self.dots.as_slice().first();
         match (dot, self.entries.peek()) {
             (Some(dot), Some(entry)) if entry.name < dot.name => self.entries.next(),
@@ -59,7 +59,7 @@ pub(super) fn stored_len(tree: &Tree, directory: InodeId) -> u64 {
 #[derive(Debug)]
 pub(super) struct Blocks<'t> {
     names: Peekable<Names<'t>>,
-    entries: Vec<Entry<'t>>,
+    entries: Vec<TreeEntry<'t>>,
     bytes: Vec<u8>,
 }
 

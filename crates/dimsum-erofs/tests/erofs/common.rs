@@ -3,7 +3,7 @@
 use std::io;
 
 use dimsum_erofs::{ImageKind, Layout, Options, Placements, Run, WriteParams};
-use dimsum_tree::{ContentId, Device, InodeId, Kind, Metadata, NodeId, Timestamp, Tree, TreeBuilder, Xattr};
+use dimsum_tree::{ContentId, DeviceNumber, InodeId, Metadata, NodeId, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 
 /// Slices of 256 KiB, the default of conversions.
 pub(crate) const SLICE_BITS: u32 = 6;
@@ -133,24 +133,24 @@ pub(crate) fn zoo() -> (Tree, Files) {
 }
 
 fn directory(tree: &mut TreeBuilder, parent: NodeId, name: &[u8]) -> NodeId {
-    tree.insert(parent, name, Kind::Directory, &Metadata { permissions: 0o755, ..plain_metadata() }).unwrap()
+    tree.insert(parent, name, NodeKind::Directory, &Metadata { permissions: 0o755, ..plain_metadata() }).unwrap()
 }
 
 fn types(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     let dir = directory(tree, root, b"types");
     directory(tree, dir, b"empty");
-    let mut add = |name: &[u8], kind: Kind<'_>| tree.insert(dir, name, kind, &plain_metadata()).unwrap();
-    add(b"regular", Kind::Regular { size: 5, content: files.plain(5) });
-    add(b"nothing", Kind::Regular { size: 0, content: files.add(&[]) });
-    add(b"link", Kind::Symlink { target: b"../types/regular" });
-    add(b"fifo", Kind::Fifo);
-    add(b"socket", Kind::Socket);
-    add(b"null", Kind::CharDevice(Device { major: 1, minor: 3 }));
-    add(b"sda", Kind::BlockDevice(Device { major: 8, minor: 0 }));
-    add(b"zero-block", Kind::BlockDevice(Device { major: 0, minor: 0 }));
-    add(b"big-major", Kind::CharDevice(Device { major: 4095, minor: 1 }));
-    add(b"big-minor", Kind::BlockDevice(Device { major: 1, minor: 1_048_575 }));
-    add(b"big-both", Kind::CharDevice(Device { major: 0xabc, minor: 0x12345 }));
+    let mut add = |name: &[u8], kind: NodeKind<'_>| tree.insert(dir, name, kind, &plain_metadata()).unwrap();
+    add(b"regular", NodeKind::Regular { size: 5, content: files.plain(5) });
+    add(b"nothing", NodeKind::Regular { size: 0, content: files.add(&[]) });
+    add(b"link", NodeKind::Symlink { target: b"../types/regular" });
+    add(b"fifo", NodeKind::Fifo);
+    add(b"socket", NodeKind::Socket);
+    add(b"null", NodeKind::CharDevice(DeviceNumber { major: 1, minor: 3 }));
+    add(b"sda", NodeKind::BlockDevice(DeviceNumber { major: 8, minor: 0 }));
+    add(b"zero-block", NodeKind::BlockDevice(DeviceNumber { major: 0, minor: 0 }));
+    add(b"big-major", NodeKind::CharDevice(DeviceNumber { major: 4095, minor: 1 }));
+    add(b"big-minor", NodeKind::BlockDevice(DeviceNumber { major: 1, minor: 1_048_575 }));
+    add(b"big-both", NodeKind::CharDevice(DeviceNumber { major: 0xabc, minor: 0x12345 }));
 }
 
 fn attributes(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
@@ -158,7 +158,7 @@ fn attributes(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     let base = plain_metadata();
     let time = |seconds, nanoseconds| Timestamp { seconds, nanoseconds };
     let mut add = |name: &str, metadata: Metadata<'_>| {
-        let kind = Kind::Regular { size: 5, content: files.plain(5) };
+        let kind = NodeKind::Regular { size: 5, content: files.plain(5) };
         tree.insert(dir, name.as_bytes(), kind, &metadata).unwrap();
     };
     add("uid-16", Metadata { uid: 65_535, gid: 65_535, ..base });
@@ -194,9 +194,9 @@ fn attributes(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     add("long-name", Metadata { xattrs: &[xattr(&name, b"v"), xattr("user.0", b"w")], ..base });
     let acls =
         [xattr("system.posix_acl_access", &acl(1)), xattr("system.posix_acl_default", &acl(2)), xattr("user.d", b"d")];
-    let kind = Kind::Directory;
+    let kind = NodeKind::Directory;
     tree.insert(dir, b"acl-dir", kind, &Metadata { permissions: 0o755, xattrs: &acls, ..base }).unwrap();
-    let target = Kind::Symlink { target: b"nowhere" };
+    let target = NodeKind::Symlink { target: b"nowhere" };
     tree.insert(dir, b"xattr-link", target, &Metadata { xattrs: &[xattr("trusted.link", b"l")], ..base }).unwrap();
 }
 
@@ -219,23 +219,23 @@ fn names(tree: &mut TreeBuilder, root: NodeId) {
         "ü".as_bytes().to_vec(),
     ]);
     for name in all {
-        tree.insert(dir, &name, Kind::Fifo, &plain_metadata()).unwrap();
+        tree.insert(dir, &name, NodeKind::Fifo, &plain_metadata()).unwrap();
     }
     // Directories whose length is around what is inline, a block, and two.
     for count in [10usize, 14, 15, 16, 18, 19, 20, 21, 40] {
         let dir = directory(tree, root, format!("dir-{count}").as_bytes());
         for n in 0..count {
             let name = format!("{n:03}{}", "y".repeat(189));
-            tree.insert(dir, name.as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
+            tree.insert(dir, name.as_bytes(), NodeKind::Fifo, &plain_metadata()).unwrap();
         }
     }
     // 12 + 1 and 12 + 2 for the dots, and 4069 bytes of others, make exactly a block.
     let dir = directory(tree, root, b"dir-exact");
     for n in 0..15 {
-        tree.insert(dir, format!("{n:02}{}", "z".repeat(243)).as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
+        tree.insert(dir, format!("{n:02}{}", "z".repeat(243)).as_bytes(), NodeKind::Fifo, &plain_metadata()).unwrap();
     }
-    tree.insert(dir, "zz".repeat(86).as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
-    tree.insert(dir, b"zz0", Kind::Fifo, &plain_metadata()).unwrap();
+    tree.insert(dir, "zz".repeat(86).as_bytes(), NodeKind::Fifo, &plain_metadata()).unwrap();
+    tree.insert(dir, b"zz0", NodeKind::Fifo, &plain_metadata()).unwrap();
     let mut deep = root;
     for n in 0..60 {
         deep = directory(tree, deep, format!("deep{n}").as_bytes());
@@ -246,7 +246,7 @@ fn data(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     let dir = directory(tree, root, b"data");
     let mut add = |name: &str, size: u64, pieces: &[(u64, bool)]| {
         let content = files.add(pieces);
-        tree.insert(dir, name.as_bytes(), Kind::Regular { size, content }, &plain_metadata()).unwrap();
+        tree.insert(dir, name.as_bytes(), NodeKind::Regular { size, content }, &plain_metadata()).unwrap();
     };
     add("one-byte", 1, &[(1, true)]);
     add("block", 4096, &[(1, true)]);
@@ -264,7 +264,7 @@ fn data(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     add("terabytes", 1 << 43, &[(1 << 31, false)]);
     let mut link = |name: &str, length: usize| {
         let target = "t".repeat(length);
-        tree.insert(dir, name.as_bytes(), Kind::Symlink { target: target.as_bytes() }, &plain_metadata()).unwrap();
+        tree.insert(dir, name.as_bytes(), NodeKind::Symlink { target: target.as_bytes() }, &plain_metadata()).unwrap();
     };
     link("link-1", 1);
     link("link-3040", 3040);
@@ -277,12 +277,12 @@ fn links(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
     let dir = directory(tree, root, b"links");
     let other = directory(tree, root, b"a-links");
     let content = files.plain(10_000);
-    let file = tree.insert(dir, b"first", Kind::Regular { size: 10_000, content }, &plain_metadata()).unwrap();
+    let file = tree.insert(dir, b"first", NodeKind::Regular { size: 10_000, content }, &plain_metadata()).unwrap();
     tree.link(dir, b"second", file).unwrap();
     tree.link(other, b"third", file).unwrap();
-    let fifo = tree.insert(dir, b"fifo", Kind::Fifo, &plain_metadata()).unwrap();
+    let fifo = tree.insert(dir, b"fifo", NodeKind::Fifo, &plain_metadata()).unwrap();
     tree.link(other, b"fifo2", fifo).unwrap();
-    let link = tree.insert(dir, b"symlink", Kind::Symlink { target: b"x" }, &plain_metadata()).unwrap();
+    let link = tree.insert(dir, b"symlink", NodeKind::Symlink { target: b"x" }, &plain_metadata()).unwrap();
     tree.link(dir, b"symlink2", link).unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! Random trees.
 
-use dimsum_tree::{Device, Kind, Metadata, NodeId, Timestamp, Tree, TreeBuilder, Xattr};
+use dimsum_tree::{DeviceNumber, Metadata, NodeId, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -92,12 +92,12 @@ fn build(plans: &[Plan]) -> (Tree, Files) {
         let target = vec![b't'; 4096];
         let kind = match &plan.kind {
             PlannedKind::File(pieces, tail) => file(&mut files, pieces, *tail),
-            PlannedKind::Directory => Kind::Directory,
-            PlannedKind::Symlink(length) => Kind::Symlink { target: &target[..*length] },
-            PlannedKind::Device(major, minor) => Kind::BlockDevice(Device { major: *major, minor: *minor }),
-            PlannedKind::Fifo | PlannedKind::Link(_) => Kind::Fifo,
+            PlannedKind::Directory => NodeKind::Directory,
+            PlannedKind::Symlink(length) => NodeKind::Symlink { target: &target[..*length] },
+            PlannedKind::Device(major, minor) => NodeKind::BlockDevice(DeviceNumber { major: *major, minor: *minor }),
+            PlannedKind::Fifo | PlannedKind::Link(_) => NodeKind::Fifo,
         };
-        let is_directory = matches!(kind, Kind::Directory);
+        let is_directory = matches!(kind, NodeKind::Directory);
         if let Ok(node) = tree.insert(parent, &plan.name, kind, &metadata) {
             if is_directory { directories.push(node) } else { others.push(node) }
         }
@@ -106,11 +106,11 @@ fn build(plans: &[Plan]) -> (Tree, Files) {
 }
 
 /// Whole slices, then a last piece.
-fn file(files: &mut Files, pieces: &[(u64, bool)], tail: u64) -> Kind<'static> {
+fn file(files: &mut Files, pieces: &[(u64, bool)], tail: u64) -> NodeKind<'static> {
     let mut runs: Vec<_> = pieces.iter().map(|&(slices, data)| (slices * 64, data)).collect();
     let size = runs.iter().map(|(blocks, _)| blocks * 4096).sum::<u64>() + tail;
     runs.push((tail.div_ceil(4096), tail.is_multiple_of(2)));
-    Kind::Regular { size, content: files.add(&runs) }
+    NodeKind::Regular { size, content: files.add(&runs) }
 }
 
 fn xattrs(plan: &[(u8, u8)]) -> Vec<Xattr> {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use dimsum_erofs::ImageKind;
-use dimsum_tree::{Kind, Metadata, Tree, TreeBuilder};
+use dimsum_tree::{Metadata, NodeKind, Tree, TreeBuilder};
 
 use crate::common::{Files, plain_metadata, write, xattr};
 use crate::hostile::small;
@@ -13,14 +13,14 @@ use crate::hostile::small;
 fn layer() -> (Tree, Files) {
     let mut tree = TreeBuilder::new();
     let root = TreeBuilder::ROOT;
-    tree.insert(root, b"gone", Kind::Whiteout, &plain_metadata()).unwrap();
-    let dir = tree.insert(root, b"opaque", Kind::Directory, &plain_metadata()).unwrap();
+    tree.insert(root, b"gone", NodeKind::Whiteout, &plain_metadata()).unwrap();
+    let dir = tree.insert(root, b"opaque", NodeKind::Directory, &plain_metadata()).unwrap();
     tree.set_opaque(dir, true);
     let metadata = Metadata {
         xattrs: &[xattr("user.z", b"behind the mark"), xattr("security.a", b"before it")],
         ..plain_metadata()
     };
-    let both = tree.insert(root, b"opaque-with-xattrs", Kind::Directory, &metadata).unwrap();
+    let both = tree.insert(root, b"opaque-with-xattrs", NodeKind::Directory, &metadata).unwrap();
     tree.set_opaque(both, true);
     (tree.finish().unwrap(), Files::default())
 }

@@ -2,7 +2,7 @@
 
 use dimsum_erofs::ondisk::{BLOCK_LEN, SUPERBLOCK_OFFSET, Superblock};
 use dimsum_erofs::{Bounds, Error, Image, ImageKind, Inode, OutOfRange, ToTreeError, to_tree, validate};
-use dimsum_tree::{ContentId, FileType, Kind, Metadata, Tree, TreeBuilder};
+use dimsum_tree::{ContentId, FileType, Metadata, NodeKind, Tree, TreeBuilder};
 use proptest::prelude::*;
 use zerocopy::FromBytes;
 
@@ -24,20 +24,20 @@ pub(crate) fn small() -> (Tree, Files) {
     let base = plain_metadata();
     let xattrs = [xattr("user.shared", b"s"), xattr("security.capability", &[1; 20])];
     let own = [xattr("user.shared", b"s"), xattr("user.own", b"o")];
-    let dir = tree.insert(root, b"dir", Kind::Directory, &Metadata { xattrs: &xattrs, ..base }).unwrap();
-    tree.insert(dir, b"sub", Kind::Directory, &base).unwrap();
-    let plain = Kind::Regular { size: 5000, content: files.plain(5000) };
+    let dir = tree.insert(root, b"dir", NodeKind::Directory, &Metadata { xattrs: &xattrs, ..base }).unwrap();
+    tree.insert(dir, b"sub", NodeKind::Directory, &base).unwrap();
+    let plain = NodeKind::Regular { size: 5000, content: files.plain(5000) };
     let plain = tree.insert(dir, b"plain", plain, &Metadata { xattrs: &own, uid: 70_000, ..base }).unwrap();
     tree.link(root, b"plain2", plain).unwrap();
     let content = files.add(&[(64, true), (64, false), (3, true)]);
-    tree.insert(root, b"map", Kind::Regular { size: 131 * 4096 - 7, content }, &base).unwrap();
-    tree.insert(root, b"link", Kind::Symlink { target: b"dir/plain" }, &base).unwrap();
-    tree.insert(root, b"longlink", Kind::Symlink { target: &[b'l'; 3500] }, &base).unwrap();
-    tree.insert(root, b"null", Kind::CharDevice(dimsum_tree::Device { major: 1, minor: 3 }), &base).unwrap();
-    tree.insert(root, b"empty", Kind::Regular { size: 0, content: files.add(&[]) }, &base).unwrap();
-    let large = tree.insert(root, b"large", Kind::Directory, &base).unwrap();
+    tree.insert(root, b"map", NodeKind::Regular { size: 131 * 4096 - 7, content }, &base).unwrap();
+    tree.insert(root, b"link", NodeKind::Symlink { target: b"dir/plain" }, &base).unwrap();
+    tree.insert(root, b"longlink", NodeKind::Symlink { target: &[b'l'; 3500] }, &base).unwrap();
+    tree.insert(root, b"null", NodeKind::CharDevice(dimsum_tree::DeviceNumber { major: 1, minor: 3 }), &base).unwrap();
+    tree.insert(root, b"empty", NodeKind::Regular { size: 0, content: files.add(&[]) }, &base).unwrap();
+    let large = tree.insert(root, b"large", NodeKind::Directory, &base).unwrap();
     for n in 0..20 {
-        tree.insert(large, format!("{n:02}{}", "n".repeat(240)).as_bytes(), Kind::Fifo, &base).unwrap();
+        tree.insert(large, format!("{n:02}{}", "n".repeat(240)).as_bytes(), NodeKind::Fifo, &base).unwrap();
     }
     (tree.finish().unwrap(), files)
 }

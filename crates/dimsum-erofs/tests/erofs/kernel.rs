@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dimsum_erofs::ImageKind;
-use dimsum_tree::{FileType, InodeId, Kind, Tree, TreeBuilder};
+use dimsum_tree::{FileType, InodeId, NodeKind, Tree, TreeBuilder};
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -146,9 +146,9 @@ fn privileged_the_kernel_finds_holes_where_we_do() {
 fn privileged_the_kernel_shows_100000_names_and_only_a_root() {
     let only_root = TreeBuilder::new().finish().unwrap();
     let mut large = TreeBuilder::new();
-    let dir = large.insert(TreeBuilder::ROOT, b"large", Kind::Directory, &plain_metadata()).unwrap();
+    let dir = large.insert(TreeBuilder::ROOT, b"large", NodeKind::Directory, &plain_metadata()).unwrap();
     for n in 0..100_000 {
-        large.insert(dir, format!("name-{n}").as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
+        large.insert(dir, format!("name-{n}").as_bytes(), NodeKind::Fifo, &plain_metadata()).unwrap();
     }
     for tree in [only_root, large.finish().unwrap()] {
         let files = Files::default();

@@ -2,7 +2,7 @@
 
 use crate::common::{BLOCK, Files, Placed, layout, plain_metadata, write, xattr, zoo};
 use dimsum_erofs::{Image, ImageKind, Inode, to_tree};
-use dimsum_tree::{ContentId, FileType, Kind, Metadata, Timestamp, Tree, TreeBuilder};
+use dimsum_tree::{ContentId, FileType, Metadata, NodeKind, Timestamp, Tree, TreeBuilder};
 
 /// Everything the trees say, as text.
 pub(crate) fn dump(tree: &Tree) -> Vec<String> {
@@ -51,10 +51,11 @@ fn an_image_of_only_a_root_is_one_block() {
 fn a_layer_keeps_whiteouts_and_opaque_directories() {
     let mut tree = TreeBuilder::new();
     let root = TreeBuilder::ROOT;
-    tree.insert(root, b"gone", Kind::Whiteout, &plain_metadata()).unwrap();
+    tree.insert(root, b"gone", NodeKind::Whiteout, &plain_metadata()).unwrap();
     for name in [b"a", b"b"] {
         let xattrs = [xattr("user.x", b"1"), xattr("security.selinux", b"2")];
-        let dir = tree.insert(root, name, Kind::Directory, &Metadata { xattrs: &xattrs, ..plain_metadata() }).unwrap();
+        let dir =
+            tree.insert(root, name, NodeKind::Directory, &Metadata { xattrs: &xattrs, ..plain_metadata() }).unwrap();
         tree.set_opaque(dir, true);
     }
     tree.set_opaque(root, true);
@@ -72,10 +73,15 @@ fn a_layer_keeps_whiteouts_and_opaque_directories() {
 fn the_root_moves_to_the_second_block_when_it_does_not_fit_the_first() {
     let mut tree = TreeBuilder::new();
     for n in 0..14 {
-        tree.insert(TreeBuilder::ROOT, format!("{n:03}{}", "y".repeat(189)).as_bytes(), Kind::Fifo, &plain_metadata())
-            .unwrap();
+        tree.insert(
+            TreeBuilder::ROOT,
+            format!("{n:03}{}", "y".repeat(189)).as_bytes(),
+            NodeKind::Fifo,
+            &plain_metadata(),
+        )
+        .unwrap();
     }
-    tree.insert(TreeBuilder::ROOT, &[b'z'; 100], Kind::Fifo, &plain_metadata()).unwrap();
+    tree.insert(TreeBuilder::ROOT, &[b'z'; 100], NodeKind::Fifo, &plain_metadata()).unwrap();
     let tree = tree.finish().unwrap();
     let written = write(&tree, &Files::default(), ImageKind::Image);
     let image = image(&written.meta);
@@ -218,7 +224,8 @@ fn the_256th_shared_attribute_of_an_inode_is_inline() {
     let xattrs: Vec<_> = (0..300).map(|n| xattr(&format!("user.{n:03}"), b"v")).collect();
     let mut tree = TreeBuilder::new();
     for name in [b"a", b"b"] {
-        tree.insert(TreeBuilder::ROOT, name, Kind::Fifo, &Metadata { xattrs: &xattrs, ..plain_metadata() }).unwrap();
+        tree.insert(TreeBuilder::ROOT, name, NodeKind::Fifo, &Metadata { xattrs: &xattrs, ..plain_metadata() })
+            .unwrap();
     }
     let tree = tree.finish().unwrap();
     let written = write(&tree, &Files::default(), ImageKind::Image);
@@ -237,7 +244,8 @@ fn the_common_mtime_is_that_of_the_majority() {
     let mut tree = TreeBuilder::new();
     for n in 0..9i64 {
         let mtime = time(if n % 2 == 0 { -77 } else { n });
-        tree.insert(TreeBuilder::ROOT, &[b'a' + n as u8], Kind::Fifo, &Metadata { mtime, ..plain_metadata() }).unwrap();
+        tree.insert(TreeBuilder::ROOT, &[b'a' + n as u8], NodeKind::Fifo, &Metadata { mtime, ..plain_metadata() })
+            .unwrap();
     }
     tree.set_metadata(TreeBuilder::ROOT, &Metadata { mtime: time(-77), ..plain_metadata() }).unwrap();
     let tree = tree.finish().unwrap();

@@ -2,7 +2,7 @@
 
 use dimsum_erofs::ondisk::{BLOCK_LEN, Dirent, InodeCompact, InodeExtended, SUPERBLOCK_OFFSET, Superblock};
 use dimsum_erofs::{Error, Image, ImageKind, OutOfRange, PlanError};
-use dimsum_tree::{Kind, Metadata, TreeBuilder};
+use dimsum_tree::{Metadata, NodeKind, TreeBuilder};
 use zerocopy::FromBytes;
 
 use crate::common::{Files, Written, plain_metadata, write, xattr};
@@ -222,7 +222,7 @@ fn errors_name_the_path() {
 fn overlay_attributes_are_refused_in_images_and_all_but_one_in_layers() {
     let mut tree = TreeBuilder::new();
     let metadata = Metadata { xattrs: &[xattr("user.overlay-x", b"y")], ..plain_metadata() };
-    tree.insert(TreeBuilder::ROOT, b"a", Kind::Fifo, &metadata).unwrap();
+    tree.insert(TreeBuilder::ROOT, b"a", NodeKind::Fifo, &metadata).unwrap();
     let mut written = write(&tree.finish().unwrap(), &Files::default(), ImageKind::Image);
     let place = written.meta.windows(9).position(|window| window == b"overlay-x").unwrap();
     written.meta[place + 7] = b'.';
@@ -238,7 +238,7 @@ fn trees_with_attributes_of_overlayfs_are_not_written() {
     for name in ["user.overlay.x", "trusted.overlay.opaque"] {
         let mut tree = TreeBuilder::new();
         let metadata = Metadata { xattrs: &[xattr(name, b"y")], ..plain_metadata() };
-        tree.insert(TreeBuilder::ROOT, b"a", Kind::Fifo, &metadata).unwrap();
+        tree.insert(TreeBuilder::ROOT, b"a", NodeKind::Fifo, &metadata).unwrap();
         let tree = tree.finish().unwrap();
         let options = dimsum_erofs::Options { slice_blocks_log2: 6, kind: ImageKind::Layer };
         let error =

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use dimsum_erofs::{Error, Image, ImageKind, MetaRead, OutOfRange};
-use dimsum_tree::{FileType, Kind, TreeBuilder};
+use dimsum_tree::{FileType, NodeKind, TreeBuilder};
 
 use crate::common::{Files, layout, plain_metadata, write, zoo};
 use crate::validator::validated;
@@ -133,7 +133,7 @@ fn hot_operations_read_once_or_not_at_all() {
 fn a_name_among_100000_is_found_in_a_dozen_reads() {
     let mut tree = TreeBuilder::new();
     for n in 0..100_000 {
-        tree.insert(TreeBuilder::ROOT, format!("name-{n}").as_bytes(), Kind::Fifo, &plain_metadata()).unwrap();
+        tree.insert(TreeBuilder::ROOT, format!("name-{n}").as_bytes(), NodeKind::Fifo, &plain_metadata()).unwrap();
     }
     let tree = tree.finish().unwrap();
     let written = write(&tree, &Files::default(), ImageKind::Image);

@@ -2,7 +2,7 @@
 
 use crate::common::{Files, Written, plain_metadata, write, zoo};
 use dimsum_erofs::{Bounds, ImageKind, Summary, validate};
-use dimsum_tree::{Kind, TreeBuilder};
+use dimsum_tree::{NodeKind, TreeBuilder};
 
 pub(crate) fn validated(
     written: &Written,
@@ -43,10 +43,10 @@ fn the_validator_refuses_data_across_devices() {
 #[test]
 fn marks_of_overlayfs_are_for_layers_only() {
     let mut tree = TreeBuilder::new();
-    tree.insert(TreeBuilder::ROOT, b"gone", Kind::Whiteout, &plain_metadata()).unwrap();
+    tree.insert(TreeBuilder::ROOT, b"gone", NodeKind::Whiteout, &plain_metadata()).unwrap();
     let whiteout = write(&tree.finish().unwrap(), &Files::default(), ImageKind::Layer);
     let mut tree = TreeBuilder::new();
-    let dir = tree.insert(TreeBuilder::ROOT, b"dir", Kind::Directory, &plain_metadata()).unwrap();
+    let dir = tree.insert(TreeBuilder::ROOT, b"dir", NodeKind::Directory, &plain_metadata()).unwrap();
     tree.set_opaque(dir, true);
     let opaque = write(&tree.finish().unwrap(), &Files::default(), ImageKind::Layer);
     for layer in [whiteout, opaque] {

@@ -7,7 +7,7 @@ use std::io;
 use dimsum_erofs::{Image as Erofs, ImageKind, Layout, MetaRead, Options, Placements, Run, WriteParams};
 use dimsum_fuse::{Errno, ROOT_NODE, Whence};
 use dimsum_store::{Extent, MetaError};
-use dimsum_tree::{ContentId, Device, InodeId, Kind, Metadata, NodeId, Timestamp, TreeBuilder, Xattr};
+use dimsum_tree::{ContentId, DeviceNumber, InodeId, Metadata, NodeId, NodeKind, Timestamp, TreeBuilder, Xattr};
 
 use super::tree::{ImageTree, Question, TreeAnswer, TreeFailure};
 
@@ -86,7 +86,7 @@ fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBui
 }
 
 fn file(builder: &mut TreeBuilder, parent: NodeId, name: &[u8], xattrs: &[Xattr]) -> NodeId {
-    let kind = Kind::Regular { size: FILE_SIZE, content: ContentId::new(0) };
+    let kind = NodeKind::Regular { size: FILE_SIZE, content: ContentId::new(0) };
     builder.insert(parent, name, kind, &metadata(xattrs)).unwrap()
 }
 
@@ -99,14 +99,14 @@ fn ordinary(builder: &mut TreeBuilder) {
     let sparse = file(builder, TreeBuilder::ROOT, b"file", &xattrs);
     builder.link(TreeBuilder::ROOT, b"other name", sparse).unwrap();
     file(builder, TreeBuilder::ROOT, b"shares", &xattrs[1..]);
-    let link = Kind::Symlink { target: b"file" };
+    let link = NodeKind::Symlink { target: b"file" };
     builder.insert(TreeBuilder::ROOT, b"link", link, &metadata(&[])).unwrap();
-    let device = Kind::CharDevice(Device { major: 1, minor: 3 });
+    let device = NodeKind::CharDevice(DeviceNumber { major: 1, minor: 3 });
     builder.insert(TreeBuilder::ROOT, b"null", device, &metadata(&[])).unwrap();
-    let many = builder.insert(TreeBuilder::ROOT, b"many", Kind::Directory, &metadata(&[])).unwrap();
+    let many = builder.insert(TreeBuilder::ROOT, b"many", NodeKind::Directory, &metadata(&[])).unwrap();
     for number in 0..NAMES {
         let name = format!("{number:05}{}", "x".repeat(40));
-        builder.insert(many, name.as_bytes(), Kind::Fifo, &metadata(&[])).unwrap();
+        builder.insert(many, name.as_bytes(), NodeKind::Fifo, &metadata(&[])).unwrap();
     }
 }
 
@@ -242,8 +242,8 @@ fn holes_take_no_space_and_a_read_is_cut_at_the_end() {
 #[test]
 fn what_overlayfs_would_misunderstand_is_refused() {
     let tree = open(ImageKind::Layer, None, |builder| {
-        builder.insert(TreeBuilder::ROOT, b"gone", Kind::Whiteout, &metadata(&[])).unwrap();
-        let opaque = builder.insert(TreeBuilder::ROOT, b"opaque", Kind::Directory, &metadata(&[])).unwrap();
+        builder.insert(TreeBuilder::ROOT, b"gone", NodeKind::Whiteout, &metadata(&[])).unwrap();
+        let opaque = builder.insert(TreeBuilder::ROOT, b"opaque", NodeKind::Directory, &metadata(&[])).unwrap();
         builder.set_opaque(opaque, true);
     });
     assert!(matches!(lookup(&tree, ROOT_NODE, b"gone"), Err(TreeFailure::Forbidden(_))));

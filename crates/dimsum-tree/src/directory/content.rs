@@ -7,7 +7,7 @@ use rustix::fs::{self, SeekFrom, Stat};
 use rustix::io::{Errno, pread};
 
 use super::same_state;
-use crate::error::{Error, Fault, ReadError};
+use crate::error::{EntryFault, LayerReadError, TreeError};
 use crate::limits::MAX_FILE_SIZE;
 use crate::sink::ContentSink;
 use crate::types::ContentId;
@@ -16,11 +16,11 @@ use crate::types::ContentId;
 const BUFFER: usize = 128 * 1024;
 
 /// Reads files, one after the other, through one buffer.
-pub(super) struct Copier {
+pub(super) struct FileCopier {
     buffer: Vec<u8>,
 }
 
-impl Copier {
+impl FileCopier {
     pub(super) fn new() -> Self {
         Self { buffer: vec![0; BUFFER] }
     }
@@ -33,11 +33,11 @@ impl Copier {
         size: u64,
         path: &[u8],
         sink: &mut S,
-    ) -> Result<ContentId, ReadError<S::Error>> {
-        let fail = |source| ReadError::Sink { path: path.into(), source };
-        let io_error = |error: Errno| Error::File { path: path.into(), source: io::Error::from(error) };
+    ) -> Result<ContentId, LayerReadError<S::Error>> {
+        let fail = |source| LayerReadError::Sink { path: path.into(), source };
+        let io_error = |error: Errno| TreeError::File { path: path.into(), source: io::Error::from(error) };
         if size > MAX_FILE_SIZE {
-            return Err(Error::entry(path, Fault::FileTooLarge { size }).into());
+            return Err(TreeError::entry(path, EntryFault::FileTooLarge { size }).into());
         }
         // Holes are asked for only where some are: a file without takes all blocks of its size.
         let sparse = u64::try_from(stat.st_blocks).is_ok_and(|blocks| blocks.saturating_mul(512) < size);
@@ -53,7 +53,7 @@ impl Copier {
                 let wanted = usize::try_from(end - at).map_or(BUFFER, |left| left.min(BUFFER));
                 let (buffer, _) = self.buffer.split_at_mut(wanted);
                 match pread(fd, &mut *buffer, at) {
-                    Ok(0) => return Err(Error::entry(path, Fault::Changed).into()),
+                    Ok(0) => return Err(TreeError::entry(path, EntryFault::Changed).into()),
                     Ok(count) => {
                         let (bytes, _) = buffer.split_at(count);
                         sink.data(bytes).map_err(fail)?;
@@ -65,7 +65,7 @@ impl Copier {
             }
         }
         if !same_state(stat, &fs::fstat(fd).map_err(io_error)?) {
-            return Err(Error::entry(path, Fault::Changed).into());
+            return Err(TreeError::entry(path, EntryFault::Changed).into());
         }
         sink.end().map_err(fail)
     }

@@ -17,12 +17,12 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, Dir, Mode, OFlags, Stat};
 
 use crate::builder::{NodeId, TreeBuilder};
-use crate::error::{Error, Fault, ReadError};
-use crate::layer::Layer;
+use crate::error::{EntryFault, LayerReadError, TreeError};
+use crate::layer::LayerTree;
 use crate::limits::{MAX_DEPTH, MAX_ENTRIES, MAX_PATH};
-use crate::policy::{Policy, Report};
+use crate::policy::{LayerReport, Policy};
 use crate::sink::ContentSink;
-use crate::types::{Device, FileType, Kind, Metadata, Timestamp, Xattr};
+use crate::types::{DeviceNumber, FileType, Metadata, NodeKind, Timestamp, Xattr};
 
 /// Directories held open at a time: far below the usual limit of 1,024 files for a process.
 const MAX_OPEN: usize = 64;
@@ -35,26 +35,30 @@ const MAX_OPEN: usize = 64;
 /// # Errors
 ///
 /// Something cannot be read, is refused, or changes meanwhile (the error names it), or the sink fails.
-pub fn read_directory<S: ContentSink>(path: &Path, sink: &mut S, policy: Policy) -> Result<Layer, ReadError<S::Error>> {
-    let mut reader = Reader {
+pub fn read_directory<S: ContentSink>(
+    path: &Path,
+    sink: &mut S,
+    policy: Policy,
+) -> Result<LayerTree, LayerReadError<S::Error>> {
+    let mut reader = DirectoryReader {
         builder: TreeBuilder::new(),
         sink,
         policy,
-        report: Report::default(),
+        report: LayerReport::default(),
         path: Vec::new(),
         links: HashMap::new(),
-        content: content::Copier::new(),
+        content: content::FileCopier::new(),
     };
     let root = fs::open(path, DIRECTORY, Mode::empty()).map_err(|error| reader.io(error))?;
     reader.root(root)?;
     let tree = reader.builder.finish()?;
-    Ok(Layer { tree, report: reader.report })
+    Ok(LayerTree { tree, report: reader.report })
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 /// A directory on the way down.
-struct Level {
+struct ReadLevel {
     /// None while too many are open.
     fd: Option<OwnedFd>,
     stat: Stat,
@@ -65,20 +69,20 @@ struct Level {
     path_length: usize,
 }
 
-struct Reader<'s, S> {
+struct DirectoryReader<'s, S> {
     builder: TreeBuilder,
     sink: &'s mut S,
     policy: Policy,
-    report: Report,
+    report: LayerReport,
     /// Of what is being read.
     path: Vec<u8>,
     /// Files with more than one name, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
-    content: content::Copier,
+    content: content::FileCopier,
 }
 
-impl<S: ContentSink> Reader<'_, S> {
-    fn root(&mut self, fd: OwnedFd) -> Result<(), ReadError<S::Error>> {
+impl<S: ContentSink> DirectoryReader<'_, S> {
+    fn root(&mut self, fd: OwnedFd) -> Result<(), LayerReadError<S::Error>> {
         let stat = fs::fstat(&fd).map_err(|error| self.io(error))?;
         let xattrs =
             self.xattrs(FileType::Directory, |path| xattrs::of_fd(&fd).map_err(|error| io_error(path, error)))?;
@@ -102,7 +106,7 @@ impl<S: ContentSink> Reader<'_, S> {
     }
 
     /// Starts a directory: its names in order.
-    fn level(&self, fd: OwnedFd, stat: Stat, node: NodeId) -> Result<Level, Error> {
+    fn level(&self, fd: OwnedFd, stat: Stat, node: NodeId) -> Result<ReadLevel, TreeError> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd).map_err(|error| self.io(error))? {
             let entry = entry.map_err(|error| self.io(error))?;
@@ -111,26 +115,26 @@ impl<S: ContentSink> Reader<'_, S> {
                 continue;
             }
             if names.len() >= MAX_ENTRIES {
-                return Err(self.fault(Fault::TreeTooLarge { what: "names", limit: MAX_ENTRIES }));
+                return Err(self.fault(EntryFault::TreeTooLarge { what: "names", limit: MAX_ENTRIES }));
             }
             names.push(name.to_vec());
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Level { fd: Some(fd), stat, node, names, path_length: self.path.len() })
+        Ok(ReadLevel { fd: Some(fd), stat, node, names, path_length: self.path.len() })
     }
 
     /// Ends the last directory: nothing may have changed in it, and the one above must be open again.
-    fn leave(&self, levels: &mut Vec<Level>) -> Result<(), Error> {
-        let Some(Level { fd: Some(fd), stat, .. }) = levels.pop() else { return Ok(()) };
+    fn leave(&self, levels: &mut Vec<ReadLevel>) -> Result<(), TreeError> {
+        let Some(ReadLevel { fd: Some(fd), stat, .. }) = levels.pop() else { return Ok(()) };
         let now = fs::fstat(&fd).map_err(|error| self.io(error))?;
         if !same_state(&stat, &now) {
-            return Err(self.fault(Fault::Changed));
+            return Err(self.fault(EntryFault::Changed));
         }
         if let Some(above) = levels.last_mut().filter(|above| above.fd.is_none()) {
             let found = fs::openat(&fd, c"..", DIRECTORY, Mode::empty()).map_err(|error| self.io(error))?;
             let now = fs::fstat(&found).map_err(|error| self.io(error))?;
             if !same_file(&above.stat, &now) {
-                return Err(self.fault(Fault::Changed));
+                return Err(self.fault(EntryFault::Changed));
             }
             above.fd = Some(found);
         }
@@ -138,7 +142,7 @@ impl<S: ContentSink> Reader<'_, S> {
     }
 
     /// Reads one name; returns the directory to go on with if it is one.
-    fn entry(&mut self, level: &Level, name: &[u8]) -> Result<Option<Level>, ReadError<S::Error>> {
+    fn entry(&mut self, level: &ReadLevel, name: &[u8]) -> Result<Option<ReadLevel>, LayerReadError<S::Error>> {
         let directory = level.fd.as_ref().expect("the last level is open");
         if !self.path.is_empty() {
             self.path.push(b'/');
@@ -146,10 +150,10 @@ impl<S: ContentSink> Reader<'_, S> {
         self.path.extend_from_slice(name);
         self.report.entries += 1;
         if self.path.len() > MAX_PATH {
-            return Err(self.fault(Fault::PathTooLong { length: self.path.len() }).into());
+            return Err(self.fault(EntryFault::PathTooLong { length: self.path.len() }).into());
         }
         let stat = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| self.io(error))?;
-        let file_type = FileType::from_mode(stat.st_mode).ok_or_else(|| self.fault(Fault::UnknownFileType))?;
+        let file_type = FileType::from_mode(stat.st_mode).ok_or_else(|| self.fault(EntryFault::UnknownFileType))?;
         if file_type != FileType::Directory
             && stat.st_nlink > 1
             && let Some(&node) = self.links.get(&(stat.st_dev, stat.st_ino))
@@ -160,7 +164,7 @@ impl<S: ContentSink> Reader<'_, S> {
         if file_type == FileType::CharDevice && stat.st_rdev == 0 {
             self.policy
                 .device_zero(&self.path, &mut self.report)
-                .map_err(|fault| Error::entry(self.path.as_slice(), fault))?;
+                .map_err(|fault| TreeError::entry(self.path.as_slice(), fault))?;
             return Ok(None);
         }
         let opened = match file_type {
@@ -181,25 +185,25 @@ impl<S: ContentSink> Reader<'_, S> {
             (FileType::Regular, Some(fd)) => {
                 let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
                 let content = self.content.copy(fd, &stat, size, &self.path, self.sink)?;
-                Kind::Regular { size, content }
+                NodeKind::Regular { size, content }
             }
             (FileType::Symlink, _) => {
                 target = fs::readlinkat(directory, name, Vec::new()).map_err(|error| self.io(error))?;
-                Kind::Symlink { target: target.to_bytes() }
+                NodeKind::Symlink { target: target.to_bytes() }
             }
-            (FileType::CharDevice, _) => Kind::CharDevice(device(&stat)),
-            (FileType::BlockDevice, _) => Kind::BlockDevice(device(&stat)),
-            (FileType::Fifo, _) => Kind::Fifo,
-            (FileType::Socket, _) => Kind::Socket,
-            (FileType::Directory | FileType::Regular, _) => Kind::Directory,
+            (FileType::CharDevice, _) => NodeKind::CharDevice(device(&stat)),
+            (FileType::BlockDevice, _) => NodeKind::BlockDevice(device(&stat)),
+            (FileType::Fifo, _) => NodeKind::Fifo,
+            (FileType::Socket, _) => NodeKind::Socket,
+            (FileType::Directory | FileType::Regular, _) => NodeKind::Directory,
         };
         let node = self
             .builder
             .insert(level.node, name, kind, &metadata)
-            .map_err(|fault| Error::entry(self.path.as_slice(), fault))?;
+            .map_err(|fault| TreeError::entry(self.path.as_slice(), fault))?;
         match opened.filter(|_| file_type == FileType::Directory) {
             Some(_) if self.path.iter().filter(|&&byte| byte == b'/').count() >= MAX_DEPTH => {
-                Err(self.fault(Fault::TooDeep).into())
+                Err(self.fault(EntryFault::TooDeep).into())
             }
             Some(fd) => Ok(Some(self.level(fd, stat, node)?)),
             None => {
@@ -212,20 +216,20 @@ impl<S: ContentSink> Reader<'_, S> {
     }
 
     /// Opens what `stat` was looked up of, and nothing else.
-    fn open(&self, directory: &OwnedFd, name: &[u8], stat: &Stat, flags: OFlags) -> Result<OwnedFd, Error> {
+    fn open(&self, directory: &OwnedFd, name: &[u8], stat: &Stat, flags: OFlags) -> Result<OwnedFd, TreeError> {
         // NONBLOCK: should a pipe stand there by now, opening it must not wait for a writer.
         let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = fs::openat(directory, name, flags, Mode::empty()).map_err(|error| self.io(error))?;
         let now = fs::fstat(&fd).map_err(|error| self.io(error))?;
-        if same_file(stat, &now) && same_state(stat, &now) { Ok(fd) } else { Err(self.fault(Fault::Changed)) }
+        if same_file(stat, &now) && same_state(stat, &now) { Ok(fd) } else { Err(self.fault(EntryFault::Changed)) }
     }
 
     /// Reads extended attributes and leaves out what policy says.
     fn xattrs(
         &mut self,
         file_type: FileType,
-        read: impl FnOnce(&[u8]) -> Result<Vec<Xattr>, Error>,
-    ) -> Result<Vec<Xattr>, Error> {
+        read: impl FnOnce(&[u8]) -> Result<Vec<Xattr>, TreeError>,
+    ) -> Result<Vec<Xattr>, TreeError> {
         let mut xattrs = read(&self.path)?;
         self.policy
             .filter_xattrs(&self.path, file_type, &mut xattrs, &mut self.report)
@@ -233,17 +237,17 @@ impl<S: ContentSink> Reader<'_, S> {
         Ok(xattrs)
     }
 
-    fn io(&self, error: rustix::io::Errno) -> Error {
+    fn io(&self, error: rustix::io::Errno) -> TreeError {
         io_error(&self.path, error)
     }
 
-    fn fault(&self, fault: Fault) -> Error {
-        Error::entry(self.path.as_slice(), fault)
+    fn fault(&self, fault: EntryFault) -> TreeError {
+        TreeError::entry(self.path.as_slice(), fault)
     }
 }
 
-fn io_error(path: &[u8], error: rustix::io::Errno) -> Error {
-    Error::File { path: path.into(), source: io::Error::from(error) }
+fn io_error(path: &[u8], error: rustix::io::Errno) -> TreeError {
+    TreeError::File { path: path.into(), source: io::Error::from(error) }
 }
 
 /// Whether both are of one inode.
@@ -267,6 +271,6 @@ fn metadata<'x>(stat: &Stat, xattrs: &'x [Xattr]) -> Metadata<'x> {
     }
 }
 
-fn device(stat: &Stat) -> Device {
-    Device { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) }
+fn device(stat: &Stat) -> DeviceNumber {
+    DeviceNumber { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) }
 }

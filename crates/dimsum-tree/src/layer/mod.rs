@@ -23,19 +23,19 @@ use std::io::{BufRead, BufReader, Read};
 
 pub(crate) use self::apply::{OPAQUE, WHITEOUT};
 
-use crate::error::ReadError;
-use crate::policy::{Policy, Report};
+use crate::error::LayerReadError;
+use crate::policy::{LayerReport, Policy};
 use crate::sink::ContentSink;
 use crate::tar::{BUFFER, TarReader};
 use crate::tree::Tree;
 
 /// What one layer says.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub struct LayerTree {
     /// The layer's own tree, with whiteouts and opaque directories.
     pub tree: Tree,
     /// What was met besides.
-    pub report: Report,
+    pub report: LayerReport,
 }
 
 /// Reads the uncompressed tar of one layer to its end, over `lower` (the merged tree of the layers below, none
@@ -51,7 +51,7 @@ pub fn read_layer<R: Read, S: ContentSink>(
     lower: Option<&Tree>,
     sink: &mut S,
     policy: Policy,
-) -> Result<Layer, ReadError<S::Error>> {
+) -> Result<LayerTree, LayerReadError<S::Error>> {
     read_buffered_layer(BufReader::with_capacity(BUFFER, tar), lower, sink, policy)
 }
 
@@ -66,19 +66,19 @@ pub fn read_buffered_layer<R: BufRead, S: ContentSink>(
     lower: Option<&Tree>,
     sink: &mut S,
     policy: Policy,
-) -> Result<Layer, ReadError<S::Error>> {
+) -> Result<LayerTree, LayerReadError<S::Error>> {
     let mut reader = TarReader::new(tar);
     let mut applier = apply::Applier::new(lower, policy);
     while let Some(mut entry) = reader.next_entry()? {
         if let Some(kind) = applier.prepare(&mut entry)? {
             let content = match kind {
-                apply::Wanted::Content => Some(reader.content(&entry, sink)?),
-                apply::Wanted::Nothing => None,
+                apply::WantedEntry::Content => Some(reader.content(&entry, sink)?),
+                apply::WantedEntry::Nothing => None,
             };
             applier.add(&entry, content)?;
         }
     }
     reader.drain()?;
     let (tree, report) = applier.finish()?;
-    Ok(Layer { tree, report })
+    Ok(LayerTree { tree, report })
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use crate::builder::{NodeId, REMOVED};
-use crate::error::{Error, Fault};
+use crate::error::{EntryFault, TreeError};
 use crate::freeze::Sorted;
 use crate::tree::Tree;
 use crate::types::InodeId;
@@ -18,8 +18,8 @@ pub(super) fn normalise(
     lower: Option<&Tree>,
     implicit: &HashSet<NodeId>,
     replaced: &HashSet<NodeId>,
-) -> Result<(), Error> {
-    let refuse = |fault: Fault| Error::entry(&[][..], fault);
+) -> Result<(), TreeError> {
+    let refuse = |fault: EntryFault| TreeError::entry(&[][..], fault);
     let root = lower.map(|tree| (tree, InodeId::ROOT));
     let mut directories = vec![(0, settle(layer, 0, root, implicit, replaced).map_err(refuse)?)];
     while let Some((directory, behind)) = directories.pop() {
@@ -31,7 +31,7 @@ pub(super) fn normalise(
             if inode.is_directory() {
                 let lower = lower.filter(|(tree, id)| tree.inode(*id).is_directory());
                 let behind = settle(layer, slot.inode, lower, implicit, replaced)
-                    .map_err(|fault| Error::entry(name_of(layer, row), fault))?;
+                    .map_err(|fault| TreeError::entry(name_of(layer, row), fault))?;
                 directories.push((slot.inode, behind));
             } else if inode.is_whiteout()
                 && lower.is_none()
@@ -54,7 +54,7 @@ fn settle<'t>(
     lower: Lower<'t>,
     implicit: &HashSet<NodeId>,
     replaced: &HashSet<NodeId>,
-) -> Result<Lower<'t>, Fault> {
+) -> Result<Lower<'t>, EntryFault> {
     let node = NodeId(directory);
     let inherits = implicit.contains(&node) && !replaced.contains(&node);
     let attributes = match lower {

@@ -1,7 +1,7 @@
 //! One header block: fields at fixed offsets, numbers in octal or base-256, three kinds of magic.
 
-use crate::error::Fault;
-use crate::types::Device;
+use crate::error::EntryFault;
+use crate::types::DeviceNumber;
 
 /// All of a tar is made of blocks of this size.
 pub(crate) const BLOCK: usize = 512;
@@ -37,11 +37,11 @@ pub(crate) struct SparseHeader {
 
 /// A header block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Header<'b>(&'b [u8; BLOCK]);
+pub(crate) struct TarHeader<'b>(&'b [u8; BLOCK]);
 
-impl<'b> Header<'b> {
+impl<'b> TarHeader<'b> {
     /// Takes a block for a header if its checksum says so. Old writers summed signed bytes.
-    pub(crate) fn parse(block: &'b [u8; BLOCK]) -> Result<Self, Fault> {
+    pub(crate) fn parse(block: &'b [u8; BLOCK]) -> Result<Self, EntryFault> {
         let header = Self(block);
         let (mut unsigned, mut signed) = (0i128, 0i128);
         for (at, &byte) in block.iter().enumerate() {
@@ -51,7 +51,7 @@ impl<'b> Header<'b> {
         }
         match octal(header.field::<148, 8>()) {
             Some(sum) if sum == unsigned || sum == signed => Ok(header),
-            _ => Err(Fault::Checksum),
+            _ => Err(EntryFault::Checksum),
         }
     }
 
@@ -88,45 +88,46 @@ impl<'b> Header<'b> {
     }
 
     /// Returns the mode; what is above the 12 bits of permissions is of no meaning.
-    pub(crate) fn permissions(&self) -> Result<u16, Fault> {
-        let mode = number(self.field::<100, 8>()).ok_or(Fault::Number { field: "mode" })?;
+    pub(crate) fn permissions(&self) -> Result<u16, EntryFault> {
+        let mode = number(self.field::<100, 8>()).ok_or(EntryFault::Number { field: "mode" })?;
         Ok((mode & 0o7777) as u16)
     }
 
     /// Returns the owner.
-    pub(crate) fn uid(&self) -> Result<i128, Fault> {
-        number(self.field::<108, 8>()).ok_or(Fault::Number { field: "uid" })
+    pub(crate) fn uid(&self) -> Result<i128, EntryFault> {
+        number(self.field::<108, 8>()).ok_or(EntryFault::Number { field: "uid" })
     }
 
     /// Returns the group.
-    pub(crate) fn gid(&self) -> Result<i128, Fault> {
-        number(self.field::<116, 8>()).ok_or(Fault::Number { field: "gid" })
+    pub(crate) fn gid(&self) -> Result<i128, EntryFault> {
+        number(self.field::<116, 8>()).ok_or(EntryFault::Number { field: "gid" })
     }
 
     /// Returns the bytes that follow the header.
-    pub(crate) fn size(&self) -> Result<u64, Fault> {
-        unsigned(self.field::<124, 12>()).ok_or(Fault::Number { field: "size" })
+    pub(crate) fn size(&self) -> Result<u64, EntryFault> {
+        unsigned(self.field::<124, 12>()).ok_or(EntryFault::Number { field: "size" })
     }
 
     /// Returns the time of the last change in seconds.
-    pub(crate) fn mtime(&self) -> Result<i64, Fault> {
-        let seconds = number(self.field::<136, 12>()).ok_or(Fault::Number { field: "mtime" })?;
-        i64::try_from(seconds).map_err(|_| Fault::Number { field: "mtime" })
+    pub(crate) fn mtime(&self) -> Result<i64, EntryFault> {
+        let seconds = number(self.field::<136, 12>()).ok_or(EntryFault::Number { field: "mtime" })?;
+        i64::try_from(seconds).map_err(|_| EntryFault::Number { field: "mtime" })
     }
 
     /// Returns the device number of a device node.
-    pub(crate) fn device(&self) -> Result<Device, Fault> {
+    pub(crate) fn device(&self) -> Result<DeviceNumber, EntryFault> {
         if self.dialect() == Dialect::V7 {
-            return Ok(Device::default());
+            return Ok(DeviceNumber::default());
         }
-        let part =
-            |field| number(field).and_then(|value| u32::try_from(value).ok()).ok_or(Fault::Number { field: "device" });
-        Ok(Device { major: part(self.field::<329, 8>())?, minor: part(self.field::<337, 8>())? })
+        let part = |field| {
+            number(field).and_then(|value| u32::try_from(value).ok()).ok_or(EntryFault::Number { field: "device" })
+        };
+        Ok(DeviceNumber { major: part(self.field::<329, 8>())?, minor: part(self.field::<337, 8>())? })
     }
 
     /// Returns what the header of an old GNU sparse file says of it.
-    pub(crate) fn sparse(&self) -> Result<SparseHeader, Fault> {
-        let size = unsigned(self.field::<483, 12>()).ok_or(Fault::Number { field: "real size" })?;
+    pub(crate) fn sparse(&self) -> Result<SparseHeader, EntryFault> {
+        let size = unsigned(self.field::<483, 12>()).ok_or(EntryFault::Number { field: "real size" })?;
         let mut segments = Vec::new();
         segments_of(self.field::<386, { SEGMENTS_IN_HEADER * SEGMENT }>(), &mut segments)?;
         Ok(SparseHeader { segments, more: self.field::<482, 1>() != [0], size })
@@ -146,14 +147,14 @@ impl<'b> Header<'b> {
 }
 
 /// Reads one block that continues a list of segments; returns whether another follows.
-pub(crate) fn sparse_extension(block: &[u8; BLOCK], segments: &mut Vec<(u64, u64)>) -> Result<bool, Fault> {
+pub(crate) fn sparse_extension(block: &[u8; BLOCK], segments: &mut Vec<(u64, u64)>) -> Result<bool, EntryFault> {
     let (list, rest) = block.split_at(SEGMENTS_IN_EXTENSION * SEGMENT);
     segments_of(list, segments)?;
     Ok(rest.first().is_some_and(|&more| more != 0))
 }
 
 /// Reads offset and length of each segment up to the first that is not there.
-fn segments_of(list: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), Fault> {
+fn segments_of(list: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), EntryFault> {
     for segment in list.chunks_exact(SEGMENT) {
         if segment.first() == Some(&0) {
             break;
@@ -161,7 +162,7 @@ fn segments_of(list: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), Fault>
         let (offset, length) = segment.split_at(SEGMENT / 2);
         match (unsigned(offset), unsigned(length)) {
             (Some(offset), Some(length)) => segments.push((offset, length)),
-            _ => return Err(Fault::Number { field: "sparse map" }),
+            _ => return Err(EntryFault::Number { field: "sparse map" }),
         }
     }
     Ok(())

@@ -16,14 +16,14 @@ mod tests;
 
 use std::io::{self, BufRead};
 
-use self::header::{BLOCK, Header, SparseHeader};
+use self::header::{BLOCK, SparseHeader, TarHeader};
 use self::pax::Extended;
 pub(crate) use self::sparse::MAX_SEGMENTS;
 use self::sparse::SparseMap;
-use crate::error::{Error, Fault, ReadError};
+use crate::error::{EntryFault, LayerReadError, TreeError};
 use crate::limits::{MAX_EXTENDED_HEADER, MAX_FILE_SIZE, MAX_ID};
 use crate::sink::ContentSink;
-use crate::types::{ContentId, Device, Timestamp, Xattr};
+use crate::types::{ContentId, DeviceNumber, Timestamp, Xattr};
 
 /// What is read ahead of a stream that has no buffer of its own.
 pub(crate) const BUFFER: usize = 128 * 1024;
@@ -50,7 +50,7 @@ pub(crate) struct TarEntry {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
-    pub(crate) device: Device,
+    pub(crate) device: DeviceNumber,
     /// Length of a regular file, holes included.
     pub(crate) size: u64,
     pub(crate) xattrs: Vec<Xattr>,
@@ -86,17 +86,17 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Returns the next entry, skipping what was left of the content of the last; none at the end of the archive.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, Error> {
+    pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, TreeError> {
         self.skip_content()?;
         let mut pending = Pending::default();
         loop {
             let start = self.offset;
-            let refuse = |fault| Error::Archive { offset: start, fault };
+            let refuse = |fault| TreeError::Archive { offset: start, fault };
             let Some(block) = self.header_block()? else {
                 let unused = pending.records.is_some() || pending.long_name.is_some() || pending.long_link.is_some();
-                return if unused { Err(refuse(Fault::ExtendedAlone)) } else { Ok(None) };
+                return if unused { Err(refuse(EntryFault::ExtendedAlone)) } else { Ok(None) };
             };
-            let header = Header::parse(&block).map_err(refuse)?;
+            let header = TarHeader::parse(&block).map_err(refuse)?;
             let slot = match header.type_flag() {
                 b'x' => &mut pending.records,
                 b'L' => &mut pending.long_name,
@@ -109,7 +109,7 @@ impl<R: BufRead> TarReader<R> {
                 _ => return self.entry(header, pending).map(Some),
             };
             if slot.is_some() {
-                return Err(refuse(Fault::ExtendedTwice));
+                return Err(refuse(EntryFault::ExtendedTwice));
             }
             *slot = Some(self.extended_data(header.size().map_err(refuse)?)?);
         }
@@ -120,8 +120,8 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         entry: &TarEntry,
         sink: &mut S,
-    ) -> Result<ContentId, ReadError<S::Error>> {
-        let fail = |source| ReadError::Sink { path: entry.path.as_slice().into(), source };
+    ) -> Result<ContentId, LayerReadError<S::Error>> {
+        let fail = |source| LayerReadError::Sink { path: entry.path.as_slice().into(), source };
         let Some(map) = &entry.sparse else {
             sink.begin(self.content).map_err(fail)?;
             self.pass(entry, self.content, sink)?;
@@ -141,14 +141,14 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Reads what is left of the stream, so that digests over it are whole: writers pad the end of an archive.
-    pub(crate) fn drain(mut self) -> Result<(), Error> {
+    pub(crate) fn drain(mut self) -> Result<(), TreeError> {
         io::copy(&mut self.input, &mut io::sink())
             .map(drop)
-            .map_err(|source| Error::Read { offset: self.offset, source })
+            .map_err(|source| TreeError::Read { offset: self.offset, source })
     }
 
     /// Reads the next header; none at the end: two blocks of zeros, or where the stream ends after one or none.
-    fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>, Error> {
+    fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>, TreeError> {
         let Some(block) = self.block()? else { return Ok(None) };
         if block != [0; BLOCK] {
             return Ok(Some(block));
@@ -157,12 +157,12 @@ impl<R: BufRead> TarReader<R> {
         match self.block()? {
             None => Ok(None),
             Some(second) if second == [0; BLOCK] => Ok(None),
-            Some(_) => Err(Error::Archive { offset, fault: Fault::LoneZeroBlock }),
+            Some(_) => Err(TreeError::Archive { offset, fault: EntryFault::LoneZeroBlock }),
         }
     }
 
     /// Reads one block; none if the stream ends before it.
-    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Error> {
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, TreeError> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while let Some(rest) = block.get_mut(filled..)
@@ -170,10 +170,10 @@ impl<R: BufRead> TarReader<R> {
         {
             match self.input.read(rest) {
                 Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err(Error::Archive { offset: self.offset, fault: Fault::Truncated }),
+                Ok(0) => return Err(TreeError::Archive { offset: self.offset, fault: EntryFault::Truncated }),
                 Ok(count) => filled += count,
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Read { offset: self.offset, source }),
+                Err(source) => return Err(TreeError::Read { offset: self.offset, source }),
             }
         }
         self.offset += BLOCK as u64;
@@ -181,28 +181,28 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Reads the data of an extended header.
-    fn extended_data(&mut self, size: u64) -> Result<Vec<u8>, Error> {
+    fn extended_data(&mut self, size: u64) -> Result<Vec<u8>, TreeError> {
         let offset = self.offset;
         if size > MAX_EXTENDED_HEADER as u64 {
-            return Err(Error::Archive { offset, fault: Fault::ExtendedTooLarge });
+            return Err(TreeError::Archive { offset, fault: EntryFault::ExtendedTooLarge });
         }
         self.start_content(size);
         let mut data = Vec::new();
-        self.read_content(size, |_, bytes| -> Result<(), Error> {
+        self.read_content(size, |_, bytes| -> Result<(), TreeError> {
             data.extend_from_slice(bytes);
             Ok(())
         })?
-        .map_err(|fault| Error::Archive { offset, fault })?;
+        .map_err(|fault| TreeError::Archive { offset, fault })?;
         self.skip_content()?;
         Ok(data)
     }
 
     /// Makes an entry of a header and what was said before it.
-    fn entry(&mut self, header: Header<'_>, pending: Pending) -> Result<TarEntry, Error> {
+    fn entry(&mut self, header: TarHeader<'_>, pending: Pending) -> Result<TarEntry, TreeError> {
         let plain_path = header.path();
         let mut extended = self.global.clone();
         if let Some(records) = &pending.records {
-            extended.add(records).map_err(|fault| Error::entry(plain_path.as_slice(), fault))?;
+            extended.add(records).map_err(|fault| TreeError::entry(plain_path.as_slice(), fault))?;
         }
         let sparse_name = extended.sparse.name.take();
         let (said_path, said_link) = (extended.path.take(), extended.link.take());
@@ -212,13 +212,13 @@ impl<R: BufRead> TarReader<R> {
         let link = long_link.or(said_link).unwrap_or_else(|| header.link().to_vec());
         match self.attributes(header, extended) {
             Ok(entry) => Ok(TarEntry { path, link, ..entry }.with_directory_by_slash(header)),
-            Err(Failed::Fault(fault)) => Err(Error::entry(path, fault)),
+            Err(Failed::Fault(fault)) => Err(TreeError::entry(path, fault)),
             Err(Failed::Error(error)) => Err(error),
         }
     }
 
     /// Everything of an entry but its paths; its content is next in the stream then.
-    fn attributes(&mut self, header: Header<'_>, mut extended: Extended) -> Result<TarEntry, Failed> {
+    fn attributes(&mut self, header: TarHeader<'_>, mut extended: Extended) -> Result<TarEntry, Failed> {
         let entry_type = match header.type_flag() {
             b'0' | 0 | b'7' | b'S' => EntryType::Regular,
             b'1' => EntryType::HardLink,
@@ -227,22 +227,22 @@ impl<R: BufRead> TarReader<R> {
             b'4' => EntryType::BlockDevice,
             b'5' => EntryType::Directory,
             b'6' => EntryType::Fifo,
-            flag => return Err(Fault::UnknownType { flag: flag.into() }.into()),
+            flag => return Err(EntryFault::UnknownType { flag: flag.into() }.into()),
         };
         let size = extended.size.map_or_else(|| header.size(), Ok)?;
         if size > MAX_FILE_SIZE {
-            return Err(Fault::FileTooLarge { size }.into());
+            return Err(EntryFault::FileTooLarge { size }.into());
         }
         // Only files have content, whatever the size says: some writers repeat that of a hard link's target.
         self.start_content(if entry_type == EntryType::Regular { size } else { 0 });
         let sparse = if entry_type == EntryType::Regular { self.sparse_map(header, &extended)? } else { None };
-        let id = |said: Option<u64>, plain: Result<i128, Fault>| {
+        let id = |said: Option<u64>, plain: Result<i128, EntryFault>| {
             let id = said.map_or(plain, |id| Ok(id.into()))?;
-            u32::try_from(id).ok().filter(|&id| id <= MAX_ID).ok_or(Fault::Id)
+            u32::try_from(id).ok().filter(|&id| id <= MAX_ID).ok_or(EntryFault::Id)
         };
         let device = match entry_type {
             EntryType::CharDevice | EntryType::BlockDevice => header.device()?,
-            _ => Device::default(),
+            _ => DeviceNumber::default(),
         };
         let mtime = match extended.mtime {
             Some(mtime) => mtime,
@@ -265,13 +265,13 @@ impl<R: BufRead> TarReader<R> {
 
     /// Returns the map of a sparse file, reading it if it stands in front of the content; none if the file is
     /// not sparse.
-    fn sparse_map(&mut self, header: Header<'_>, extended: &Extended) -> Result<Option<SparseMap>, Failed> {
+    fn sparse_map(&mut self, header: TarHeader<'_>, extended: &Extended) -> Result<Option<SparseMap>, Failed> {
         let records = &extended.sparse;
         if header.type_flag() == b'S' {
             let SparseHeader { mut segments, mut more, size } = header.sparse()?;
             while more {
                 let offset = self.offset;
-                let block = self.block()?.ok_or(Error::Archive { offset, fault: Fault::Truncated })?;
+                let block = self.block()?.ok_or(TreeError::Archive { offset, fault: EntryFault::Truncated })?;
                 more = header::sparse_extension(&block, &mut segments)?;
                 sparse::check_count(segments.len())?;
             }
@@ -281,9 +281,9 @@ impl<R: BufRead> TarReader<R> {
             (None, None, None) => return Ok(None),
             (None, None, Some(map)) | (Some(0), Some(0 | 1), Some(map)) => map.clone(),
             (Some(1), Some(0), _) => self.sparse_map_in_content()?,
-            _ => return Err(Fault::SparseMap.into()),
+            _ => return Err(EntryFault::SparseMap.into()),
         };
-        let size = records.size.ok_or(Fault::SparseMap)?;
+        let size = records.size.ok_or(EntryFault::SparseMap)?;
         Ok(Some(SparseMap::new(size, segments, self.content)?))
     }
 
@@ -291,7 +291,7 @@ impl<R: BufRead> TarReader<R> {
     /// then zeros up to a whole block.
     fn sparse_map_in_content(&mut self) -> Result<Vec<(u64, u64)>, Failed> {
         let before = self.content;
-        let count = usize::try_from(self.line_in_content()?).map_err(|_| Fault::SparseMap)?;
+        let count = usize::try_from(self.line_in_content()?).map_err(|_| EntryFault::SparseMap)?;
         sparse::check_count(count)?;
         let mut segments = Vec::new();
         for _ in 0..count {
@@ -300,9 +300,9 @@ impl<R: BufRead> TarReader<R> {
         let read = before - self.content;
         let rest = read.next_multiple_of(BLOCK as u64) - read;
         if rest > self.content {
-            return Err(Fault::SparseMap.into());
+            return Err(EntryFault::SparseMap.into());
         }
-        self.read_content(rest, |_, _| Ok::<_, Error>(()))??;
+        self.read_content(rest, |_, _| Ok::<_, TreeError>(()))??;
         Ok(segments)
     }
 
@@ -313,14 +313,14 @@ impl<R: BufRead> TarReader<R> {
         loop {
             let mut byte = 0;
             if self.content == 0 || line.len() > 20 {
-                return Err(Fault::SparseMap.into());
+                return Err(EntryFault::SparseMap.into());
             }
             self.read_content(1, |_, bytes| {
                 byte = bytes.first().copied().unwrap_or(0);
-                Ok::<_, Error>(())
+                Ok::<_, TreeError>(())
             })??;
             if byte == b'\n' {
-                return Ok(pax::digits(&line).ok_or(Fault::SparseMap)?);
+                return Ok(pax::digits(&line).ok_or(EntryFault::SparseMap)?);
             }
             line.push(byte);
         }
@@ -333,12 +333,17 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Hands the next `length` bytes of an entry's content to the sink.
-    fn pass<S: ContentSink>(&mut self, entry: &TarEntry, length: u64, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+    fn pass<S: ContentSink>(
+        &mut self,
+        entry: &TarEntry,
+        length: u64,
+        sink: &mut S,
+    ) -> Result<(), LayerReadError<S::Error>> {
         let each = |offset, bytes: &[u8]| {
             sink.at(offset);
-            sink.data(bytes).map_err(|source| ReadError::Sink { path: entry.path.as_slice().into(), source })
+            sink.data(bytes).map_err(|source| LayerReadError::Sink { path: entry.path.as_slice().into(), source })
         };
-        self.read_content(length, each)?.map_err(|fault| Error::entry(entry.path.as_slice(), fault).into())
+        self.read_content(length, each)?.map_err(|fault| TreeError::entry(entry.path.as_slice(), fault).into())
     }
 
     /// Reads the next `length` bytes of content in pieces, each with its offset in the archive; the inner
@@ -347,17 +352,17 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         length: u64,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
-    ) -> Result<Result<(), Fault>, E>
+    ) -> Result<Result<(), EntryFault>, E>
     where
-        E: From<Error>,
+        E: From<TreeError>,
     {
         let mut left = length;
         while left > 0 {
             let buffer = match self.input.fill_buf() {
-                Ok([]) => return Ok(Err(Fault::Truncated)),
+                Ok([]) => return Ok(Err(EntryFault::Truncated)),
                 Ok(buffer) => buffer,
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(Error::Read { offset: self.offset, source }.into()),
+                Err(source) => return Err(TreeError::Read { offset: self.offset, source }.into()),
             };
             let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             let (piece, _) = buffer.split_at(count);
@@ -371,13 +376,13 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Skips to the next header. The zeros behind the last content may be missing.
-    fn skip_content(&mut self) -> Result<(), Error> {
+    fn skip_content(&mut self) -> Result<(), TreeError> {
         let offset = self.offset;
-        self.read_content(self.content, |_, _| Ok::<_, Error>(()))?
-            .map_err(|fault| Error::Archive { offset, fault })?;
+        self.read_content(self.content, |_, _| Ok::<_, TreeError>(()))?
+            .map_err(|fault| TreeError::Archive { offset, fault })?;
         // Counted as content, so that one function reads everything.
         self.content = std::mem::take(&mut self.padding);
-        let _may_be_missing: Result<(), Fault> = self.read_content(self.content, |_, _| Ok::<_, Error>(()))?;
+        let _may_be_missing: Result<(), EntryFault> = self.read_content(self.content, |_, _| Ok::<_, TreeError>(()))?;
         self.content = 0;
         Ok(())
     }
@@ -385,7 +390,7 @@ impl<R: BufRead> TarReader<R> {
 
 impl TarEntry {
     /// Before there was a type for directories a slash at the end of the name said so.
-    fn with_directory_by_slash(mut self, header: Header<'_>) -> Self {
+    fn with_directory_by_slash(mut self, header: TarHeader<'_>) -> Self {
         if header.type_flag() == 0 && self.path.ends_with(b"/") {
             self.entry_type = EntryType::Directory;
         }
@@ -395,18 +400,18 @@ impl TarEntry {
 
 /// Either what is wrong with the entry at hand, whose name the caller knows, or an error that is whole.
 enum Failed {
-    Fault(Fault),
-    Error(Error),
+    Fault(EntryFault),
+    Error(TreeError),
 }
 
-impl From<Fault> for Failed {
-    fn from(fault: Fault) -> Self {
+impl From<EntryFault> for Failed {
+    fn from(fault: EntryFault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
+impl From<TreeError> for Failed {
+    fn from(error: TreeError) -> Self {
         Self::Error(error)
     }
 }

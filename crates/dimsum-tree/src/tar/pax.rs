@@ -1,6 +1,6 @@
 //! The records of an extended (POSIX) header: `LENGTH KEY=VALUE\n`, and what they say of an entry.
 
-use crate::error::Fault;
+use crate::error::EntryFault;
 use crate::types::{Timestamp, Xattr};
 
 /// Before the name of an xattr, its value as it is.
@@ -34,7 +34,7 @@ pub(crate) struct SparseRecords {
 
 impl Extended {
     /// Adds what the records of one header say of one entry.
-    pub(crate) fn add(&mut self, records: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn add(&mut self, records: &[u8]) -> Result<(), EntryFault> {
         each_record(records, |key, value| self.add_record(key, value))
     }
 
@@ -43,11 +43,11 @@ impl Extended {
     /// POSIX, GNU tar and libarchive apply them, so owner and time are taken. A path, a length or xattrs for
     /// all entries make no sense and are refused: they could only serve to make two readers see two different
     /// archives.
-    pub(crate) fn add_global(&mut self, records: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn add_global(&mut self, records: &[u8]) -> Result<(), EntryFault> {
         each_record(records, |key, value| match key {
-            b"path" | b"linkpath" | b"size" => Err(Fault::GlobalRecord { key: key.into() }),
+            b"path" | b"linkpath" | b"size" => Err(EntryFault::GlobalRecord { key: key.into() }),
             _ if key.starts_with(b"GNU.sparse.") || key.starts_with(XATTR) => {
-                Err(Fault::GlobalRecord { key: key.into() })
+                Err(EntryFault::GlobalRecord { key: key.into() })
             }
             _ => self.add_record(key, value),
         })
@@ -63,7 +63,7 @@ impl Extended {
         xattrs
     }
 
-    fn add_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+    fn add_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), EntryFault> {
         if let Some(name) = key.strip_prefix(XATTR) {
             self.xattrs.push(Xattr { name: name.into(), value: value.into() });
             return Ok(());
@@ -78,8 +78,11 @@ impl Extended {
             b"uid" => self.uid = decimal("uid", value)?,
             b"gid" => self.gid = decimal("gid", value)?,
             b"mtime" => {
-                self.mtime =
-                    if value.is_empty() { None } else { Some(time(value).ok_or(Fault::Number { field: "mtime" })?) }
+                self.mtime = if value.is_empty() {
+                    None
+                } else {
+                    Some(time(value).ok_or(EntryFault::Number { field: "mtime" })?)
+                }
             }
             b"GNU.sparse.major" => sparse.major = decimal("GNU.sparse.major", value)?,
             b"GNU.sparse.minor" => sparse.minor = decimal("GNU.sparse.minor", value)?,
@@ -88,7 +91,7 @@ impl Extended {
             b"GNU.sparse.offset" => sparse.offset = decimal("GNU.sparse.offset", value)?,
             b"GNU.sparse.numbytes" => {
                 let segment = sparse.offset.take().zip(decimal("GNU.sparse.numbytes", value)?);
-                sparse.map.get_or_insert_default().push(segment.ok_or(Fault::SparseMap)?);
+                sparse.map.get_or_insert_default().push(segment.ok_or(EntryFault::SparseMap)?);
             }
             b"GNU.sparse.map" => sparse.map = Some(map(value)?),
             // Also the access and change time, the names of owners, LIBARCHIVE.*, comments.
@@ -99,9 +102,12 @@ impl Extended {
 }
 
 /// Calls `each` with key and value of every record.
-fn each_record(mut records: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+fn each_record(
+    mut records: &[u8],
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), EntryFault>,
+) -> Result<(), EntryFault> {
     while !records.is_empty() {
-        let (key, value, rest) = record(records).ok_or(Fault::ExtendedRecord)?;
+        let (key, value, rest) = record(records).ok_or(EntryFault::ExtendedRecord)?;
         each(key, value)?;
         records = rest;
     }
@@ -120,11 +126,11 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// Reads a number, none if there is nothing.
-fn decimal(field: &'static str, value: &[u8]) -> Result<Option<u64>, Fault> {
+fn decimal(field: &'static str, value: &[u8]) -> Result<Option<u64>, EntryFault> {
     if value.is_empty() {
         return Ok(None);
     }
-    digits(value).map(Some).ok_or(Fault::Number { field })
+    digits(value).map(Some).ok_or(EntryFault::Number { field })
 }
 
 /// Reads decimal digits and nothing else.
@@ -162,12 +168,12 @@ fn time(value: &[u8]) -> Option<Timestamp> {
 }
 
 /// Reads `offset,length,offset,length,…`.
-fn map(value: &[u8]) -> Result<Vec<(u64, u64)>, Fault> {
+fn map(value: &[u8]) -> Result<Vec<(u64, u64)>, EntryFault> {
     let mut numbers = value.split(|&byte| byte == b',').filter(|number| !number.is_empty());
     let mut segments = Vec::new();
     while let Some(offset) = numbers.next() {
         let segment = digits(offset).zip(numbers.next().and_then(digits));
-        segments.push(segment.ok_or(Fault::SparseMap)?);
+        segments.push(segment.ok_or(EntryFault::SparseMap)?);
     }
     Ok(segments)
 }
@@ -215,7 +221,7 @@ mod tests {
             b"6 a=b\n\n",
             b"\0",
         ] {
-            assert!(matches!(Extended::default().add(bad), Err(Fault::ExtendedRecord)), "{}", bad.escape_ascii());
+            assert!(matches!(Extended::default().add(bad), Err(EntryFault::ExtendedRecord)), "{}", bad.escape_ascii());
         }
     }
 }

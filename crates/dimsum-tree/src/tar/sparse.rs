@@ -1,6 +1,6 @@
 //! The parts of a sparse file that are in the archive.
 
-use crate::error::Fault;
+use crate::error::EntryFault;
 use crate::limits::MAX_FILE_SIZE;
 
 /// Segments of one sparse file. The widest real maps are of disk images, one per hole of 4 KiB in some GiB; 16
@@ -17,24 +17,24 @@ pub(crate) struct SparseMap {
 
 impl SparseMap {
     /// Takes a map only if it fits the file and what is stored of it.
-    pub(crate) fn new(size: u64, segments: Vec<(u64, u64)>, stored: u64) -> Result<Self, Fault> {
+    pub(crate) fn new(size: u64, segments: Vec<(u64, u64)>, stored: u64) -> Result<Self, EntryFault> {
         if size > MAX_FILE_SIZE {
-            return Err(Fault::FileTooLarge { size });
+            return Err(EntryFault::FileTooLarge { size });
         }
         check_count(segments.len())?;
         let (mut end, mut sum) = (0u64, 0u64);
         for &(offset, length) in &segments {
             if offset < end {
-                return Err(Fault::SparseMap);
+                return Err(EntryFault::SparseMap);
             }
-            end = offset.checked_add(length).ok_or(Fault::SparseMap)?;
-            sum = sum.checked_add(length).ok_or(Fault::SparseMap)?;
+            end = offset.checked_add(length).ok_or(EntryFault::SparseMap)?;
+            sum = sum.checked_add(length).ok_or(EntryFault::SparseMap)?;
         }
-        if end > size || sum != stored { Err(Fault::SparseMap) } else { Ok(Self { size, segments }) }
+        if end > size || sum != stored { Err(EntryFault::SparseMap) } else { Ok(Self { size, segments }) }
     }
 }
 
 /// Refuses a map that is too long.
-pub(crate) fn check_count(count: usize) -> Result<(), Fault> {
-    if count > MAX_SEGMENTS { Err(Fault::TooManySegments { limit: MAX_SEGMENTS }) } else { Ok(()) }
+pub(crate) fn check_count(count: usize) -> Result<(), EntryFault> {
+    if count > MAX_SEGMENTS { Err(EntryFault::TooManySegments { limit: MAX_SEGMENTS }) } else { Ok(()) }
 }

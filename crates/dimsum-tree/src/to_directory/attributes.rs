@@ -11,9 +11,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Owners, output};
-use crate::error::{Error, Fault, PathName, WriteError};
+use crate::error::{EntryFault, PathName, TreeError, WriteError};
 use crate::record::Inode;
-use crate::to_tar::{LeftOut, Omission};
+use crate::to_tar::{Omission, OmittedEntries};
 use crate::tree::Tree;
 use crate::types::{FileType, InodeId};
 
@@ -24,7 +24,7 @@ const SET_IDS: u16 = 0o6000;
 pub(super) struct Attributes<'t> {
     pub(super) tree: &'t Tree,
     pub(super) owners: Owners,
-    pub(super) left_out: LeftOut,
+    pub(super) left_out: OmittedEntries,
 }
 
 impl Attributes<'_> {
@@ -69,7 +69,7 @@ impl Attributes<'_> {
         }
         let (uid, gid) = (inode.uid(), inode.gid());
         match set(Uid::from_raw(uid), Gid::from_raw(gid)) {
-            Err(Errno::PERM) => Err(Error::entry(path, Fault::Owner { uid, gid }).into()),
+            Err(Errno::PERM) => Err(TreeError::entry(path, EntryFault::Owner { uid, gid }).into()),
             done => done.map_err(|error| output(path, error)),
         }
     }

@@ -22,9 +22,9 @@ use rustix::io::Errno;
 
 use self::attributes::Attributes;
 use self::walk::{DIRECTORY, Visit, open_below, walk};
-use crate::contents::{ContentSource, Copier, File};
-use crate::error::{Error, Fault, WriteError};
-use crate::to_tar::{LeftOut, Omission};
+use crate::contents::{ContentCopier, ContentFile, ContentSource};
+use crate::error::{EntryFault, TreeError, WriteError};
+use crate::to_tar::{Omission, OmittedEntries};
 use crate::tree::Tree;
 use crate::types::{FileType, InodeId};
 
@@ -56,18 +56,18 @@ pub fn to_directory<C: ContentSource>(
     contents: &mut C,
     path: &Path,
     owners: Owners,
-) -> Result<LeftOut, WriteError<C::Error>> {
+) -> Result<OmittedEntries, WriteError<C::Error>> {
     let root = prepare(path)?;
-    let mut writer = Writer {
+    let mut writer = DirectoryWriter {
         tree,
         contents,
         root: &root,
-        copier: Copier::new(),
+        copier: ContentCopier::new(),
         links: HashMap::new(),
-        attributes: Attributes { tree, owners, left_out: LeftOut::default() },
+        attributes: Attributes { tree, owners, left_out: OmittedEntries::default() },
     };
     if tree.inode(InodeId::ROOT).is_opaque() {
-        return Err(Error::entry(&[][..], Fault::NotMerged).into());
+        return Err(TreeError::entry(&[][..], EntryFault::NotMerged).into());
     }
     walk(tree, &root, |visit| match visit {
         Visit::Name { directory, name, id, path } => writer.make(directory, name, id, path),
@@ -82,8 +82,8 @@ pub fn to_directory<C: ContentSource>(
 }
 
 /// Opens the target, which must be empty.
-fn prepare(path: &Path) -> Result<OwnedFd, Error> {
-    let failed = |error| Error::File { path: (&[][..]).into(), source: io::Error::from(error) };
+fn prepare(path: &Path) -> Result<OwnedFd, TreeError> {
+    let failed = |error| TreeError::File { path: (&[][..]).into(), source: io::Error::from(error) };
     match fs::mkdirat(CWD, path, PRIVATE) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(failed(error)),
@@ -91,31 +91,31 @@ fn prepare(path: &Path) -> Result<OwnedFd, Error> {
     let root = fs::open(path, DIRECTORY, Mode::empty()).map_err(failed)?;
     for entry in Dir::read_from(&root).map_err(failed)? {
         if !matches!(entry.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
-            return Err(Error::entry(&[][..], Fault::NotEmpty));
+            return Err(TreeError::entry(&[][..], EntryFault::NotEmpty));
         }
     }
     fs::fchmod(&root, PRIVATE).map_err(failed)?;
     Ok(root)
 }
 
-struct Writer<'w, C> {
+struct DirectoryWriter<'w, C> {
     tree: &'w Tree,
     contents: &'w mut C,
     root: &'w OwnedFd,
-    copier: Copier,
+    copier: ContentCopier,
     /// First paths of files with more names than one.
     links: HashMap<InodeId, Vec<u8>>,
     attributes: Attributes<'w>,
 }
 
-impl<C: ContentSource> Writer<'_, C> {
+impl<C: ContentSource> DirectoryWriter<'_, C> {
     /// Makes one name.
     fn make(&mut self, directory: &OwnedFd, name: &[u8], id: InodeId, path: &[u8]) -> Result<(), WriteError<C::Error>> {
         let failed = |error| output(path, error);
         let tree = self.tree;
         let inode = tree.inode(id);
         if inode.is_whiteout() || inode.is_opaque() {
-            return Err(Error::entry(path, Fault::NotMerged).into());
+            return Err(TreeError::entry(path, EntryFault::NotMerged).into());
         }
         if let Some(first) = self.links.get(&id) {
             return self.link(first, directory, name).map_err(failed);
@@ -170,7 +170,7 @@ impl<C: ContentSource> Writer<'_, C> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| output(path, error))?;
         let disk = StdFile::from(fd);
-        let file = File { path, content, size: inode.size() };
+        let file = ContentFile { path, content, size: inode.size() };
         let mut end = 0;
         while let Some(data) = file.next_data(self.contents, end)? {
             let mut at = data.start;

@@ -24,7 +24,7 @@ pub(super) enum Visit<'v> {
     Done { directory: &'v OwnedFd, id: InodeId, path: &'v [u8] },
 }
 
-struct Level<'t> {
+struct OpenDirectory<'t> {
     /// None while too many are open.
     fd: Option<OwnedFd>,
     id: InodeId,
@@ -40,7 +40,7 @@ pub(super) fn walk<E>(
     mut each: impl FnMut(Visit<'_>) -> Result<(), WriteError<E>>,
 ) -> Result<(), WriteError<E>> {
     let mut path = Vec::new();
-    let mut levels = vec![Level { fd: None, id: InodeId::ROOT, names: tree.entries(InodeId::ROOT), length: 0 }];
+    let mut levels = vec![OpenDirectory { fd: None, id: InodeId::ROOT, names: tree.entries(InodeId::ROOT), length: 0 }];
     while let Some(level) = levels.last_mut() {
         path.truncate(level.length);
         let directory = match &mut level.fd {
@@ -60,7 +60,7 @@ pub(super) fn walk<E>(
         if tree.inode(entry.inode).is_directory() {
             let fd = openat(directory, entry.name, DIRECTORY, Mode::empty()).map_err(|error| output(&path, error))?;
             let names = tree.entries(entry.inode);
-            levels.push(Level { fd: Some(fd), id: entry.inode, names, length: path.len() });
+            levels.push(OpenDirectory { fd: Some(fd), id: entry.inode, names, length: path.len() });
             if let Some(above) = levels.len().checked_sub(MAX_OPEN + 1).and_then(|row| levels.get_mut(row)) {
                 above.fd = None;
             }

@@ -26,7 +26,7 @@ pub(super) enum EntryType {
 
 /// An entry to be written, borrowed from the tree.
 #[derive(Debug)]
-pub(super) struct Entry<'e> {
+pub(super) struct HeaderEntry<'e> {
     pub(super) entry_type: EntryType,
     pub(super) path: &'e [u8],
     /// Of a symbolic or hard link.
@@ -39,11 +39,11 @@ pub(super) struct Entry<'e> {
     pub(super) sparse: Option<u64>,
 }
 
-impl Entry<'_> {
+impl HeaderEntry<'_> {
     /// Returns all blocks in front of the entry's content. Xattrs whose names cannot be said are left out; see
     /// [`can_be_said`].
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut block = Block([0; BLOCK]);
+        let mut block = HeaderBlock([0; BLOCK]);
         let mut records = Records(Vec::new());
         self.names(&mut block, &mut records);
         self.numbers(&mut block, &mut records);
@@ -52,7 +52,7 @@ impl Entry<'_> {
         }
         let mut bytes = Vec::with_capacity(3 * BLOCK);
         if !records.0.is_empty() {
-            let mut before = Block([0; BLOCK]);
+            let mut before = HeaderBlock([0; BLOCK]);
             before.put(0, b"PaxHeaders");
             before.octal(100, 7, 0o644);
             before.octal(108, 7, 0);
@@ -67,7 +67,7 @@ impl Entry<'_> {
         bytes
     }
 
-    fn names(&self, block: &mut Block, records: &mut Records) {
+    fn names(&self, block: &mut HeaderBlock, records: &mut Records) {
         if let Some(size) = self.sparse {
             // Readers that do not know sparse files get a name that says so, with the map in front of the content.
             block.put(0, start(&[b"GNUSparseFile.0/", self.path].concat(), NAME));
@@ -88,7 +88,7 @@ impl Entry<'_> {
         }
     }
 
-    fn numbers(&self, block: &mut Block, records: &mut Records) {
+    fn numbers(&self, block: &mut HeaderBlock, records: &mut Records) {
         let inode = &self.inode;
         block.octal(100, 7, inode.permissions().into());
         for (key, at, id) in [("uid", 108, inode.uid()), ("gid", 116, inode.gid())] {
@@ -176,9 +176,9 @@ impl Records {
 }
 
 /// A header under construction.
-struct Block([u8; BLOCK]);
+struct HeaderBlock([u8; BLOCK]);
 
-impl Block {
+impl HeaderBlock {
     fn put(&mut self, at: usize, bytes: &[u8]) {
         let field = self.0.get_mut(at..at + bytes.len()).expect("fields lie inside the block");
         field.copy_from_slice(bytes);
@@ -218,14 +218,14 @@ mod tests {
     fn what_does_not_fit_a_header_is_a_record() {
         let inode = Inode { uid: IDS, gid: IDS - 1, mtime_seconds: 1 << 33, ..Inode::mark() };
         let entry_type = EntryType::File(FileType::Regular);
-        let entry = Entry { entry_type, path: b"f", link: b"", inode, xattrs: &[], size: LARGE, sparse: None };
+        let entry = HeaderEntry { entry_type, path: b"f", link: b"", inode, xattrs: &[], size: LARGE, sparse: None };
         let bytes = entry.to_bytes();
         let records = b"15 uid=2097152\n19 size=8589934592\n20 mtime=8589934592\n\0";
         assert_eq!(&bytes[BLOCK..][..records.len()], records);
         let header = &bytes[2 * BLOCK..];
         assert_eq!(&header[108..148], b"0000000\x007777777\x0000000000000\x0000000000000\0");
         let inode = Inode { uid: IDS - 1, gid: 0, mtime_seconds: (1 << 33) - 1, ..Inode::mark() };
-        assert_eq!(Entry { inode, size: LARGE - 1, ..entry }.to_bytes().len(), BLOCK, "all of it fits");
+        assert_eq!(HeaderEntry { inode, size: LARGE - 1, ..entry }.to_bytes().len(), BLOCK, "all of it fits");
     }
 
     #[test]

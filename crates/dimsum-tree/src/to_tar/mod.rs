@@ -25,10 +25,10 @@ mod sparse;
 use std::collections::HashMap;
 use std::io::Write;
 
-use self::header::{BLOCK, Entry, EntryType, can_be_said};
+use self::header::{BLOCK, EntryType, HeaderEntry, can_be_said};
 use self::sparse::Map;
-use crate::contents::{ContentSource, Copier, File};
-use crate::error::{Error, Fault, PathName, WriteError};
+use crate::contents::{ContentCopier, ContentFile, ContentSource};
+use crate::error::{EntryFault, PathName, TreeError, WriteError};
 use crate::layer::{OPAQUE, WHITEOUT};
 use crate::limits::MAX_REPORTED;
 use crate::record::Inode;
@@ -69,7 +69,7 @@ impl Default for TarOptions {
 
 /// What was left out of a tar or directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct OmittedEntries {
     /// How many things.
     pub count: u64,
     /// The first [`MAX_REPORTED`] of them: path and what it is.
@@ -91,7 +91,7 @@ pub enum Omission {
     Device,
 }
 
-impl LeftOut {
+impl OmittedEntries {
     /// Adds what else was left out.
     pub fn extend(&mut self, other: Self) {
         self.count += other.count;
@@ -121,15 +121,15 @@ pub fn to_tar<C: ContentSource>(
     contents: &mut C,
     output: &mut dyn Write,
     options: TarOptions,
-) -> Result<LeftOut, WriteError<C::Error>> {
-    let mut writer = Writer {
+) -> Result<OmittedEntries, WriteError<C::Error>> {
+    let mut writer = LayerTarWriter {
         tree,
         contents,
         output,
         options,
-        copier: Copier::new(),
+        copier: ContentCopier::new(),
         links: HashMap::new(),
-        left_out: LeftOut::default(),
+        left_out: OmittedEntries::default(),
     };
     writer.entry(InodeId::ROOT, b"./")?;
     writer.marks(InodeId::ROOT, b"")?;
@@ -160,24 +160,24 @@ pub fn to_tar<C: ContentSource>(
     Ok(writer.left_out)
 }
 
-struct Writer<'w, C> {
+struct LayerTarWriter<'w, C> {
     tree: &'w Tree,
     contents: &'w mut C,
     output: &'w mut dyn Write,
     options: TarOptions,
-    copier: Copier,
+    copier: ContentCopier,
     /// First paths of files with more names than one.
     links: HashMap<InodeId, Vec<u8>>,
-    left_out: LeftOut,
+    left_out: OmittedEntries,
 }
 
-impl<C: ContentSource> Writer<'_, C> {
+impl<C: ContentSource> LayerTarWriter<'_, C> {
     /// Writes one name; a directory's ends with a slash.
     fn entry(&mut self, id: InodeId, path: &[u8]) -> Result<(), WriteError<C::Error>> {
         let tree = self.tree;
         let inode = tree.inode(id);
         if self.options.form == TarForm::Layer && last_name(path).starts_with(WHITEOUT) {
-            return Err(Error::entry(path, Fault::NamedLikeWhiteout).into());
+            return Err(TreeError::entry(path, EntryFault::NamedLikeWhiteout).into());
         }
         let xattrs = tree.xattrs(id);
         let file_type = inode.file_type();
@@ -192,10 +192,10 @@ impl<C: ContentSource> Writer<'_, C> {
         for xattr in xattrs.iter().filter(|xattr| !can_be_said(xattr)) {
             self.left_out.add(path, Omission::Xattr { name: PathName::from(&*xattr.name) });
         }
-        let mut entry = Entry { entry_type, path, link: &link, inode, xattrs, size: 0, sparse: None };
+        let mut entry = HeaderEntry { entry_type, path, link: &link, inode, xattrs, size: 0, sparse: None };
         match inode.content() {
             Some(content) if entry_type != EntryType::HardLink => {
-                self.file(&mut entry, &File { path, content, size: inode.size() })?;
+                self.file(&mut entry, &ContentFile { path, content, size: inode.size() })?;
             }
             _ => self.put(path, &entry.to_bytes())?,
         }
@@ -206,7 +206,7 @@ impl<C: ContentSource> Writer<'_, C> {
     }
 
     /// Writes a regular file with its content.
-    fn file(&mut self, entry: &mut Entry<'_>, file: &File<'_>) -> Result<(), WriteError<C::Error>> {
+    fn file(&mut self, entry: &mut HeaderEntry<'_>, file: &ContentFile<'_>) -> Result<(), WriteError<C::Error>> {
         let map = match self.options.sparse_from {
             Some(holes) => Map::of(self.contents, file, holes.max(1))?,
             None => None,
@@ -256,11 +256,11 @@ impl<C: ContentSource> Writer<'_, C> {
 
     fn mark(&mut self, path: &[u8]) -> Result<(), WriteError<C::Error>> {
         if self.options.form == TarForm::Archive {
-            return Err(Error::entry(path, Fault::NotMerged).into());
+            return Err(TreeError::entry(path, EntryFault::NotMerged).into());
         }
         let inode = Inode::mark();
         let entry_type = EntryType::File(FileType::Regular);
-        let entry = Entry { entry_type, path, link: b"", inode, xattrs: &[], size: 0, sparse: None };
+        let entry = HeaderEntry { entry_type, path, link: b"", inode, xattrs: &[], size: 0, sparse: None };
         self.put(path, &entry.to_bytes())
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::header::BLOCK;
-use crate::contents::{ContentSource, File};
+use crate::contents::{ContentFile, ContentSource};
 use crate::error::WriteError;
 use crate::tar::MAX_SEGMENTS;
 
@@ -18,7 +18,7 @@ impl Map {
     /// Returns the map of a file if its holes come to at least `holes` bytes.
     pub(super) fn of<C: ContentSource>(
         contents: &mut C,
-        file: &File<'_>,
+        file: &ContentFile<'_>,
         holes: u64,
     ) -> Result<Option<Self>, WriteError<C::Error>> {
         if file.size < holes {

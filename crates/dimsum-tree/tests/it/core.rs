@@ -2,14 +2,15 @@
 
 use dimsum_tree::limits::{MAX_DEPTH, MAX_XATTR_VALUE};
 use dimsum_tree::{
-    ContentId, Device, Error, Fault, FileType, InodeId, Kind, Metadata, Timestamp, Tree, TreeBuilder, Xattr,
+    ContentId, DeviceNumber, EntryFault, FileType, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder,
+    TreeError, Xattr,
 };
 
 const PLAIN: Metadata<'static> =
     Metadata { permissions: 0o644, uid: 1, gid: 2, mtime: Timestamp { seconds: -1, nanoseconds: 5 }, xattrs: &[] };
 
-fn file(size: u64) -> Kind<'static> {
-    Kind::Regular { size, content: ContentId::new(7) }
+fn file(size: u64) -> NodeKind<'static> {
+    NodeKind::Regular { size, content: ContentId::new(7) }
 }
 
 fn names(tree: &Tree, directory: InodeId) -> Vec<&[u8]> {
@@ -20,12 +21,12 @@ fn names(tree: &Tree, directory: InodeId) -> Vec<&[u8]> {
 fn ids_follow_path_order_and_links_are_counted() {
     let mut builder = TreeBuilder::new();
     let z = builder.insert(TreeBuilder::ROOT, b"z", file(3), &PLAIN).unwrap();
-    let b = builder.insert(TreeBuilder::ROOT, b"b", Kind::Directory, &PLAIN).unwrap();
-    builder.insert(b, b"sub", Kind::Directory, &PLAIN).unwrap();
+    let b = builder.insert(TreeBuilder::ROOT, b"b", NodeKind::Directory, &PLAIN).unwrap();
+    builder.insert(b, b"sub", NodeKind::Directory, &PLAIN).unwrap();
     builder.link(b, b"also-z", z).unwrap();
     // '.' sorts before '/': whole paths and components are ordered differently.
     builder.insert(TreeBuilder::ROOT, b"b.c", file(1), &PLAIN).unwrap();
-    builder.insert(TreeBuilder::ROOT, b"gone", Kind::Directory, &PLAIN).unwrap();
+    builder.insert(TreeBuilder::ROOT, b"gone", NodeKind::Directory, &PLAIN).unwrap();
     builder.remove(TreeBuilder::ROOT, b"gone").unwrap();
     let tree = builder.finish().unwrap();
 
@@ -59,11 +60,12 @@ fn a_tree_thawed_and_finished_again_is_the_same() {
         Xattr { name: (*b"user.b").into(), value: (*b"").into() },
         Xattr { name: (*b"user.a").into(), value: (*b"\0\xff").into() },
     ];
-    let d = builder.insert(TreeBuilder::ROOT, b"d", Kind::Directory, &Metadata { xattrs: &xattrs, ..PLAIN }).unwrap();
-    builder.insert(d, b"link", Kind::Symlink { target: b"../\xff" }, &PLAIN).unwrap();
-    builder.insert(d, b"block", Kind::BlockDevice(Device { major: 8, minor: 1 }), &PLAIN).unwrap();
-    builder.insert(d, b"pipe", Kind::Fifo, &PLAIN).unwrap();
-    builder.insert(d, b"gone", Kind::Whiteout, &PLAIN).unwrap();
+    let d =
+        builder.insert(TreeBuilder::ROOT, b"d", NodeKind::Directory, &Metadata { xattrs: &xattrs, ..PLAIN }).unwrap();
+    builder.insert(d, b"link", NodeKind::Symlink { target: b"../\xff" }, &PLAIN).unwrap();
+    builder.insert(d, b"block", NodeKind::BlockDevice(DeviceNumber { major: 8, minor: 1 }), &PLAIN).unwrap();
+    builder.insert(d, b"pipe", NodeKind::Fifo, &PLAIN).unwrap();
+    builder.insert(d, b"gone", NodeKind::Whiteout, &PLAIN).unwrap();
     builder.set_opaque(d, true);
     let tree = builder.finish().unwrap();
     let lines = |tree: &Tree| tree.dump().map(|entry| entry.to_string()).collect::<Vec<_>>();
@@ -80,22 +82,22 @@ fn what_is_beyond_the_limits_is_refused() {
     let long = [b'x'; 256];
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0"] {
         assert!(
-            matches!(builder.insert(TreeBuilder::ROOT, name, file(0), &PLAIN), Err(Fault::InvalidName)),
+            matches!(builder.insert(TreeBuilder::ROOT, name, file(0), &PLAIN), Err(EntryFault::InvalidName)),
             "{name:?}"
         );
     }
     assert!(matches!(
         builder.insert(TreeBuilder::ROOT, &long, file(0), &PLAIN),
-        Err(Fault::NameTooLong { length: 256 })
+        Err(EntryFault::NameTooLong { length: 256 })
     ));
     builder.insert(TreeBuilder::ROOT, &long[..255], file(0), &PLAIN).unwrap();
-    let refused: [(Kind<'_>, &str); 6] = [
+    let refused: [(NodeKind<'_>, &str); 6] = [
         (file(1 << 45), "size"),
-        (Kind::Symlink { target: b"" }, "target"),
-        (Kind::Symlink { target: &[b'a'; 4096] }, "target"),
-        (Kind::CharDevice(Device { major: 0, minor: 0 }), "0:0"),
-        (Kind::CharDevice(Device { major: 4096, minor: 0 }), "12"),
-        (Kind::BlockDevice(Device { major: 0, minor: 1 << 20 }), "20"),
+        (NodeKind::Symlink { target: b"" }, "target"),
+        (NodeKind::Symlink { target: &[b'a'; 4096] }, "target"),
+        (NodeKind::CharDevice(DeviceNumber { major: 0, minor: 0 }), "0:0"),
+        (NodeKind::CharDevice(DeviceNumber { major: 4096, minor: 0 }), "12"),
+        (NodeKind::BlockDevice(DeviceNumber { major: 0, minor: 1 << 20 }), "20"),
     ];
     for (kind, word) in refused {
         let fault = builder.insert(TreeBuilder::ROOT, b"n", kind, &PLAIN).unwrap_err().to_string();
@@ -115,10 +117,10 @@ fn what_is_beyond_the_limits_is_refused() {
     }
     builder.insert(TreeBuilder::ROOT, b"n", file(0), &Metadata { uid: u32::MAX, ..PLAIN }).unwrap_err();
     let f = builder.insert(TreeBuilder::ROOT, b"f", file(0), &PLAIN).unwrap();
-    assert!(matches!(builder.insert(TreeBuilder::ROOT, b"f", file(0), &PLAIN), Err(Fault::Exists)));
-    assert!(matches!(builder.insert(f, b"x", file(0), &PLAIN), Err(Fault::NotADirectory)));
-    let d = builder.insert(TreeBuilder::ROOT, b"d", Kind::Directory, &PLAIN).unwrap();
-    assert!(matches!(builder.link(TreeBuilder::ROOT, b"e", d), Err(Fault::LinkToDirectory)));
+    assert!(matches!(builder.insert(TreeBuilder::ROOT, b"f", file(0), &PLAIN), Err(EntryFault::Exists)));
+    assert!(matches!(builder.insert(f, b"x", file(0), &PLAIN), Err(EntryFault::NotADirectory)));
+    let d = builder.insert(TreeBuilder::ROOT, b"d", NodeKind::Directory, &PLAIN).unwrap();
+    assert!(matches!(builder.link(TreeBuilder::ROOT, b"e", d), Err(EntryFault::LinkToDirectory)));
 }
 
 #[test]
@@ -132,11 +134,11 @@ fn a_path_too_deep_or_too_long_is_refused_by_name() {
         let mut builder = TreeBuilder::new();
         let mut directory = TreeBuilder::ROOT;
         for _ in 0..depth {
-            directory = builder.insert(directory, name, Kind::Directory, &PLAIN).unwrap();
+            directory = builder.insert(directory, name, NodeKind::Directory, &PLAIN).unwrap();
         }
         match builder.finish() {
             Ok(tree) => assert!(fine && tree.len() == depth + 1),
-            Err(Error::Entry { path, .. }) => assert!(!fine && path.as_bytes().starts_with(name)),
+            Err(TreeError::Entry { path, .. }) => assert!(!fine && path.as_bytes().starts_with(name)),
             Err(other) => panic!("{other}"),
         }
     }
@@ -149,7 +151,7 @@ fn a_million_files_take_less_than_100_bytes_each() {
     for number in 0..1_000_000u32 {
         if number % 1000 == 0 {
             directory = builder
-                .insert(TreeBuilder::ROOT, format!("directory-{number:07}").as_bytes(), Kind::Directory, &PLAIN)
+                .insert(TreeBuilder::ROOT, format!("directory-{number:07}").as_bytes(), NodeKind::Directory, &PLAIN)
                 .unwrap();
         }
         builder.insert(directory, format!("file-{number:07}").as_bytes(), file(1), &PLAIN).unwrap();

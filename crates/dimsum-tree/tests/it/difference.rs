@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use dimsum_tree::{
-    ContentId, Kind, Metadata, Policy, TarOptions, Tree, TreeBuilder, difference, merge, read_layer, to_tar,
+    ContentId, Metadata, NodeKind, Policy, TarOptions, Tree, TreeBuilder, difference, merge, read_layer, to_tar,
 };
 use proptest::prelude::*;
 
@@ -51,8 +51,8 @@ fn what_is_there_already_is_not_brought_again() {
     let plain = Metadata { permissions: 0o644, ..Metadata::IMPLICIT_DIRECTORY };
     let build = |changed: bool, linked: bool| {
         let mut builder = TreeBuilder::new();
-        let d = builder.insert(TreeBuilder::ROOT, b"d", Kind::Directory, &plain).unwrap();
-        let file = |number| Kind::Regular { size: 1, content: ContentId::new(number) };
+        let d = builder.insert(TreeBuilder::ROOT, b"d", NodeKind::Directory, &plain).unwrap();
+        let file = |number| NodeKind::Regular { size: 1, content: ContentId::new(number) };
         builder.insert(d, b"stays", file(0), &plain).unwrap();
         let b = builder.insert(d, b"b", file(u32::from(changed)), &plain).unwrap();
         if linked {
@@ -60,7 +60,7 @@ fn what_is_there_already_is_not_brought_again() {
         } else {
             builder.insert(TreeBuilder::ROOT, b"c", file(u32::from(changed)), &plain).unwrap();
         }
-        builder.insert(TreeBuilder::ROOT, b"e", Kind::Fifo, &plain).unwrap();
+        builder.insert(TreeBuilder::ROOT, b"e", NodeKind::Fifo, &plain).unwrap();
         builder.finish().unwrap()
     };
     let short = |from: &Tree, to: &Tree| layer_between(from, to, &sink).map(|layer| sink.short(&layer));

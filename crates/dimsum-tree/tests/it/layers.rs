@@ -1,6 +1,6 @@
 //! Layers as the OCI image specification and container runtimes take them.
 
-use dimsum_tree::{Layer, OverlayEntries, Policy, Tree, merge, read_layer};
+use dimsum_tree::{LayerTree, OverlayEntries, Policy, Tree, merge, read_layer};
 
 use crate::memory_sink::MemorySink;
 use crate::tar_writer::{Entry, char_device, dir, file, hard, of_type, symlink, tar};
@@ -11,7 +11,7 @@ fn apply(layers: &[&[Entry]]) -> (String, String) {
     (sink.short(&layer.tree), sink.short(&merged))
 }
 
-fn apply_with(layers: &[&[Entry]], policy: Policy) -> (Layer, Tree, MemorySink) {
+fn apply_with(layers: &[&[Entry]], policy: Policy) -> (LayerTree, Tree, MemorySink) {
     let mut sink = MemorySink::default();
     let mut merged: Option<Tree> = None;
     let mut last = None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dimsum_tree::{LeftOut, Policy, TarOptions, Tree, merge, read_layer, to_tar};
+use dimsum_tree::{OmittedEntries, Policy, TarOptions, Tree, merge, read_layer, to_tar};
 use proptest::prelude::*;
 
 use crate::memory_sink::MemorySink;
@@ -272,7 +272,7 @@ proptest! {
 
             let mut written = Vec::new();
             let left_out = to_tar(&layer, &mut sink, &mut written, TarOptions::default()).unwrap();
-            prop_assert_eq!(left_out, LeftOut::default());
+            prop_assert_eq!(left_out, OmittedEntries::default());
             let mut copies = MemorySink::default();
             let written = read_layer(&written[..], merged.as_ref(), &mut copies, Policy::default()).unwrap().tree;
             // A link to a file of the lower tree has brought it here; its content came along.

@@ -1,6 +1,6 @@
 //! Random trees with everything an inode can have.
 
-use dimsum_tree::{ContentId, Device, Kind, Metadata, NodeId, Timestamp, Tree, TreeBuilder, Xattr};
+use dimsum_tree::{ContentId, DeviceNumber, Metadata, NodeId, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 use proptest::prelude::*;
 
 use crate::memory_sink::MemorySink;
@@ -99,13 +99,13 @@ pub(crate) fn build(root: &Attributes, names: &[Name], sink: &mut MemorySink) ->
             What::File(bytes) => {
                 sink.files.push(bytes.clone());
                 let content = ContentId::new(u32::try_from(sink.files.len() - 1).unwrap());
-                Kind::Regular { size: bytes.len() as u64, content }
+                NodeKind::Regular { size: bytes.len() as u64, content }
             }
-            What::Directory => Kind::Directory,
-            What::Symlink(target) => Kind::Symlink { target },
-            &What::Char(major, minor) => Kind::CharDevice(Device { major, minor }),
-            &What::Block(major, minor) => Kind::BlockDevice(Device { major, minor }),
-            What::Fifo => Kind::Fifo,
+            What::Directory => NodeKind::Directory,
+            What::Symlink(target) => NodeKind::Symlink { target },
+            &What::Char(major, minor) => NodeKind::CharDevice(DeviceNumber { major, minor }),
+            &What::Block(major, minor) => NodeKind::BlockDevice(DeviceNumber { major, minor }),
+            What::Fifo => NodeKind::Fifo,
             What::Link(number) => {
                 if let Some(&node) = number.checked_rem(files.len()).and_then(|number| files.get(number)) {
                     let _name_may_be_taken = builder.link(parent, &name.name, node);
@@ -113,12 +113,12 @@ pub(crate) fn build(root: &Attributes, names: &[Name], sink: &mut MemorySink) ->
                 continue;
             }
         };
-        if !matches!(kind, Kind::Regular { .. } | Kind::Directory) {
+        if !matches!(kind, NodeKind::Regular { .. } | NodeKind::Directory) {
             set.retain(|xattr| !xattr.name.starts_with(b"user."));
         }
         if let Ok(node) = builder.insert(parent, &name.name, kind, &metadata(&name.attributes, &set)) {
             match kind {
-                Kind::Directory => directories.push(node),
+                NodeKind::Directory => directories.push(node),
                 _ => files.push(node),
             }
         }

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use dimsum_tree::limits::MAX_DEPTH;
 use dimsum_tree::{
-    ContentId, Kind, LeftOut, Metadata, Owners, Policy, Timestamp, Tree, TreeBuilder, Xattr, merge, read_directory,
-    read_layer, to_directory,
+    ContentId, Metadata, NodeKind, OmittedEntries, Owners, Policy, Timestamp, Tree, TreeBuilder, Xattr, merge,
+    read_directory, read_layer, to_directory,
 };
 
 use crate::memory_sink::MemorySink;
@@ -38,7 +38,7 @@ fn privileged_everything_is_on_disk_as_it_is_in_the_tree() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("target");
     let left_out = to_directory(&tree, &mut sink, &target, Owners::Keep).unwrap();
-    assert_eq!(left_out, LeftOut::default());
+    assert_eq!(left_out, OmittedEntries::default());
     let (got, want) = (read_back(&target), sink.lines(&tree));
     for (got, want) in got.iter().zip(&want) {
         assert_eq!(got, want);
@@ -65,9 +65,9 @@ fn directories_that_forbid_writing_are_filled_and_linked_from() {
     let (tree, mut sink) = own(|builder, sink, own| {
         sink.files.push(b"content".to_vec());
         let closed = Metadata { permissions: 0o555, ..*own };
-        let a = builder.insert(TreeBuilder::ROOT, b"a", Kind::Directory, &closed).unwrap();
-        let b = builder.insert(a, b"b", Kind::Directory, &closed).unwrap();
-        let kind = Kind::Regular { size: 7, content: ContentId::new(0) };
+        let a = builder.insert(TreeBuilder::ROOT, b"a", NodeKind::Directory, &closed).unwrap();
+        let b = builder.insert(a, b"b", NodeKind::Directory, &closed).unwrap();
+        let kind = NodeKind::Regular { size: 7, content: ContentId::new(0) };
         let f = builder.insert(b, b"f", kind, &Metadata { permissions: 0o444, ..*own }).unwrap();
         builder.link(TreeBuilder::ROOT, b"z", f).unwrap();
     });
@@ -84,8 +84,8 @@ fn depth_needs_no_more_open_files() {
     let (tree, mut sink) = own(|builder, _, own| {
         let mut directory = TreeBuilder::ROOT;
         for _ in 0..MAX_DEPTH - 1 {
-            directory = builder.insert(directory, b"d", Kind::Directory, own).unwrap();
-            builder.insert(directory, b"z", Kind::Fifo, own).unwrap();
+            directory = builder.insert(directory, b"d", NodeKind::Directory, own).unwrap();
+            builder.insert(directory, b"z", NodeKind::Fifo, own).unwrap();
         }
     });
     let place = tempfile::tempdir().unwrap();
@@ -143,11 +143,11 @@ fn privileged_without_rights_owners_are_refused_or_on_request_forgotten() {
         Xattr { name: (*b"trusted.t").into(), value: (*b"1").into() },
         Xattr { name: (*b"user.u").into(), value: (*b"2").into() },
     ];
-    let kind = Kind::Regular { size: 7, content: ContentId::new(0) };
+    let kind = NodeKind::Regular { size: 7, content: ContentId::new(0) };
     let suid = Metadata { permissions: 0o4755, xattrs: &xattrs, ..PLAIN };
     builder.insert(TreeBuilder::ROOT, b"f", kind, &suid).unwrap();
-    let null = dimsum_tree::Device { major: 1, minor: 3 };
-    builder.insert(TreeBuilder::ROOT, b"null", Kind::CharDevice(null), &PLAIN).unwrap();
+    let null = dimsum_tree::DeviceNumber { major: 1, minor: 3 };
+    builder.insert(TreeBuilder::ROOT, b"null", NodeKind::CharDevice(null), &PLAIN).unwrap();
     let tree = builder.finish().unwrap();
     let attempt = move || {
         rustix::thread::set_thread_res_gid(gid(NOBODY), gid(NOBODY), gid(NOBODY)).unwrap();

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::process::{Command, Stdio};
 
 use dimsum_tree::{
-    ContentId, ContentSource, Device, Kind, LeftOut, Metadata, Omission, Policy, TarForm, TarOptions, Timestamp, Tree,
-    TreeBuilder, WriteError, Xattr, read_directory, read_layer, to_tar,
+    ContentId, ContentSource, DeviceNumber, Metadata, NodeKind, Omission, OmittedEntries, Policy, TarForm, TarOptions,
+    Timestamp, Tree, TreeBuilder, WriteError, Xattr, read_directory, read_layer, to_tar,
 };
 use proptest::prelude::*;
 
@@ -20,13 +20,13 @@ const PLAIN: Metadata<'static> = Metadata {
     xattrs: &[],
 };
 
-fn regular(sink: &mut MemorySink, bytes: &[u8]) -> Kind<'static> {
+fn regular(sink: &mut MemorySink, bytes: &[u8]) -> NodeKind<'static> {
     sink.files.push(bytes.to_vec());
     let content = ContentId::new(u32::try_from(sink.files.len() - 1).unwrap());
-    Kind::Regular { size: bytes.len() as u64, content }
+    NodeKind::Regular { size: bytes.len() as u64, content }
 }
 
-fn written(tree: &Tree, contents: &mut MemorySink, options: TarOptions) -> (Vec<u8>, LeftOut) {
+fn written(tree: &Tree, contents: &mut MemorySink, options: TarOptions) -> (Vec<u8>, OmittedEntries) {
     let mut tar = Vec::new();
     let left_out = to_tar(tree, contents, &mut tar, options).unwrap();
     (tar, left_out)
@@ -41,7 +41,7 @@ proptest! {
         let tree = random::build(&root, &names, &mut sink);
         let options = TarOptions { sparse_from: sparse.then_some(1), ..TarOptions::default() };
         let (tar, left_out) = written(&tree, &mut sink, options);
-        prop_assert_eq!(left_out, LeftOut::default());
+        prop_assert_eq!(left_out, OmittedEntries::default());
         let mut copies = MemorySink::default();
         let again = read_layer(&tar[..], None, &mut copies, Policy::default()).unwrap().tree;
         prop_assert_eq!(copies.lines(&again), sink.lines(&tree));
@@ -68,12 +68,12 @@ fn gnu_tar(arguments: &[&str], tar: &[u8]) -> Vec<u8> {
 fn names_stand_in_path_order_and_marks_before_them() {
     let mut sink = MemorySink::default();
     let mut builder = TreeBuilder::new();
-    let d = builder.insert(TreeBuilder::ROOT, b"d", Kind::Directory, &PLAIN).unwrap();
+    let d = builder.insert(TreeBuilder::ROOT, b"d", NodeKind::Directory, &PLAIN).unwrap();
     let z = builder.insert(d, b"z", regular(&mut sink, b"content"), &PLAIN).unwrap();
-    builder.insert(d, b"gone", Kind::Whiteout, &PLAIN).unwrap();
-    builder.insert(d, b"a", Kind::Fifo, &PLAIN).unwrap();
-    builder.insert(TreeBuilder::ROOT, b"d.c", Kind::Directory, &PLAIN).unwrap();
-    builder.insert(TreeBuilder::ROOT, b"y", Kind::Whiteout, &PLAIN).unwrap();
+    builder.insert(d, b"gone", NodeKind::Whiteout, &PLAIN).unwrap();
+    builder.insert(d, b"a", NodeKind::Fifo, &PLAIN).unwrap();
+    builder.insert(TreeBuilder::ROOT, b"d.c", NodeKind::Directory, &PLAIN).unwrap();
+    builder.insert(TreeBuilder::ROOT, b"y", NodeKind::Whiteout, &PLAIN).unwrap();
     builder.link(TreeBuilder::ROOT, b"b", z).unwrap();
     builder.set_opaque(d, true);
     builder.set_opaque(TreeBuilder::ROOT, true);
@@ -92,7 +92,7 @@ fn what_a_tar_cannot_hold_is_reported_or_refused() {
         Xattr { name: (*b"user.a=b").into(), value: (*b"1").into() },
         Xattr { name: (*b"user.c").into(), value: (*b"2").into() },
     ];
-    let socket = builder.insert(TreeBuilder::ROOT, b"s", Kind::Socket, &PLAIN).unwrap();
+    let socket = builder.insert(TreeBuilder::ROOT, b"s", NodeKind::Socket, &PLAIN).unwrap();
     builder.link(TreeBuilder::ROOT, b"t", socket).unwrap();
     let f = Metadata { xattrs: &xattrs, ..PLAIN };
     builder.insert(TreeBuilder::ROOT, b"f", regular(&mut sink, b"x"), &f).unwrap();
@@ -101,11 +101,11 @@ fn what_a_tar_cannot_hold_is_reported_or_refused() {
     let what = |path: &[u8], what| (path.into(), what);
     let xattr = Omission::Xattr { name: (&b"user.a=b"[..]).into() };
     let first = vec![what(b"f", xattr), what(b"s", Omission::Socket), what(b"t", Omission::Socket)];
-    assert_eq!(left_out, LeftOut { count: 3, first });
+    assert_eq!(left_out, OmittedEntries { count: 3, first });
     assert_eq!(listed(&tar), "./ f");
 
     let mut builder = TreeBuilder::new();
-    builder.insert(TreeBuilder::ROOT, b".wh.x", Kind::Directory, &PLAIN).unwrap();
+    builder.insert(TreeBuilder::ROOT, b".wh.x", NodeKind::Directory, &PLAIN).unwrap();
     let tree = builder.finish().unwrap();
     let error = to_tar(&tree, &mut sink, &mut Vec::new(), TarOptions::default()).unwrap_err();
     assert!(error.to_string().starts_with(".wh.x/: its name begins with .wh."), "{error}");
@@ -132,7 +132,7 @@ impl ContentSource for Wrong {
 #[test]
 fn content_of_another_length_is_an_error_and_never_padded() {
     let mut builder = TreeBuilder::new();
-    let kind = Kind::Regular { size: 600_000, content: ContentId::new(0) };
+    let kind = NodeKind::Regular { size: 600_000, content: ContentId::new(0) };
     builder.insert(TreeBuilder::ROOT, b"file", kind, &PLAIN).unwrap();
     let tree = builder.finish().unwrap();
     for sparse_from in [None, Some(0)] {
@@ -205,7 +205,7 @@ impl dimsum_tree::ContentSink for Noting {
 #[test]
 fn terabytes_of_holes_are_a_small_tar() {
     let mut builder = TreeBuilder::new();
-    let kind = Kind::Regular { size: VAST, content: ContentId::new(0) };
+    let kind = NodeKind::Regular { size: VAST, content: ContentId::new(0) };
     let long = vec![b'n'; 200];
     builder.insert(TreeBuilder::ROOT, &long, kind, &PLAIN).unwrap();
     let tree = builder.finish().unwrap();
@@ -257,18 +257,20 @@ pub(crate) fn everything(sink: &mut MemorySink) -> Tree {
     let big = Metadata { uid: 3_000_000, gid: u32::MAX - 1, mtime: time(-5, 123_456_789), ..PLAIN };
     builder.set_metadata(TreeBuilder::ROOT, &Metadata { permissions: 0o1777, ..big }).unwrap();
     let closed = Metadata { permissions: 0, mtime: time(7, 1), xattrs: &xattrs[2..], ..PLAIN };
-    let d = builder.insert(TreeBuilder::ROOT, b"closed", Kind::Directory, &closed).unwrap();
+    let d = builder.insert(TreeBuilder::ROOT, b"closed", NodeKind::Directory, &closed).unwrap();
     let content = regular(sink, &[b'x'; 300_000]);
     let tool = builder.insert(d, b"tool", content, &Metadata { permissions: 0o4711, xattrs: &xattrs, ..big }).unwrap();
-    builder.insert(d, b"null", Kind::CharDevice(Device { major: 1, minor: 3 }), &PLAIN).unwrap();
-    builder.insert(d, b"disk", Kind::BlockDevice(Device { major: 4095, minor: 1_048_575 }), &big).unwrap();
-    builder.insert(d, b"pipe", Kind::Fifo, &Metadata { permissions: 0o622, xattrs: &xattrs[1..2], ..PLAIN }).unwrap();
-    let link = builder.insert(d, b"link", Kind::Symlink { target: b"../nowhere" }, &big).unwrap();
+    builder.insert(d, b"null", NodeKind::CharDevice(DeviceNumber { major: 1, minor: 3 }), &PLAIN).unwrap();
+    builder.insert(d, b"disk", NodeKind::BlockDevice(DeviceNumber { major: 4095, minor: 1_048_575 }), &big).unwrap();
+    builder
+        .insert(d, b"pipe", NodeKind::Fifo, &Metadata { permissions: 0o622, xattrs: &xattrs[1..2], ..PLAIN })
+        .unwrap();
+    let link = builder.insert(d, b"link", NodeKind::Symlink { target: b"../nowhere" }, &big).unwrap();
     builder.link(TreeBuilder::ROOT, b"zz link again", link).unwrap();
-    builder.insert(d, b"up", Kind::Symlink { target: &[b't'; 3000] }, &PLAIN).unwrap();
+    builder.insert(d, b"up", NodeKind::Symlink { target: &[b't'; 3000] }, &PLAIN).unwrap();
     let mut deep = TreeBuilder::ROOT;
     for _ in 0..100 {
-        deep = builder.insert(deep, b"deep down below", Kind::Directory, &PLAIN).unwrap();
+        deep = builder.insert(deep, b"deep down below", NodeKind::Directory, &PLAIN).unwrap();
     }
     builder.link(deep, b"tool\n\xff\xfe", tool).unwrap();
     let holes = [&[0u8; 1 << 20][..], b"middle", &[0; 3 << 20]].concat();
@@ -288,7 +290,7 @@ fn privileged_gnu_tar_unpacks_the_same_tree() {
     for sparse_from in [None, Some(1)] {
         let options = TarOptions { form: TarForm::Archive, sparse_from };
         let (tar, left_out) = written(&tree, &mut sink, options);
-        assert_eq!(left_out, LeftOut::default());
+        assert_eq!(left_out, OmittedEntries::default());
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().to_str().unwrap();
         let arguments = ["-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp", "-C"];

@@ -7,7 +7,7 @@ use dimsum_engine::check::AgainstError;
 use dimsum_engine::{EngineError, ErrorKind, convert_kind};
 use dimsum_run::RunError;
 use dimsum_source::SourceError;
-use dimsum_tree::Fault;
+use dimsum_tree::EntryFault;
 
 use super::Error;
 
@@ -99,7 +99,7 @@ fn convert_hint(error: &dimsum_convert::Error) -> Option<&'static str> {
         E::Temporary { source, .. } if !is_full(source) => {
             Some("name a directory that this user may write, and that is on a disk, with TMPDIR")
         }
-        E::Tree { source: dimsum_tree::Error::Entry { fault, .. }, .. } => entry_hint(fault),
+        E::Tree { source: dimsum_tree::TreeError::Entry { fault, .. }, .. } => entry_hint(fault),
         error if is_unpacking(error) => Some(
             "the layer's blob is damaged, or not what its media type says: get the source again from where it is right",
         ),
@@ -185,20 +185,20 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
 }
 
 /// What to do about an entry of a source that is refused, or a file of an image that cannot be made.
-const fn entry_hint(fault: &Fault) -> Option<&'static str> {
+const fn entry_hint(fault: &EntryFault) -> Option<&'static str> {
     match fault {
-        Fault::DeviceZero | Fault::OverlayXattr { .. } => {
+        EntryFault::DeviceZero | EntryFault::OverlayXattr { .. } => {
             Some("leave such entries out with `dimsum convert --overlay-entries drop`")
         }
-        Fault::Owner { .. } => Some("run it as root, or let all files belong to you with --own"),
-        Fault::NotEmpty => Some("name a directory that is empty or not there"),
+        EntryFault::Owner { .. } => Some("run it as root, or let all files belong to you with --own"),
+        EntryFault::NotEmpty => Some("name a directory that is empty or not there"),
         _ => None,
     }
 }
 
 /// Whether a layer could not be unpacked.
 fn is_unpacking(error: &dimsum_convert::Error) -> bool {
-    let dimsum_convert::Error::Tree { source: dimsum_tree::Error::Read { source, .. }, .. } = error else {
+    let dimsum_convert::Error::Tree { source: dimsum_tree::TreeError::Read { source, .. }, .. } = error else {
         return false;
     };
     matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
