@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io;
 
-use dimsum_erofs::{Image, ImageKind, Layout, Options, Placements, Run, WriteParams};
+use dimsum_erofs::{BlockRun, ErofsImage, ErofsLayout, ErofsOptions, ImageKind, Placements, WriteParams};
 use dimsum_tree::{ContentId, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder};
 
 use crate::Work;
@@ -15,9 +15,9 @@ const FILES: u64 = 2000;
 struct InOrder;
 
 impl Placements for InOrder {
-    fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
+    fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         let start = inode.index() as u64 * 2;
-        runs.push(Run { blocks: 2, start: Some(start), device: 0 });
+        runs.push(BlockRun { blocks: 2, start: Some(start), device: 0 });
         Ok(())
     }
 }
@@ -39,15 +39,15 @@ fn tree() -> Tree {
     tree.finish().expect("the tree is shallow")
 }
 
-fn image() -> Image<Vec<u8>> {
+fn image() -> ErofsImage<Vec<u8>> {
     let tree = tree();
-    let options = Options { slice_blocks_log2: 6, kind: ImageKind::Image };
-    let layout = Layout::plan(&tree, &InOrder, options).expect("a small tree");
+    let options = ErofsOptions { slice_blocks_log2: 6, kind: ImageKind::Image };
+    let layout = ErofsLayout::plan(&tree, &InOrder, options).expect("a small tree");
     let blocks = layout.blocks();
     let params = WriteParams { data_base: blocks, total_blocks: blocks + 10_000, uuid: [1; 16], checksum: true };
     let mut meta = Vec::new();
     layout.write(&InOrder, &params, &mut meta).expect("memory is there");
-    Image::open(meta).expect("our own image")
+    ErofsImage::open(meta).expect("our own image")
 }
 
 /// One name in a large directory.

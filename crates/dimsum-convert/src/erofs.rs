@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dimsum_erofs::{ImageKind, Layout, Placements, Run, WriteParams};
+use dimsum_erofs::{BlockRun, ErofsLayout, ImageKind, Placements, WriteParams};
 use dimsum_format::limits::{MAX_FLAT_BLOCKS, MAX_META_BYTES};
 use dimsum_format::{BLOCK_U64, DeviceId, FormatError};
 use dimsum_tree::{InodeId, Tree};
@@ -62,7 +62,7 @@ struct Places<'a> {
 }
 
 impl Placements for Places<'_> {
-    fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
+    fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         self.contents.for_each_run(&self.tree.inode(inode), |blocks, place| {
             let base = |device| self.area.base(device).expect("the area has every device that the tree uses");
             runs.push(to_run(blocks, place, base));
@@ -73,7 +73,7 @@ impl Placements for Places<'_> {
 
 /// A tree with everything decided.
 pub(crate) struct Image<'a> {
-    layout: Layout<'a>,
+    layout: ErofsLayout<'a>,
     places: Places<'a>,
     origin: &'a str,
 }
@@ -88,8 +88,8 @@ impl<'a> Image<'a> {
         origin: &'a str,
     ) -> Result<Self, Error> {
         let places = Places { tree, contents, area };
-        let plan = dimsum_erofs::Options { slice_blocks_log2: options.slice_blocks_log2(), kind };
-        let layout = Layout::plan(tree, &places, plan);
+        let plan = dimsum_erofs::ErofsOptions { slice_blocks_log2: options.slice_blocks_log2(), kind };
+        let layout = ErofsLayout::plan(tree, &places, plan);
         let layout = layout.map_err(|source| Error::Layout { origin: origin.to_owned(), source })?;
         Ok(Self { layout, places, origin })
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, to_tree, validate};
+use dimsum_erofs::{Bounds, ErofsImage, ErofsInode, ImageKind, MetaRead, to_tree, validate};
 use dimsum_format::{BLOCK_U64, DeviceId};
 use dimsum_recipe::temporary::Temporary;
 use dimsum_tree::{ContentId, Tree};
@@ -35,7 +35,7 @@ pub(crate) fn read(
     let meta_blocks = u32::try_from(described.meta.len() / BLOCK_U64).unwrap_or(u32::MAX);
     let bounds = Bounds { meta_blocks, devices: &space.blocks, kind: ImageKind::Layer };
     validate(&bytes, bounds).map_err(|error| malformed(Box::new(error)))?;
-    let erofs = Image::open(bytes).map_err(|error| malformed(Box::new(error)))?;
+    let erofs = ErofsImage::open(bytes).map_err(|error| malformed(Box::new(error)))?;
     let mut loading = Loading { contents, space, options, slices: HashMap::new(), small: HashMap::new() };
     loading.stored(described, number)?;
     let mut failed = None;
@@ -149,7 +149,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    fn content(&mut self, erofs: &Image<Bytes<'_>>, inode: &Inode) -> Result<Content, Failed> {
+    fn content(&mut self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode) -> Result<Content, Failed> {
         let size = inode.size();
         if size == 0 {
             return Ok(Content::Empty);
@@ -163,7 +163,7 @@ impl Loading<'_> {
         if u64::from(length) == size { Ok(Content::Small(id)) } else { Err(nowhere(inode)) }
     }
 
-    fn large(&mut self, erofs: &Image<Bytes<'_>>, inode: &Inode) -> Result<Content, Failed> {
+    fn large(&mut self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode) -> Result<Content, Failed> {
         let slice_size = u64::from(self.options.slice_size);
         let start = self.table().start().map_err(Failed::Ours)?;
         let count = slice_count(inode.size(), slice_size);
@@ -199,7 +199,7 @@ impl Loading<'_> {
     }
 
     /// Returns what there is from a byte of a file on.
-    fn at(&self, erofs: &Image<Bytes<'_>>, inode: &Inode, offset: u64) -> Result<At, Failed> {
+    fn at(&self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode, offset: u64) -> Result<At, Failed> {
         let extent = erofs.map(inode, offset).map_err(|error| Failed::Meta(Box::new(error)))?;
         let extent = extent.ok_or_else(|| nowhere(inode))?;
         let Some(flat) = extent.flat else { return Ok(At::Hole(extent.len)) };
@@ -215,6 +215,6 @@ enum At {
     Hole(u64),
 }
 
-fn nowhere(inode: &Inode) -> Failed {
+fn nowhere(inode: &ErofsInode) -> Failed {
     Failed::Meta(format!("the content of inode {} is in no table", inode.nid()).into())
 }

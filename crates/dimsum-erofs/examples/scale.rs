@@ -7,7 +7,9 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use dimsum_erofs::{Bounds, Image, ImageKind, Layout, Options, Placements, Run, WriteParams, to_tree, validate};
+use dimsum_erofs::{
+    BlockRun, Bounds, ErofsImage, ErofsLayout, ErofsOptions, ImageKind, Placements, WriteParams, to_tree, validate,
+};
 use dimsum_tree::{ContentId, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 
 /// Blocks of a slice.
@@ -20,12 +22,12 @@ const IN_TWO_PLACES: ContentId = ContentId::new(1);
 struct Synthetic<'t>(&'t Tree);
 
 impl Placements for Synthetic<'_> {
-    fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
+    fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         let start = inode.index() as u64 * 2;
         if self.0.inode(inode).content() == Some(IN_TWO_PLACES) {
-            runs.extend([start, start + 1000].map(|start| Run { blocks: SLICE, start: Some(start), device: 0 }));
+            runs.extend([start, start + 1000].map(|start| BlockRun { blocks: SLICE, start: Some(start), device: 0 }));
         } else {
-            runs.push(Run { blocks: 2, start: Some(start), device: 0 });
+            runs.push(BlockRun { blocks: 2, start: Some(start), device: 0 });
         }
         Ok(())
     }
@@ -74,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let placements = Synthetic(&tree);
     let start = Instant::now();
-    let layout = Layout::plan(&tree, &placements, Options { slice_blocks_log2: 6, kind: ImageKind::Image })?;
+    let layout = ErofsLayout::plan(&tree, &placements, ErofsOptions { slice_blocks_log2: 6, kind: ImageKind::Image })?;
     writeln!(out, "plan: {:?}; {}", start.elapsed(), peak_memory())?;
 
     let data_blocks = u32::try_from(inodes)? * 2 + 2000;
@@ -94,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "validate: {:?}, {summary:?}", start.elapsed())?;
 
     let start = Instant::now();
-    let again = to_tree(&Image::open(&meta)?, |_| ContentId::new(0))?;
+    let again = to_tree(&ErofsImage::open(&meta)?, |_| ContentId::new(0))?;
     writeln!(out, "to_tree: {:?}, {} inodes", start.elapsed(), again.len())?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::limits;
 /// [`MetaRead`](crate::MetaRead) and passes through untouched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error<E: std::error::Error + 'static> {
+pub enum ErofsError<E: std::error::Error + 'static> {
     /// The bytes could not be had.
     #[error("cannot read {length} bytes at {offset} of the meta")]
     Read {
@@ -38,7 +38,7 @@ pub enum Error<E: std::error::Error + 'static> {
         path: Option<PathName>,
         /// What is wrong with it.
         #[source]
-        fault: Fault,
+        fault: ErofsFault,
     },
 }
 
@@ -46,9 +46,9 @@ fn shown(path: Option<&PathName>) -> String {
     path.map_or_else(String::new, |path| format!(" ({path})"))
 }
 
-impl<E: std::error::Error + 'static> Error<E> {
+impl<E: std::error::Error + 'static> ErofsError<E> {
     /// Returns the refusal of one inode.
-    pub(crate) fn inode(nid: u64, fault: Fault) -> Self {
+    pub(crate) fn inode(nid: u64, fault: ErofsFault) -> Self {
         Self::Inode { nid, path: None, fault }
     }
 }
@@ -133,7 +133,7 @@ pub enum SuperblockFault {
 /// What is wrong with an inode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum ErofsFault {
     /// It, or what belongs to it, lies outside the image.
     #[error("{length} bytes at {offset} are outside the image")]
     OutOfImage {

@@ -21,7 +21,10 @@ mod read;
 mod validate;
 mod write;
 
-pub use error::{Error, Fault, PlanError, RunFault, SuperblockFault};
-pub use read::{Data, DirEntry, Extent, Image, Inode, MetaRead, OutOfRange, ReadDir, Result, ToTreeError, to_tree};
-pub use validate::{Bounds, Summary, validate};
-pub use write::{ImageKind, Layout, Options, Placements, Run, WriteParams};
+pub use error::{ErofsError, ErofsFault, PlanError, RunFault, SuperblockFault};
+pub use read::{
+    Data, DataExtent, ErofsDirEntry, ErofsImage, ErofsInode, MetaRead, OutOfRange, ReadDir, ReadResult, ToTreeError,
+    to_tree,
+};
+pub use validate::{Bounds, ValidationSummary, validate};
+pub use write::{BlockRun, ErofsLayout, ErofsOptions, ImageKind, Placements, WriteParams};

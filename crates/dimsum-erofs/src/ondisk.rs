@@ -145,15 +145,15 @@ pub struct XattrEntry {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names are the kernel's")]
-pub struct Dirent {
+pub struct ErofsDirent {
     pub nid: U64,
     pub nameoff: U16,
     pub file_type: u8,
     pub reserved: u8,
 }
 
-/// Bytes of a [`Dirent`].
-pub const DIRENT_LEN: usize = size_of::<Dirent>();
+/// Bytes of a [`ErofsDirent`].
+pub const DIRENT_LEN: usize = size_of::<ErofsDirent>();
 
 const _: () = {
     assert!(size_of::<Superblock>() == 128 && SUPERBLOCK_OFFSET as u64 + 128 == INODE_AREA);

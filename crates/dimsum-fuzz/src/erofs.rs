@@ -1,6 +1,6 @@
 //! EROFS images.
 
-use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, OutOfRange, validate};
+use dimsum_erofs::{Bounds, ErofsImage, ErofsInode, ImageKind, MetaRead, OutOfRange, validate};
 
 /// Inodes visited by the reader, and entries read of each directory: more than the seeds have, so that a graph with cycles ends, and soon enough
 /// for a fuzzer to get on (with 2000 it tried 10 images a second).
@@ -31,7 +31,7 @@ pub fn erofs_reader(data: &[u8]) {
     if data.len() > MAX_IMAGE {
         return;
     }
-    let Ok(image) = Image::open(ImageBytes(data)) else { return };
+    let Ok(image) = ErofsImage::open(ImageBytes(data)) else { return };
     let Ok(root) = image.root() else { return };
     let mut pending = vec![root];
     let mut visits = 0;
@@ -44,7 +44,7 @@ pub fn erofs_reader(data: &[u8]) {
     }
 }
 
-fn visit<'a>(image: &Image<ImageBytes<'a>>, inode: &Inode, pending: &mut Vec<Inode>) {
+fn visit<'a>(image: &ErofsImage<ImageBytes<'a>>, inode: &ErofsInode, pending: &mut Vec<ErofsInode>) {
     let _ = image.xattrs(inode).is_ok();
     let _ = image.xattr(inode, b"user.x").is_ok();
     let _ = image.read_link(inode).is_ok();
@@ -80,7 +80,7 @@ pub fn erofs_validator(data: &[u8]) {
 }
 
 fn walk_accepted(data: &[u8]) {
-    let image = Image::open(ImageBytes(data)).expect("the validator accepted the superblock");
+    let image = ErofsImage::open(ImageBytes(data)).expect("the validator accepted the superblock");
     let mut pending = vec![image.root().expect("the validator accepted the root")];
     while let Some(inode) = pending.pop() {
         image.xattrs(&inode).expect("the validator accepted the attributes");

@@ -9,7 +9,7 @@ mod sink;
 mod small;
 mod worker;
 
-use dimsum_erofs::Run;
+use dimsum_erofs::BlockRun;
 use dimsum_format::BLOCK_U64;
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_tree::{ContentId, Inode};
@@ -101,9 +101,9 @@ impl Contents {
 }
 
 /// Turns a run into one of the EROFS writer's, given the first block of each device in the data area.
-pub(crate) fn to_run(blocks: u64, place: Option<Place>, base: impl Fn(u16) -> u64) -> Run {
+pub(crate) fn to_run(blocks: u64, place: Option<Place>, base: impl Fn(u16) -> u64) -> BlockRun {
     let start = place.map(|place| base(place.device) + u64::from(place.block));
-    Run { blocks, start, device: place.map_or(0, |place| place.device.into()) }
+    BlockRun { blocks, start, device: place.map_or(0, |place| place.device.into()) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use dimsum_erofs::{Bounds, Image, ImageKind, Inode, MetaRead, ToTreeError, to_tree, validate};
+use dimsum_erofs::{Bounds, ErofsImage, ErofsInode, ImageKind, MetaRead, ToTreeError, to_tree, validate};
 use dimsum_format::BLOCK_U64;
 use dimsum_tree::{ContentId, ContentSource, FileType, Tree, WriteError};
 
@@ -24,12 +24,12 @@ pub(super) struct Contents<'i> {
     metas: Vec<Meta<'i>>,
     files: Vec<File>,
     /// The file looked at last: it is asked for piece by piece.
-    last: Option<(ContentId, Inode)>,
+    last: Option<(ContentId, ErofsInode)>,
 }
 
 /// A meta or layer meta.
 struct Meta<'i> {
-    erofs: Image<Bytes<'i>>,
+    erofs: ErofsImage<Bytes<'i>>,
     space: Space,
     origin: String,
 }
@@ -105,7 +105,7 @@ impl<'i> Contents<'i> {
     ) -> Result<Tree, Error> {
         let failed = |error| failed_reading(error, &origin);
         validate(&bytes, Bounds { meta_blocks, devices: space.blocks(), kind }).map_err(failed)?;
-        let erofs = Image::open(bytes).map_err(failed)?;
+        let erofs = ErofsImage::open(bytes).map_err(failed)?;
         let meta = u16::try_from(self.metas.len()).expect("an image has at most 128 packs");
         let files = &mut self.files;
         let tree = to_tree(&erofs, |inode| {
@@ -211,9 +211,9 @@ impl ContentSource for Contents<'_> {
 }
 
 /// Says what is wrong with an EROFS image.
-fn failed_reading(error: dimsum_erofs::Error<ReadFailure>, origin: &str) -> Error {
+fn failed_reading(error: dimsum_erofs::ErofsError<ReadFailure>, origin: &str) -> Error {
     match error {
-        dimsum_erofs::Error::Read { source, .. } => from_failure(source, origin),
+        dimsum_erofs::ErofsError::Read { source, .. } => from_failure(source, origin),
         other => Error::Malformed { object: origin.to_owned(), source: Box::new(other) },
     }
 }

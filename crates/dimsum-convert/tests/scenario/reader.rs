@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dimsum_erofs::{Bounds, Image, ImageKind, validate};
+use dimsum_erofs::{Bounds, ErofsImage, ImageKind, validate};
 use dimsum_format::codec::Decompressor;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
@@ -122,7 +122,7 @@ pub(crate) fn tree(
     kind: ImageKind,
 ) -> BTreeMap<String, Node> {
     validate(&erofs, Bounds { meta_blocks, devices, kind }).unwrap();
-    let image = Image::open(erofs).unwrap();
+    let image = ErofsImage::open(erofs).unwrap();
     assert_eq!(image.flat_blocks() as usize * BLOCK, flat.len());
     let mut nodes = BTreeMap::new();
     let mut directories = vec![(String::new(), image.root().unwrap())];

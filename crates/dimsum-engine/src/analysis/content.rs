@@ -44,7 +44,7 @@ struct DevicePlace {
 }
 
 impl DiffSide<'_> {
-    fn map(&self, file: &Found, offset: u64) -> Result<Option<dimsum_erofs::Extent>, EngineError> {
+    fn map(&self, file: &Found, offset: u64) -> Result<Option<dimsum_erofs::DataExtent>, EngineError> {
         self.fs.erofs().map(&file.inode, offset).map_err(|source| self.fs.fail(&file.path, source))
     }
 

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use dimsum_erofs::Inode;
+use dimsum_erofs::ErofsInode;
 use dimsum_erofs::limits::MAX_DEPTH;
 
 use crate::EngineError;
@@ -26,7 +26,7 @@ pub struct ImageWalk<'i> {
 #[derive(Debug)]
 struct ImageLevel {
     path: Vec<u8>,
-    directory: Inode,
+    directory: ErofsInode,
     /// Names that were taken and not yet given.
     names: VecDeque<(Vec<u8>, u64)>,
     cursor: u64,

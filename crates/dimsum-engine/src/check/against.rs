@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use dimsum_erofs::{Image, Inode};
+use dimsum_erofs::{ErofsImage, ErofsInode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
 use dimsum_source::Prefer;
@@ -50,7 +50,7 @@ pub(super) fn against(
     let chunks = PackChunks::new(&checked.manifest, &checked.maps, resolved, engine.runtime()?);
     let mut contents = ImageContents { chunks, files: Vec::new() };
     let erofs =
-        Image::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;
+        ErofsImage::open(checked.erofs()).map_err(|error| failed(AgainstError::Image { reason: error.to_string() }))?;
     let image = dimsum_erofs::to_tree(&erofs, |inode| {
         let id = ContentId::new(u32::try_from(contents.files.len()).unwrap_or(u32::MAX));
         contents.files.push(*inode);
@@ -114,11 +114,11 @@ fn layer(
 struct ImageContents<'i> {
     chunks: PackChunks<'i>,
     /// By content handle.
-    files: Vec<Inode>,
+    files: Vec<ErofsInode>,
 }
 
 impl ImageContents<'_> {
-    fn fingerprint(&mut self, erofs: &Image<&[u8]>, content: ContentId) -> Result<Fingerprint, AgainstError> {
+    fn fingerprint(&mut self, erofs: &ErofsImage<&[u8]>, content: ContentId) -> Result<Fingerprint, AgainstError> {
         let mut hasher = Hasher::default();
         let Some(&inode) = self.files.get(content.get() as usize) else { return Ok(hasher.finish()) };
         let mut offset = 0;

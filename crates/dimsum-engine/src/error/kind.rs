@@ -26,7 +26,7 @@ impl EngineError {
             Self::Store { source, .. } => store_kind(source),
             Self::Read { source, .. } => read_kind(source),
             Self::Erofs { source, .. } => match &**source {
-                dimsum_erofs::Error::Read { source, .. } => read_kind(source),
+                dimsum_erofs::ErofsError::Read { source, .. } => read_kind(source),
                 // Proven bytes that make no sense: the image was made so.
                 _ => ErrorKind::Internal,
             },

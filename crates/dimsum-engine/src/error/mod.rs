@@ -131,7 +131,7 @@ pub enum EngineError {
         /// The image or the file in it.
         object: String,
         /// Why.
-        source: Box<dimsum_erofs::Error<ReadError>>,
+        source: Box<dimsum_erofs::ErofsError<ReadError>>,
     },
     /// An image that cannot be mounted.
     #[error("cannot mount the image on {}", directory.display())]

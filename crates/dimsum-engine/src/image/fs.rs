@@ -1,6 +1,6 @@
 //! Paths and files of an opened image, without a mount: every byte comes through the store's gate.
 
-use dimsum_erofs::{Inode, MetaRead};
+use dimsum_erofs::{ErofsInode, MetaRead};
 use dimsum_store::limits::MAX_READ;
 use dimsum_store::{Extent, Image, ReadError};
 use dimsum_tree::FileType;
@@ -36,7 +36,7 @@ impl MetaRead for BlockingMeta<'_> {
 }
 
 /// The EROFS reader over the gate.
-pub type Erofs<'i> = dimsum_erofs::Image<BlockingMeta<'i>>;
+pub type Erofs<'i> = dimsum_erofs::ErofsImage<BlockingMeta<'i>>;
 
 /// The file tree of an opened image.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub struct Found {
     /// Its path without links, from the root; empty for the root itself.
     pub path: Vec<u8>,
     /// The inode.
-    pub inode: Inode,
+    pub inode: ErofsInode,
 }
 
 impl<'i> ImageFs<'i> {
@@ -61,7 +61,7 @@ impl<'i> ImageFs<'i> {
     /// # Errors
     /// If the superblock cannot be read or is none.
     pub fn open(image: &'i Image, object: &'i str) -> Result<Self, EngineError> {
-        let erofs = dimsum_erofs::Image::open(BlockingMeta(image));
+        let erofs = dimsum_erofs::ErofsImage::open(BlockingMeta(image));
         let erofs =
             erofs.map_err(|source| EngineError::Erofs { object: object.to_owned(), source: Box::new(source) })?;
         Ok(Self { image, erofs, object })
@@ -75,7 +75,7 @@ impl<'i> ImageFs<'i> {
 
     /// Gives an error of the reader the name of this image and of a file in it.
     #[must_use]
-    pub fn fail(&self, path: &[u8], source: dimsum_erofs::Error<ReadError>) -> EngineError {
+    pub fn fail(&self, path: &[u8], source: dimsum_erofs::ErofsError<ReadError>) -> EngineError {
         EngineError::Erofs { object: self.name_of(path), source: Box::new(source) }
     }
 

@@ -15,7 +15,7 @@ mod open;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
-use dimsum_erofs::{Bounds, ImageKind, OutOfRange, Summary};
+use dimsum_erofs::{Bounds, ImageKind, OutOfRange, ValidationSummary};
 use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
@@ -173,7 +173,7 @@ pub fn make_store_directory(engine: &Engine) -> Result<(), EngineError> {
 ///
 /// # Errors
 /// The first thing that is not as the format says.
-pub fn validate(opened: &Opened) -> Result<Summary, EngineError> {
+pub fn validate(opened: &Opened) -> Result<ValidationSummary, EngineError> {
     let devices = device_blocks(opened.image.maps());
     let meta_blocks = opened.image.maps().meta_blocks;
     let bounds = Bounds { meta_blocks, devices: &devices, kind: ImageKind::Image };
@@ -185,7 +185,10 @@ pub fn validate(opened: &Opened) -> Result<Summary, EngineError> {
 ///
 /// # Errors
 /// The first thing that is not as the format says.
-pub fn validate_erofs(erofs: &[u8], maps: &MetaMaps) -> Result<Summary, dimsum_erofs::Error<OutOfRange>> {
+pub fn validate_erofs(
+    erofs: &[u8],
+    maps: &MetaMaps,
+) -> Result<ValidationSummary, dimsum_erofs::ErofsError<OutOfRange>> {
     let devices = device_blocks(maps);
     dimsum_erofs::validate(&erofs, Bounds { meta_blocks: maps.meta_blocks, devices: &devices, kind: ImageKind::Image })
 }

@@ -2,17 +2,17 @@
 
 use dimsum_tree::FileType;
 
-use super::{Data, Image, Inode, MetaRead, Result};
-use crate::error::{Error, Fault};
+use super::{Data, ErofsImage, ErofsInode, MetaRead, ReadResult};
+use crate::error::{ErofsError, ErofsFault};
 use crate::limits::{MAX_FILE_SIZE, MAX_MAP_ENTRIES, MAX_SYMLINK_TARGET};
 use crate::ondisk::{BLOCK, BLOCK_BITS, MAP_ENTRY, NULL_ADDRESS};
 
-/// Map entries looked at by one [`Image::map`]: one read of 512 bytes, 32 MiB of a file in slices of 256 KiB.
+/// Map entries looked at by one [`ErofsImage::map`]: one read of 512 bytes, 32 MiB of a file in slices of 256 KiB.
 const MAP_WINDOW: usize = 128;
 
 /// A piece of a file: a hole, or bytes that lie together in the flat image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct DataExtent {
     /// Where the byte at the offset asked for lies in the flat image, in bytes; `None` in a hole. In our images data
     /// starts on blocks, so this is a block boundary plus the offset's place in its block.
     pub flat: Option<u64>,
@@ -20,7 +20,7 @@ pub struct Extent {
     pub len: u64,
 }
 
-impl Extent {
+impl DataExtent {
     /// Returns the block of the flat image in which the piece starts; `None` in a hole.
     #[must_use]
     pub fn flat_block(&self) -> Option<u64> {
@@ -28,7 +28,7 @@ impl Extent {
     }
 }
 
-impl<M: MetaRead> Image<M> {
+impl<M: MetaRead> ErofsImage<M> {
     /// Returns the piece of a regular file that starts at `offset`; `None` at the end of the file and behind it.
     ///
     /// Neighbouring map entries are joined as far as one read shows them. At most one read, none for a file without a
@@ -37,33 +37,33 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If it is not a regular file, or the map cannot be read or is not well-formed.
-    pub fn map(&self, inode: &Inode, offset: u64) -> Result<Option<Extent>, M> {
-        let refuse = |fault| Err(Error::inode(inode.nid(), fault));
+    pub fn map(&self, inode: &ErofsInode, offset: u64) -> ReadResult<Option<DataExtent>, M> {
+        let refuse = |fault| Err(ErofsError::inode(inode.nid(), fault));
         if inode.file_type() != FileType::Regular {
-            return refuse(Fault::NotAFile);
+            return refuse(ErofsFault::NotAFile);
         }
         if inode.size() > MAX_FILE_SIZE {
-            return refuse(Fault::Size { size: inode.size() });
+            return refuse(ErofsFault::Size { size: inode.size() });
         }
         let Some(left) = inode.size().checked_sub(offset).filter(|&left| left > 0) else { return Ok(None) };
         // Nothing below can overflow: offsets are at most 2^44 and addresses have 32 bits.
         match inode.data() {
             Data::Plain { block } => {
-                Ok(Some(Extent { flat: block.map(|block| u64::from(block) * BLOCK + offset), len: left }))
+                Ok(Some(DataExtent { flat: block.map(|block| u64::from(block) * BLOCK + offset), len: left }))
             }
             Data::Inline { block } => {
                 let tail = inode.size() / BLOCK * BLOCK;
                 Ok(Some(match offset.checked_sub(tail) {
-                    Some(inside) => Extent { flat: Some(inode.behind().saturating_add(inside)), len: left },
-                    None => Extent { flat: Some(u64::from(block) * BLOCK + offset), len: tail - offset },
+                    Some(inside) => DataExtent { flat: Some(inode.behind().saturating_add(inside)), len: left },
+                    None => DataExtent { flat: Some(u64::from(block) * BLOCK + offset), len: tail - offset },
                 }))
             }
             Data::Map { bits } => self.map_chunks(inode, bits, offset, left).map(Some),
-            Data::None(_) => refuse(Fault::NotAFile),
+            Data::None(_) => refuse(ErofsFault::NotAFile),
         }
     }
 
-    fn map_chunks(&self, inode: &Inode, bits: u32, offset: u64, left: u64) -> Result<Extent, M> {
+    fn map_chunks(&self, inode: &ErofsInode, bits: u32, offset: u64, left: u64) -> ReadResult<DataExtent, M> {
         let (count, start) = self.block_map(inode, bits)?;
         let shift = u32::from(BLOCK_BITS) + bits;
         let first = offset >> shift;
@@ -74,7 +74,7 @@ impl<M: MetaRead> Image<M> {
         let (entries, _) = window.as_chunks::<4>();
         let mut entries = entries.iter().map(|entry| u32::from_le_bytes(*entry));
         let Some(address) = entries.next() else {
-            return Err(Error::inode(inode.nid(), Fault::Map { format: bits, entries: count }));
+            return Err(ErofsError::inode(inode.nid(), ErofsFault::Map { format: bits, entries: count }));
         };
         let mut expected = address;
         let joined = 1 + entries
@@ -90,14 +90,14 @@ impl<M: MetaRead> Image<M> {
             .count() as u64;
         let inside = offset - (first << shift);
         let flat = (address != NULL_ADDRESS).then(|| u64::from(address) * BLOCK + inside);
-        Ok(Extent { flat, len: ((joined << shift) - inside).min(left) })
+        Ok(DataExtent { flat, len: ((joined << shift) - inside).min(left) })
     }
 
     /// Returns the number of entries of a file's block map, and where it starts.
-    pub(crate) fn block_map(&self, inode: &Inode, bits: u32) -> Result<(u64, u64), M> {
+    pub(crate) fn block_map(&self, inode: &ErofsInode, bits: u32) -> ReadResult<(u64, u64), M> {
         let count = inode.size_in_blocks().div_ceil(1 << bits);
         if count > MAX_MAP_ENTRIES {
-            return Err(Error::inode(inode.nid(), Fault::Map { format: bits, entries: count }));
+            return Err(ErofsError::inode(inode.nid(), ErofsFault::Map { format: bits, entries: count }));
         }
         Ok((count, inode.behind().next_multiple_of(MAP_ENTRY)))
     }
@@ -107,7 +107,7 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// As [`map`](Self::map).
-    pub fn next_data(&self, inode: &Inode, offset: u64) -> Result<Option<u64>, M> {
+    pub fn next_data(&self, inode: &ErofsInode, offset: u64) -> ReadResult<Option<u64>, M> {
         self.seek(inode, offset, |extent| extent.flat.is_some())
     }
 
@@ -117,7 +117,7 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// As [`map`](Self::map).
-    pub fn next_hole(&self, inode: &Inode, offset: u64) -> Result<Option<u64>, M> {
+    pub fn next_hole(&self, inode: &ErofsInode, offset: u64) -> ReadResult<Option<u64>, M> {
         if offset >= inode.size() {
             return Ok(None);
         }
@@ -126,7 +126,12 @@ impl<M: MetaRead> Image<M> {
     }
 
     /// Goes from piece to piece; each step passes at least one map entry, of which there are at most 2^24.
-    fn seek(&self, inode: &Inode, mut offset: u64, found: impl Fn(&Extent) -> bool) -> Result<Option<u64>, M> {
+    fn seek(
+        &self,
+        inode: &ErofsInode,
+        mut offset: u64,
+        found: impl Fn(&DataExtent) -> bool,
+    ) -> ReadResult<Option<u64>, M> {
         while let Some(extent) = self.map(inode, offset)? {
             if found(&extent) {
                 return Ok(Some(offset));
@@ -141,13 +146,13 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If it is not a symbolic link, or the target cannot be read or is too long.
-    pub fn read_link(&self, inode: &Inode) -> Result<Vec<u8>, M> {
+    pub fn read_link(&self, inode: &ErofsInode) -> ReadResult<Vec<u8>, M> {
         if inode.file_type() != FileType::Symlink {
-            return Err(Error::inode(inode.nid(), Fault::NotASymlink));
+            return Err(ErofsError::inode(inode.nid(), ErofsFault::NotASymlink));
         }
         let length = usize::try_from(inode.size()).ok().filter(|&length| (1..=MAX_SYMLINK_TARGET).contains(&length));
         let Some(length) = length else {
-            return Err(Error::inode(inode.nid(), Fault::Size { size: inode.size() }));
+            return Err(ErofsError::inode(inode.nid(), ErofsFault::Size { size: inode.size() }));
         };
         let mut target = vec![0; length];
         let (start, _) = self.stored_block(inode, 0)?;
@@ -156,7 +161,7 @@ impl<M: MetaRead> Image<M> {
     }
 
     /// Returns where a block of a directory or symbolic link lies in the image, and how many bytes of it are used.
-    pub(crate) fn stored_block(&self, inode: &Inode, index: u64) -> Result<(u64, usize), M> {
+    pub(crate) fn stored_block(&self, inode: &ErofsInode, index: u64) -> ReadResult<(u64, usize), M> {
         let offset = index.saturating_mul(BLOCK);
         let used = inode.size().saturating_sub(offset).min(BLOCK) as usize;
         let start = match inode.data() {
@@ -168,7 +173,7 @@ impl<M: MetaRead> Image<M> {
         };
         match start {
             Some(start) if used > 0 => Ok((start, used)),
-            _ => Err(Error::inode(inode.nid(), Fault::OutOfImage { offset, length: used as u64 })),
+            _ => Err(ErofsError::inode(inode.nid(), ErofsFault::OutOfImage { offset, length: used as u64 })),
         }
     }
 }

@@ -5,21 +5,21 @@ use std::cmp::Ordering;
 use dimsum_tree::FileType;
 use zerocopy::FromBytes;
 
-use super::{Image, Inode, MetaRead, Result};
-use crate::error::{Error, Fault};
+use super::{ErofsImage, ErofsInode, MetaRead, ReadResult};
+use crate::error::{ErofsError, ErofsFault};
 use crate::limits::MAX_NAME;
-use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, Dirent};
+use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, ErofsDirent};
 
 /// One name of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirEntry<'a> {
+pub struct ErofsDirEntry<'a> {
     /// The name.
     pub name: &'a [u8],
     /// The inode it stands for.
     pub nid: u64,
     /// The type of that inode, as the directory announces it.
     pub file_type: Option<FileType>,
-    /// Where to go on behind this name: the argument of [`Image::read_dir`]. Never 0, ascending, the same at
+    /// Where to go on behind this name: the argument of [`ErofsImage::read_dir`]. Never 0, ascending, the same at
     /// every read.
     pub next: u64,
 }
@@ -37,18 +37,18 @@ pub(crate) struct RawEntry<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DirBlock<'a> {
     bytes: &'a [u8],
-    dirents: &'a [Dirent],
+    dirents: &'a [ErofsDirent],
 }
 
 impl<'a> DirBlock<'a> {
     /// Takes the block apart; `None` if it is not one.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (first, _) = Dirent::read_from_prefix(bytes).ok()?;
+        let (first, _) = ErofsDirent::read_from_prefix(bytes).ok()?;
         let front = usize::from(first.nameoff.get());
         if front == 0 || !front.is_multiple_of(DIRENT_LEN) {
             return None;
         }
-        let dirents = <[Dirent]>::ref_from_bytes(bytes.get(..front)?).ok()?;
+        let dirents = <[ErofsDirent]>::ref_from_bytes(bytes.get(..front)?).ok()?;
         Some(Self { bytes, dirents })
     }
 
@@ -90,14 +90,14 @@ pub(crate) fn file_type(number: u8) -> Option<FileType> {
     })
 }
 
-impl<M: MetaRead> Image<M> {
+impl<M: MetaRead> ErofsImage<M> {
     /// Looks a name up; `None` if it is not there. Reads one block per halving of the directory's blocks: one for up to
     /// some hundred names, about eleven for 100,000.
     ///
     /// # Errors
     ///
     /// If `directory` is not one, or a block cannot be read or is not well-formed.
-    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<u64>, M> {
+    pub fn lookup(&self, directory: &ErofsInode, name: &[u8]) -> ReadResult<Option<u64>, M> {
         check_directory(directory)?;
         let mut buf = [0; BLOCK_LEN];
         let (mut low, mut high) = (0, directory.size_in_blocks());
@@ -105,22 +105,22 @@ impl<M: MetaRead> Image<M> {
             let middle = low.midpoint(high);
             let block = self.dir_block(directory, middle, &mut buf)?;
             match search(&block, name) {
-                Some(Found::At(nid)) => return Ok(Some(nid)),
-                Some(Found::NotHere) => return Ok(None),
-                Some(Found::Before) => high = middle,
-                Some(Found::Behind) => low = middle + 1,
-                None => return Err(Error::inode(directory.nid(), Fault::DirectoryBlock { block: middle })),
+                Some(FoundName::At(nid)) => return Ok(Some(nid)),
+                Some(FoundName::NotHere) => return Ok(None),
+                Some(FoundName::Before) => high = middle,
+                Some(FoundName::Behind) => low = middle + 1,
+                None => return Err(ErofsError::inode(directory.nid(), ErofsFault::DirectoryBlock { block: middle })),
             }
         }
         Ok(None)
     }
 
-    /// Reads names from a cursor on: 0, or [`DirEntry::next`] of the last name seen. `.` and `..` are among them.
+    /// Reads names from a cursor on: 0, or [`ErofsDirEntry::next`] of the last name seen. `.` and `..` are among them.
     ///
     /// # Errors
     ///
     /// If `directory` is not one. Any cursor is accepted; one that was never given out starts at some name.
-    pub fn read_dir(&self, directory: &Inode, cursor: u64) -> Result<ReadDir<'_, M>, M> {
+    pub fn read_dir(&self, directory: &ErofsInode, cursor: u64) -> ReadResult<ReadDir<'_, M>, M> {
         check_directory(directory)?;
         Ok(ReadDir { image: self, directory: *directory, cursor, loaded: None, buf: [0; BLOCK_LEN] })
     }
@@ -128,35 +128,36 @@ impl<M: MetaRead> Image<M> {
     /// Reads one block of a directory.
     pub(crate) fn dir_block<'b>(
         &self,
-        directory: &Inode,
+        directory: &ErofsInode,
         index: u64,
         buf: &'b mut [u8; BLOCK_LEN],
-    ) -> Result<DirBlock<'b>, M> {
+    ) -> ReadResult<DirBlock<'b>, M> {
         let (start, used) = self.stored_block(directory, index)?;
         let bytes = buf.get_mut(..used).unwrap_or_default();
         self.read(directory.nid(), start, bytes)?;
-        DirBlock::parse(bytes).ok_or_else(|| Error::inode(directory.nid(), Fault::DirectoryBlock { block: index }))
+        DirBlock::parse(bytes)
+            .ok_or_else(|| ErofsError::inode(directory.nid(), ErofsFault::DirectoryBlock { block: index }))
     }
 
     /// Returns the block that [`dir_block`](Self::dir_block) has put into the buffer.
     pub(crate) fn loaded_dir_block<'b>(
         &self,
-        directory: &Inode,
+        directory: &ErofsInode,
         index: u64,
         buf: &'b [u8; BLOCK_LEN],
-    ) -> Result<DirBlock<'b>, M> {
+    ) -> ReadResult<DirBlock<'b>, M> {
         let (_, used) = self.stored_block(directory, index)?;
         let block = buf.get(..used).and_then(DirBlock::parse);
-        block.ok_or_else(|| Error::inode(directory.nid(), Fault::DirectoryBlock { block: index }))
+        block.ok_or_else(|| ErofsError::inode(directory.nid(), ErofsFault::DirectoryBlock { block: index }))
     }
 }
 
-fn check_directory<E: std::error::Error + 'static>(inode: &Inode) -> std::result::Result<(), Error<E>> {
-    if inode.is_directory() { Ok(()) } else { Err(Error::inode(inode.nid(), Fault::NotADirectory)) }
+fn check_directory<E: std::error::Error + 'static>(inode: &ErofsInode) -> std::result::Result<(), ErofsError<E>> {
+    if inode.is_directory() { Ok(()) } else { Err(ErofsError::inode(inode.nid(), ErofsFault::NotADirectory)) }
 }
 
 /// Where a name is, as one block shows it.
-enum Found {
+enum FoundName {
     /// It is the name of this inode.
     At(u64),
     /// It would be in this block and is not.
@@ -168,29 +169,29 @@ enum Found {
 }
 
 /// Looks a name up in one block; `None` if the block is not well-formed where it was looked at.
-fn search(block: &DirBlock<'_>, name: &[u8]) -> Option<Found> {
+fn search(block: &DirBlock<'_>, name: &[u8]) -> Option<FoundName> {
     let (mut low, mut high) = (0, block.count());
     while low < high {
         let middle = low.midpoint(high);
         let entry = block.entry(middle)?;
         match name.cmp(entry.name) {
-            Ordering::Equal => return Some(Found::At(entry.nid)),
+            Ordering::Equal => return Some(FoundName::At(entry.nid)),
             Ordering::Less => high = middle,
             Ordering::Greater => low = middle + 1,
         }
     }
     Some(match low {
-        0 => Found::Before,
-        low if low == block.count() => Found::Behind,
-        _ => Found::NotHere,
+        0 => FoundName::Before,
+        low if low == block.count() => FoundName::Behind,
+        _ => FoundName::NotHere,
     })
 }
 
-/// Reads a directory name by name, see [`Image::read_dir`]. Holds one block; a failed step can be tried again.
+/// Reads a directory name by name, see [`ErofsImage::read_dir`]. Holds one block; a failed step can be tried again.
 #[derive(Debug)]
 pub struct ReadDir<'i, M> {
-    image: &'i Image<M>,
-    directory: Inode,
+    image: &'i ErofsImage<M>,
+    directory: ErofsInode,
     cursor: u64,
     /// Which block is in the buffer, and how many of its bytes are used.
     loaded: Option<(u64, usize)>,
@@ -203,7 +204,7 @@ impl<M: MetaRead> ReadDir<'_, M> {
     /// # Errors
     ///
     /// If the block cannot be read or is not well-formed. The cursor stays.
-    pub fn next_entry(&mut self) -> Result<Option<DirEntry<'_>>, M> {
+    pub fn next_entry(&mut self) -> ReadResult<Option<ErofsDirEntry<'_>>, M> {
         loop {
             let index = self.cursor / BLOCK;
             if index >= self.directory.size_in_blocks() {
@@ -212,7 +213,7 @@ impl<M: MetaRead> ReadDir<'_, M> {
             let row = (self.cursor % BLOCK) as usize / DIRENT_LEN;
             let used = self.load(index)?;
             let behind_block = (index + 1).saturating_mul(BLOCK);
-            let malformed = Error::inode(self.directory.nid(), Fault::DirectoryBlock { block: index });
+            let malformed = ErofsError::inode(self.directory.nid(), ErofsFault::DirectoryBlock { block: index });
             let count = match self.buf.get(..used).and_then(DirBlock::parse) {
                 Some(block) => block.count(),
                 None => return Err(malformed),
@@ -225,7 +226,7 @@ impl<M: MetaRead> ReadDir<'_, M> {
             let entry = self.buf.get(..used).and_then(DirBlock::parse).and_then(|block| block.entry(row));
             let Some(RawEntry { name, nid, file_type: number, .. }) = entry else { return Err(malformed) };
             self.cursor = next;
-            return Ok(Some(DirEntry { name, nid, file_type: file_type(number), next }));
+            return Ok(Some(ErofsDirEntry { name, nid, file_type: file_type(number), next }));
         }
     }
 
@@ -235,7 +236,7 @@ impl<M: MetaRead> ReadDir<'_, M> {
     }
 
     /// Makes sure that a block is in the buffer.
-    fn load(&mut self, index: u64) -> Result<usize, M> {
+    fn load(&mut self, index: u64) -> ReadResult<usize, M> {
         if let Some((loaded, used)) = self.loaded
             && loaded == index
         {

@@ -2,32 +2,32 @@
 
 use zerocopy::FromBytes;
 
-use super::{Inode, MetaRead, Result};
-use crate::error::{Error, Fault, SuperblockFault};
+use super::{ErofsInode, MetaRead, ReadResult};
+use crate::error::{ErofsError, ErofsFault, SuperblockFault};
 use crate::limits::NANOSECONDS;
 use crate::ondisk::{self, BLOCK, BLOCK_LEN, SLOT, SUPERBLOCK_OFFSET, Superblock};
 
 /// An image that can be read.
 #[derive(Debug, Clone)]
-pub struct Image<M> {
+pub struct ErofsImage<M> {
     meta: M,
     superblock: Superblock,
 }
 
-impl<M: MetaRead> Image<M> {
+impl<M: MetaRead> ErofsImage<M> {
     /// Opens an image: one read of 4 KiB.
     ///
     /// # Errors
     ///
     /// If it has no superblock, one of features we do not know, or a wrong checksum.
-    pub fn open(meta: M) -> Result<Self, M> {
-        let refuse = |fault| Err(Error::Superblock { fault });
+    pub fn open(meta: M) -> ReadResult<Self, M> {
+        let refuse = |fault| Err(ErofsError::Superblock { fault });
         let length = meta.len();
         if length < BLOCK {
             return refuse(SuperblockFault::TooShort { length });
         }
         let mut block = [0; BLOCK_LEN];
-        meta.read_at(0, &mut block).map_err(|source| Error::Read { offset: 0, length: BLOCK_LEN, source })?;
+        meta.read_at(0, &mut block).map_err(|source| ErofsError::Read { offset: 0, length: BLOCK_LEN, source })?;
         let Some((superblock, behind)) =
             block.get(SUPERBLOCK_OFFSET..).and_then(|bytes| Superblock::read_from_prefix(bytes).ok())
         else {
@@ -69,9 +69,9 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If it cannot be read or is not a directory.
-    pub fn root(&self) -> Result<Inode, M> {
+    pub fn root(&self) -> ReadResult<ErofsInode, M> {
         let root = self.inode(self.root_nid())?;
-        if root.is_directory() { Ok(root) } else { Err(Error::inode(root.nid(), Fault::NotADirectory)) }
+        if root.is_directory() { Ok(root) } else { Err(ErofsError::inode(root.nid(), ErofsFault::NotADirectory)) }
     }
 
     /// Reads an inode: one read of 64 bytes.
@@ -79,7 +79,7 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If it cannot be read or is not well-formed. An arbitrary nid may give an inode that no name leads to.
-    pub fn inode(&self, nid: u64) -> Result<Inode, M> {
+    pub fn inode(&self, nid: u64) -> ReadResult<ErofsInode, M> {
         let position = self.position(nid)?;
         let mut bytes = [0; 64];
         // A compact inode may be the last thing in an image.
@@ -88,28 +88,30 @@ impl<M: MetaRead> Image<M> {
         self.read(nid, position, buf)?;
         let len = buf.len();
         let bytes = bytes.get(..len).unwrap_or_default();
-        Inode::parse(nid, position, bytes, &self.superblock).map_err(|fault| Error::inode(nid, fault))
+        ErofsInode::parse(nid, position, bytes, &self.superblock).map_err(|fault| ErofsError::inode(nid, fault))
     }
 
     /// Returns the byte position of an inode.
-    fn position(&self, nid: u64) -> Result<u64, M> {
+    fn position(&self, nid: u64) -> ReadResult<u64, M> {
         let start = u64::from(self.superblock.meta_blkaddr.get()) * BLOCK;
         nid.checked_mul(SLOT)
             .and_then(|offset| offset.checked_add(start))
             .filter(|position| position.checked_add(SLOT).is_some_and(|end| end <= self.meta.len()))
-            .ok_or_else(|| Error::inode(nid, Fault::OutOfImage { offset: nid.saturating_mul(SLOT), length: SLOT }))
+            .ok_or_else(|| {
+                ErofsError::inode(nid, ErofsFault::OutOfImage { offset: nid.saturating_mul(SLOT), length: SLOT })
+            })
     }
 
     /// Reads bytes of the image on behalf of an inode.
-    pub(crate) fn read(&self, nid: u64, offset: u64, buf: &mut [u8]) -> Result<(), M> {
+    pub(crate) fn read(&self, nid: u64, offset: u64, buf: &mut [u8]) -> ReadResult<(), M> {
         let length = buf.len() as u64;
         if offset.checked_add(length).is_none_or(|end| end > self.meta.len()) {
-            return Err(Error::inode(nid, Fault::OutOfImage { offset, length }));
+            return Err(ErofsError::inode(nid, ErofsFault::OutOfImage { offset, length }));
         }
         if buf.is_empty() {
             return Ok(());
         }
-        self.meta.read_at(offset, buf).map_err(|source| Error::Read { offset, length: buf.len(), source })
+        self.meta.read_at(offset, buf).map_err(|source| ErofsError::Read { offset, length: buf.len(), source })
     }
 }
 

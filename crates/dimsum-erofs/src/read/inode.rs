@@ -3,13 +3,13 @@
 use dimsum_tree::{DeviceNumber, FileType, Timestamp};
 use zerocopy::FromBytes;
 
-use crate::error::Fault;
+use crate::error::ErofsFault;
 use crate::limits::NANOSECONDS;
 use crate::ondisk::{self, BLOCK, InodeCompact, InodeExtended, Superblock, XattrEntry, XattrHeader};
 
 /// What an inode says, by value; whether what it points to makes sense is found out when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inode {
+pub struct ErofsInode {
     nid: u64,
     position: u64,
     size: u64,
@@ -48,21 +48,21 @@ pub enum Data {
     },
 }
 
-impl Inode {
+impl ErofsInode {
     /// Decodes an inode from the bytes at its position, 64 of them unless the image ends before.
-    pub(super) fn parse(nid: u64, position: u64, bytes: &[u8], superblock: &Superblock) -> Result<Self, Fault> {
-        let out = Fault::OutOfImage { offset: position, length: 64 };
+    pub(super) fn parse(nid: u64, position: u64, bytes: &[u8], superblock: &Superblock) -> Result<Self, ErofsFault> {
+        let out = ErofsFault::OutOfImage { offset: position, length: 64 };
         let Ok((compact, _)) = InodeCompact::read_from_prefix(bytes) else { return Err(out) };
         let format = compact.format.get();
         if format & !ondisk::FORMAT_ALL != 0 {
-            return Err(Fault::Format { format });
+            return Err(ErofsFault::Format { format });
         }
         let common = Timestamp {
             seconds: superblock.build_time.get().cast_signed(),
             nanoseconds: superblock.build_time_nsec.get(),
         };
         let mode = compact.mode.get();
-        let file_type = FileType::from_mode(mode.into()).ok_or(Fault::Mode { mode })?;
+        let file_type = FileType::from_mode(mode.into()).ok_or(ErofsFault::Mode { mode })?;
         let xattr_len = xattr_len(compact.xattr_icount.get());
         let base = Self {
             nid,
@@ -86,7 +86,7 @@ impl Inode {
         let Ok((extended, _)) = InodeExtended::read_from_prefix(bytes) else { return Err(out) };
         let nanoseconds = extended.mtime_nsec.get();
         if nanoseconds >= NANOSECONDS {
-            return Err(Fault::Time { nanoseconds });
+            return Err(ErofsFault::Time { nanoseconds });
         }
         Ok(Self {
             size: extended.size.get(),
@@ -236,7 +236,7 @@ fn xattr_len(count: u16) -> u32 {
 }
 
 /// Decodes data layout and `i_u`.
-fn data(format: u16, file_type: FileType, u: u32) -> Result<Data, Fault> {
+fn data(format: u16, file_type: FileType, u: u32) -> Result<Data, ErofsFault> {
     let layout = format >> ondisk::FORMAT_LAYOUT_SHIFT;
     match (file_type, layout) {
         (FileType::CharDevice | FileType::BlockDevice, _) => {
@@ -249,7 +249,7 @@ fn data(format: u16, file_type: FileType, u: u32) -> Result<Data, Fault> {
         (FileType::Regular, ondisk::LAYOUT_CHUNK_BASED) if u & !ondisk::CHUNK_FORMAT_BITS == 0 => {
             Ok(Data::Map { bits: u })
         }
-        (FileType::Regular, ondisk::LAYOUT_CHUNK_BASED) => Err(Fault::Map { format: u, entries: 0 }),
-        _ => Err(Fault::Format { format }),
+        (FileType::Regular, ondisk::LAYOUT_CHUNK_BASED) => Err(ErofsFault::Map { format: u, entries: 0 }),
+        _ => Err(ErofsFault::Format { format }),
     }
 }

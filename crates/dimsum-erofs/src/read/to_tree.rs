@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use dimsum_tree::{ContentId, FileType, Metadata, NodeId, NodeKind, Tree, TreeBuilder, Xattr};
 
-use super::{Image, Inode, MetaRead};
-use crate::error::Error;
+use super::{ErofsImage, ErofsInode, MetaRead};
+use crate::error::ErofsError;
 use crate::limits::MAX_DEPTH;
 use crate::prefix::{OPAQUE_NAME, OPAQUE_VALUE};
 
@@ -18,7 +18,7 @@ pub enum ToTreeError<E: std::error::Error + 'static> {
     Image {
         /// Why.
         #[source]
-        source: Error<E>,
+        source: ErofsError<E>,
     },
     /// An inode is beyond what a tree takes.
     #[error("inode {nid} does not fit a tree")]
@@ -41,8 +41,8 @@ pub enum ToTreeError<E: std::error::Error + 'static> {
     TooDeep,
 }
 
-impl<E: std::error::Error + 'static> From<Error<E>> for ToTreeError<E> {
-    fn from(source: Error<E>) -> Self {
+impl<E: std::error::Error + 'static> From<ErofsError<E>> for ToTreeError<E> {
+    fn from(source: ErofsError<E>) -> Self {
         Self::Image { source }
     }
 }
@@ -56,8 +56,8 @@ impl<E: std::error::Error + 'static> From<Error<E>> for ToTreeError<E> {
 ///
 /// If the image cannot be read or does not fit a tree.
 pub fn to_tree<M: MetaRead>(
-    image: &Image<M>,
-    mut content: impl FnMut(&Inode) -> ContentId,
+    image: &ErofsImage<M>,
+    mut content: impl FnMut(&ErofsInode) -> ContentId,
 ) -> std::result::Result<Tree, ToTreeError<M::Error>> {
     let mut builder = TreeBuilder::new();
     let root = image.root()?;
@@ -94,12 +94,12 @@ pub fn to_tree<M: MetaRead>(
 }
 
 fn insert<M: MetaRead>(
-    image: &Image<M>,
+    image: &ErofsImage<M>,
     builder: &mut TreeBuilder,
     parent: NodeId,
     name: &[u8],
-    inode: &Inode,
-    content: &mut impl FnMut(&Inode) -> ContentId,
+    inode: &ErofsInode,
+    content: &mut impl FnMut(&ErofsInode) -> ContentId,
 ) -> std::result::Result<NodeId, ToTreeError<M::Error>> {
     let target;
     let kind = match inode.file_type() {
@@ -122,7 +122,7 @@ fn insert<M: MetaRead>(
 }
 
 /// Returns the attributes but for the mark of an opaque directory, and whether that was there.
-fn xattrs<M: MetaRead>(image: &Image<M>, inode: &Inode) -> super::Result<(Vec<Xattr>, bool), M> {
+fn xattrs<M: MetaRead>(image: &ErofsImage<M>, inode: &ErofsInode) -> super::ReadResult<(Vec<Xattr>, bool), M> {
     let mut xattrs = image.xattrs(inode)?;
     let count = xattrs.len();
     xattrs.retain(|xattr| !(inode.is_directory() && *xattr.name == *OPAQUE_NAME && *xattr.value == *OPAQUE_VALUE));
@@ -130,10 +130,10 @@ fn xattrs<M: MetaRead>(image: &Image<M>, inode: &Inode) -> super::Result<(Vec<Xa
     Ok((xattrs, opaque))
 }
 
-fn metadata<'a>(inode: &Inode, xattrs: &'a [Xattr]) -> Metadata<'a> {
+fn metadata<'a>(inode: &ErofsInode, xattrs: &'a [Xattr]) -> Metadata<'a> {
     Metadata { permissions: inode.permissions(), uid: inode.uid(), gid: inode.gid(), mtime: inode.mtime(), xattrs }
 }
 
-fn refused<E: std::error::Error + 'static>(inode: &Inode, fault: dimsum_tree::EntryFault) -> ToTreeError<E> {
+fn refused<E: std::error::Error + 'static>(inode: &ErofsInode, fault: dimsum_tree::EntryFault) -> ToTreeError<E> {
     ToTreeError::Inode { nid: inode.nid(), fault }
 }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use dimsum_tree::Xattr;
 use zerocopy::FromBytes;
 
-use super::{Image, Inode, MetaRead, Result};
-use crate::error::{Error, Fault};
+use super::{ErofsImage, ErofsInode, MetaRead, ReadResult};
+use crate::error::{ErofsError, ErofsFault};
 use crate::ondisk::{BLOCK, XattrEntry, XattrHeader};
 use crate::prefix;
 
@@ -15,7 +15,7 @@ const WORD: usize = size_of::<XattrEntry>();
 
 /// One attribute as it is found.
 #[derive(Debug)]
-pub(crate) enum Found<'a> {
+pub(crate) enum FoundXattr<'a> {
     /// In the body.
     Inline {
         /// The first part of the name.
@@ -38,7 +38,7 @@ pub(crate) enum Found<'a> {
     },
 }
 
-impl Found<'_> {
+impl FoundXattr<'_> {
     /// Returns the full name.
     pub(crate) fn name(&self) -> Vec<u8> {
         let (Self::Inline { prefix, rest, .. } | Self::Shared { prefix, rest, .. }) = self;
@@ -51,13 +51,13 @@ impl Found<'_> {
     }
 }
 
-impl<M: MetaRead> Image<M> {
+impl<M: MetaRead> ErofsImage<M> {
     /// Returns all extended attributes of an inode, in the order they are stored: shared ones first.
     ///
     /// # Errors
     ///
     /// If they cannot be read or are not well-formed.
-    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, M> {
+    pub fn xattrs(&self, inode: &ErofsInode) -> ReadResult<Vec<Xattr>, M> {
         let mut all = Vec::new();
         self.visit_xattrs(inode, |found| {
             let name = found.name().into();
@@ -73,7 +73,7 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If they cannot be read or are not well-formed.
-    pub fn xattr_names(&self, inode: &Inode) -> Result<Vec<Vec<u8>>, M> {
+    pub fn xattr_names(&self, inode: &ErofsInode) -> ReadResult<Vec<Vec<u8>>, M> {
         let mut names = Vec::new();
         self.visit_xattrs(inode, |found| {
             names.push(found.name());
@@ -87,7 +87,7 @@ impl<M: MetaRead> Image<M> {
     /// # Errors
     ///
     /// If they cannot be read or are not well-formed.
-    pub fn xattr(&self, inode: &Inode, name: &[u8]) -> Result<Option<Vec<u8>>, M> {
+    pub fn xattr(&self, inode: &ErofsInode, name: &[u8]) -> ReadResult<Option<Vec<u8>>, M> {
         self.visit_xattrs(inode, |found| {
             if !found.has_name(name) {
                 return Ok(ControlFlow::Continue(()));
@@ -96,10 +96,10 @@ impl<M: MetaRead> Image<M> {
         })
     }
 
-    fn xattr_value(&self, inode: &Inode, found: &Found<'_>) -> Result<Vec<u8>, M> {
+    fn xattr_value(&self, inode: &ErofsInode, found: &FoundXattr<'_>) -> ReadResult<Vec<u8>, M> {
         match *found {
-            Found::Inline { value, .. } => Ok(value.to_vec()),
-            Found::Shared { value_start, value_len, .. } => {
+            FoundXattr::Inline { value, .. } => Ok(value.to_vec()),
+            FoundXattr::Shared { value_start, value_len, .. } => {
                 let mut value = vec![0; value_len.into()];
                 self.read(inode.nid(), value_start, &mut value)?;
                 Ok(value)
@@ -110,9 +110,9 @@ impl<M: MetaRead> Image<M> {
     /// Shows all attributes until the visitor breaks. The body is one read, each shared one another.
     pub(crate) fn visit_xattrs<B>(
         &self,
-        inode: &Inode,
-        mut visit: impl FnMut(Found<'_>) -> Result<ControlFlow<B>, M>,
-    ) -> Result<Option<B>, M> {
+        inode: &ErofsInode,
+        mut visit: impl FnMut(FoundXattr<'_>) -> ReadResult<ControlFlow<B>, M>,
+    ) -> ReadResult<Option<B>, M> {
         let (start, length) = inode.xattr_body();
         if length == 0 {
             return Ok(None);
@@ -120,7 +120,7 @@ impl<M: MetaRead> Image<M> {
         // At most 262,148 bytes: the count has 16 bits.
         let mut body = vec![0; length as usize];
         self.read(inode.nid(), start, &mut body)?;
-        let malformed = || Error::inode(inode.nid(), Fault::Xattrs);
+        let malformed = || ErofsError::inode(inode.nid(), ErofsFault::Xattrs);
         let (header, rest) = XattrHeader::read_from_prefix(&body).map_err(|_| malformed())?;
         let ids = usize::from(header.shared_count) * WORD;
         let (ids, mut inline) = rest.split_at_checked(ids).ok_or_else(malformed)?;
@@ -134,7 +134,7 @@ impl<M: MetaRead> Image<M> {
             let (name, rest) = rest.split_at_checked(entry.name_len.into()).ok_or_else(malformed)?;
             let value = rest.get(..entry.value_size.get().into()).ok_or_else(malformed)?;
             let prefix = prefix_of(inode, entry.name_index)?;
-            if let ControlFlow::Break(found) = visit(Found::Inline { prefix, rest: name, value })? {
+            if let ControlFlow::Break(found) = visit(FoundXattr::Inline { prefix, rest: name, value })? {
                 return Ok(Some(found));
             }
             inline = inline.get((WORD + name.len() + value.len()).next_multiple_of(WORD)..).unwrap_or_default();
@@ -144,28 +144,31 @@ impl<M: MetaRead> Image<M> {
 
     fn visit_shared<B>(
         &self,
-        inode: &Inode,
+        inode: &ErofsInode,
         id: u32,
-        visit: &mut impl FnMut(Found<'_>) -> Result<ControlFlow<B>, M>,
-    ) -> Result<ControlFlow<B>, M> {
+        visit: &mut impl FnMut(FoundXattr<'_>) -> ReadResult<ControlFlow<B>, M>,
+    ) -> ReadResult<ControlFlow<B>, M> {
         let area = u64::from(self.superblock().xattr_blkaddr.get()) * BLOCK;
         let start = area + u64::from(id) * WORD as u64;
         let mut buf = [0; WORD + u8::MAX as usize];
         let readable = self.meta().len().saturating_sub(start).min(buf.len() as u64) as usize;
         let bytes = buf.get_mut(..readable).unwrap_or_default();
         self.read(inode.nid(), start, bytes)?;
-        let malformed = || Error::inode(inode.nid(), Fault::Xattrs);
+        let malformed = || ErofsError::inode(inode.nid(), ErofsFault::Xattrs);
         let (entry, rest) = XattrEntry::read_from_prefix(bytes).map_err(|_| malformed())?;
         let rest = rest.get(..entry.name_len.into()).ok_or_else(malformed)?;
         let prefix = prefix_of(inode, entry.name_index)?;
         let value_start = start + (WORD + rest.len()) as u64;
-        visit(Found::Shared { prefix, rest, value_start, value_len: entry.value_size.get() })
+        visit(FoundXattr::Shared { prefix, rest, value_start, value_len: entry.value_size.get() })
     }
 }
 
-fn prefix_of<E: std::error::Error + 'static>(inode: &Inode, index: u8) -> std::result::Result<&'static [u8], Error<E>> {
+fn prefix_of<E: std::error::Error + 'static>(
+    inode: &ErofsInode,
+    index: u8,
+) -> std::result::Result<&'static [u8], ErofsError<E>> {
     match prefix::of(index) {
         Some((prefix, _)) => Ok(prefix),
-        None => Err(Error::inode(inode.nid(), Fault::XattrPrefix { index })),
+        None => Err(ErofsError::inode(inode.nid(), ErofsFault::XattrPrefix { index })),
     }
 }

@@ -7,11 +7,11 @@ const BITS: u64 = u64::BITS as u64;
 
 /// A bit per 32 bytes of an image: 16 MiB for the largest.
 #[derive(Debug)]
-pub(super) struct Bitmap {
+pub(super) struct BlockBitmap {
     words: Vec<u64>,
 }
 
-impl Bitmap {
+impl BlockBitmap {
     /// Covers an image of this many bytes.
     pub(super) fn new(image_len: u64) -> Self {
         let words = image_len.div_ceil(SLOT).div_ceil(BITS);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn bytes_can_be_taken_once() {
-        let mut map = Bitmap::new(8192);
+        let mut map = BlockBitmap::new(8192);
         assert!(map.take(1152, 1153));
         assert!(!map.take(1183, 1184));
         assert!(map.take(1184, 4096));

@@ -15,12 +15,12 @@ const WINDOWS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Cached<'m, M> {
     meta: &'m M,
-    slots: RefCell<Vec<Slot>>,
+    slots: RefCell<Vec<CacheSlot>>,
 }
 
 /// A place for a window.
 #[derive(Debug, Clone, Default)]
-struct Slot {
+struct CacheSlot {
     number: u64,
     /// Empty until something is read.
     bytes: Vec<u8>,
@@ -28,7 +28,7 @@ struct Slot {
 
 impl<'m, M: MetaRead> Cached<'m, M> {
     pub(super) fn new(meta: &'m M) -> Self {
-        Self { meta, slots: RefCell::new(vec![Slot::default(); WINDOWS]) }
+        Self { meta, slots: RefCell::new(vec![CacheSlot::default(); WINDOWS]) }
     }
 
     /// Copies as much as one window has; returns how much that was.
@@ -42,7 +42,7 @@ impl<'m, M: MetaRead> Cached<'m, M> {
             let mut bytes = std::mem::take(&mut slot.bytes);
             bytes.resize(length, 0);
             self.meta.read_at(start, &mut bytes)?;
-            *slot = Slot { number, bytes };
+            *slot = CacheSlot { number, bytes };
         }
         let bytes = slot.bytes.get((offset - start) as usize..).unwrap_or_default();
         let length = bytes.len().min(buf.len());

@@ -2,14 +2,14 @@
 
 /// The devices behind a meta.
 #[derive(Debug)]
-pub(super) struct Devices {
+pub(super) struct DeviceRanges {
     /// First block of the first device.
     first: u64,
     /// For each device the block behind its last.
     ends: Vec<u64>,
 }
 
-impl Devices {
+impl DeviceRanges {
     pub(super) fn new(meta_blocks: u32, devices: &[u32]) -> Self {
         let first = u64::from(meta_blocks);
         let ends = devices.iter().scan(first, |end, &blocks| {
@@ -33,13 +33,13 @@ mod tests {
 
     #[test]
     fn a_run_lies_in_one_device_or_in_none() {
-        let devices = Devices::new(10, &[5, 0, 3]);
+        let devices = DeviceRanges::new(10, &[5, 0, 3]);
         assert!(devices.hold(10, 5));
         assert!(devices.hold(15, 3));
         assert!(devices.hold(17, 1));
         for (block, blocks) in [(9, 1), (9, 2), (10, 6), (14, 2), (15, 4), (18, 1), (0, 1), (12, u64::MAX)] {
             assert!(!devices.hold(block, blocks), "{block} {blocks}");
         }
-        assert!(!Devices::new(10, &[]).hold(10, 1));
+        assert!(!DeviceRanges::new(10, &[]).hold(10, 1));
     }
 }

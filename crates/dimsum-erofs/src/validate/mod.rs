@@ -19,13 +19,13 @@ mod check;
 mod devices;
 mod walk;
 
-use crate::error::{Error, SuperblockFault};
+use crate::error::{ErofsError, SuperblockFault};
 use crate::limits::{MAX_BLOCKS, MAX_EROFS_BLOCKS, MAX_INODES};
 use crate::ondisk::{self, BLOCK, Superblock};
-use crate::read::{Image, MetaRead, Result};
+use crate::read::{ErofsImage, MetaRead, ReadResult};
 use crate::write::ImageKind;
 use cache::Cached;
-use walk::Walk;
+use walk::ValidationWalk;
 
 /// What an image must fit into.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub struct Bounds<'a> {
 
 /// What an image holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ValidationSummary {
     /// All inodes.
     pub inodes: u64,
     /// Of them, directories.
@@ -63,17 +63,17 @@ pub struct Summary {
 ///
 /// The first thing found that is not as it should be, with the path or nid of the inode; or what `meta` says, if bytes
 /// cannot be had.
-pub fn validate<M: MetaRead>(meta: &M, bounds: Bounds<'_>) -> Result<Summary, M> {
+pub fn validate<M: MetaRead>(meta: &M, bounds: Bounds<'_>) -> ReadResult<ValidationSummary, M> {
     let length = meta.len();
     let blocks = length / BLOCK;
     if !length.is_multiple_of(BLOCK) || blocks > MAX_EROFS_BLOCKS || blocks > bounds.meta_blocks.into() {
-        return Err(Error::Superblock { fault: SuperblockFault::Length { length } });
+        return Err(ErofsError::Superblock { fault: SuperblockFault::Length { length } });
     }
-    let image = Image::open(Cached::new(meta))?;
+    let image = ErofsImage::open(Cached::new(meta))?;
     if let Some(fault) = check_superblock(image.superblock(), blocks, &bounds) {
-        return Err(Error::Superblock { fault });
+        return Err(ErofsError::Superblock { fault });
     }
-    Walk::new(&image, &bounds).run()
+    ValidationWalk::new(&image, &bounds).run()
 }
 
 /// Returns what makes a readable superblock not one of ours.

@@ -4,36 +4,36 @@ use std::collections::HashMap;
 
 use dimsum_tree::{FileType, PathName};
 
-use super::bitmap::Bitmap;
+use super::bitmap::BlockBitmap;
 use super::cache::Cached;
-use super::check::Checker;
-use super::{Bounds, Summary};
-use crate::error::{Error, Fault, SuperblockFault};
+use super::check::ImageChecker;
+use super::{Bounds, ValidationSummary};
+use crate::error::{ErofsError, ErofsFault, SuperblockFault};
 use crate::limits::{MAX_DEPTH, MAX_INODES};
 use crate::ondisk::BLOCK_LEN;
-use crate::read::{Image, Inode, MetaRead, RawEntry, Result};
+use crate::read::{ErofsImage, ErofsInode, MetaRead, RawEntry, ReadResult};
 use crate::write::type_number;
 
 /// Both names that every directory has.
 const BOTH_DOTS: u8 = 0b11;
 
 /// A walk in progress.
-pub(super) struct Walk<'a, M: MetaRead> {
-    image: &'a Image<Cached<'a, M>>,
-    checker: Checker<'a, M>,
-    starts: Bitmap,
+pub(super) struct ValidationWalk<'a, M: MetaRead> {
+    image: &'a ErofsImage<Cached<'a, M>>,
+    checker: ImageChecker<'a, M>,
+    starts: BlockBitmap,
     /// Hard-linked inodes: how many of their names are still to be found.
     missing_names: HashMap<u64, u32>,
     /// The directories from the root to where the walk is.
-    levels: Vec<Level>,
+    levels: Vec<ValidationLevel>,
     /// What is being looked at, for errors.
     path: Vec<u8>,
-    summary: Summary,
+    summary: ValidationSummary,
 }
 
 /// A directory that the walk is in.
-struct Level {
-    inode: Inode,
+struct ValidationLevel {
+    inode: ErofsInode,
     parent: u64,
     /// Bytes of the path that lead here.
     path_len: usize,
@@ -46,40 +46,40 @@ struct Level {
 }
 
 /// What the next name of a directory leads to.
-enum Step {
+enum ValidationStep {
     /// Nothing more to do for this name.
     Next,
     /// A directory to go into.
-    Down(Inode),
+    Down(ErofsInode),
     /// The directory is at its end.
     Up,
 }
 
-impl<'a, M: MetaRead> Walk<'a, M> {
-    pub(super) fn new(image: &'a Image<Cached<'a, M>>, bounds: &Bounds<'_>) -> Self {
+impl<'a, M: MetaRead> ValidationWalk<'a, M> {
+    pub(super) fn new(image: &'a ErofsImage<Cached<'a, M>>, bounds: &Bounds<'_>) -> Self {
         Self {
             image,
-            checker: Checker::new(image, bounds),
-            starts: Bitmap::new(image.meta().len()),
+            checker: ImageChecker::new(image, bounds),
+            starts: BlockBitmap::new(image.meta().len()),
             missing_names: HashMap::new(),
             levels: Vec::new(),
             path: Vec::new(),
-            summary: Summary::default(),
+            summary: ValidationSummary::default(),
         }
     }
 
     /// Walks to the end.
-    pub(super) fn run(mut self) -> Result<Summary, M> {
+    pub(super) fn run(mut self) -> ReadResult<ValidationSummary, M> {
         match self.walk() {
             Ok(()) => self.finish(),
-            Err(Error::Inode { nid, path: None, fault }) => {
-                Err(Error::Inode { nid, path: Some(PathName::from(self.path)), fault })
+            Err(ErofsError::Inode { nid, path: None, fault }) => {
+                Err(ErofsError::Inode { nid, path: Some(PathName::from(self.path)), fault })
             }
             Err(error) => Err(error),
         }
     }
 
-    fn walk(&mut self) -> Result<(), M> {
+    fn walk(&mut self) -> ReadResult<(), M> {
         let root = self.image.root()?;
         self.starts.take(root.position(), root.position() + 1);
         self.enter(root)?;
@@ -87,47 +87,56 @@ impl<'a, M: MetaRead> Walk<'a, M> {
         let mut loaded = None;
         while !self.levels.is_empty() {
             match self.step(&mut buf, &mut loaded)? {
-                Step::Next => {}
-                Step::Down(inode) => self.enter(inode)?,
-                Step::Up => self.leave()?,
+                ValidationStep::Next => {}
+                ValidationStep::Down(inode) => self.enter(inode)?,
+                ValidationStep::Up => self.leave()?,
             }
         }
         Ok(())
     }
 
     /// Checks a directory's inode and goes into it.
-    fn enter(&mut self, inode: Inode) -> Result<(), M> {
+    fn enter(&mut self, inode: ErofsInode) -> ReadResult<(), M> {
         self.count(&inode)?;
         self.checker.check(&inode)?;
         // The root is its own parent.
         let parent = self.levels.last().map_or_else(|| inode.nid(), |level| level.inode.nid());
         let last_name = Vec::new();
         let path_len = self.path.len();
-        self.levels.push(Level { inode, parent, path_len, block: 0, row: 0, last_name, subdirectories: 0, dots: 0 });
+        self.levels.push(ValidationLevel {
+            inode,
+            parent,
+            path_len,
+            block: 0,
+            row: 0,
+            last_name,
+            subdirectories: 0,
+            dots: 0,
+        });
         Ok(())
     }
 
     /// Goes back up from a directory, all of whose names were seen.
-    fn leave(&mut self) -> Result<(), M> {
+    fn leave(&mut self) -> ReadResult<(), M> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
         let directory = level.inode;
         if level.dots != BOTH_DOTS {
-            return Err(Error::inode(directory.nid(), Fault::Dots));
+            return Err(ErofsError::inode(directory.nid(), ErofsFault::Dots));
         }
         let names = level.subdirectories.saturating_add(2);
         if directory.nlink() != names {
-            return Err(Error::inode(directory.nid(), Fault::Links { nlink: directory.nlink(), names }));
+            return Err(ErofsError::inode(directory.nid(), ErofsFault::Links { nlink: directory.nlink(), names }));
         }
         Ok(())
     }
 
     /// Looks at the next name of the directory the walk is in.
-    fn step(&mut self, buf: &mut [u8; BLOCK_LEN], loaded: &mut Option<(u64, u64)>) -> Result<Step, M> {
-        let Some(level) = self.levels.last_mut() else { return Ok(Step::Up) };
+    fn step(&mut self, buf: &mut [u8; BLOCK_LEN], loaded: &mut Option<(u64, u64)>) -> ReadResult<ValidationStep, M> {
+        let Some(level) = self.levels.last_mut() else { return Ok(ValidationStep::Up) };
         self.path.truncate(level.path_len);
         let directory = level.inode;
         if level.block >= directory.size_in_blocks() {
-            return Ok(Step::Up);
+            return Ok(ValidationStep::Up);
         }
         let here = (directory.nid(), level.block);
         let block = match loaded {
@@ -138,13 +147,13 @@ impl<'a, M: MetaRead> Walk<'a, M> {
         if level.row >= block.count() {
             level.block += 1;
             level.row = 0;
-            return Ok(Step::Next);
+            return Ok(ValidationStep::Next);
         }
         let Some(entry) = block.entry(level.row) else {
-            return Err(Error::inode(directory.nid(), Fault::DirectoryBlock { block: level.block }));
+            return Err(ErofsError::inode(directory.nid(), ErofsFault::DirectoryBlock { block: level.block }));
         };
         level.row += 1;
-        check_name(level, &entry).map_err(|fault| Error::inode(directory.nid(), fault))?;
+        check_name(level, &entry).map_err(|fault| ErofsError::inode(directory.nid(), fault))?;
         level.last_name.clear();
         level.last_name.extend_from_slice(entry.name);
         match entry.name {
@@ -154,48 +163,48 @@ impl<'a, M: MetaRead> Walk<'a, M> {
     }
 
     /// Checks `.` or `..`.
-    fn dot(&mut self, entry: &RawEntry<'_>) -> Result<Step, M> {
-        let Some(level) = self.levels.last_mut() else { return Ok(Step::Up) };
+    fn dot(&mut self, entry: &RawEntry<'_>) -> ReadResult<ValidationStep, M> {
+        let Some(level) = self.levels.last_mut() else { return Ok(ValidationStep::Up) };
         let (target, bit) = if entry.name == b"." { (level.inode.nid(), 1) } else { (level.parent, 2) };
         if entry.nid != target || entry.file_type != type_number(FileType::Directory) {
-            return Err(Error::inode(level.inode.nid(), Fault::Dots));
+            return Err(ErofsError::inode(level.inode.nid(), ErofsFault::Dots));
         }
         level.dots |= bit;
-        Ok(Step::Next)
+        Ok(ValidationStep::Next)
     }
 
     /// Checks what any other name leads to.
-    fn follow(&mut self, entry: &RawEntry<'_>) -> Result<Step, M> {
+    fn follow(&mut self, entry: &RawEntry<'_>) -> ReadResult<ValidationStep, M> {
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(entry.name);
         self.summary.names += 1;
-        let refuse = |fault| Err(Error::inode(entry.nid, fault));
+        let refuse = |fault| Err(ErofsError::inode(entry.nid, fault));
         if self.levels.len() > MAX_DEPTH {
-            return refuse(Fault::TooDeep);
+            return refuse(ErofsFault::TooDeep);
         }
         let inode = self.image.inode(entry.nid)?;
         if entry.file_type != type_number(inode.file_type()) {
-            return refuse(Fault::EntryType { name: PathName::from(entry.name), file_type: entry.file_type });
+            return refuse(ErofsFault::EntryType { name: PathName::from(entry.name), file_type: entry.file_type });
         }
         let first = self.starts.take(inode.position(), inode.position() + 1);
         if inode.is_directory() {
             if let Some(level) = self.levels.last_mut() {
                 level.subdirectories += 1;
             }
-            return if first { Ok(Step::Down(inode)) } else { refuse(Fault::TwoParents) };
+            return if first { Ok(ValidationStep::Down(inode)) } else { refuse(ErofsFault::TwoParents) };
         }
         if first {
             self.count(&inode)?;
             self.checker.check(&inode)?;
         }
         self.name_found(&inode, first)?;
-        Ok(Step::Next)
+        Ok(ValidationStep::Next)
     }
 
     /// Counts the names of what is not a directory.
-    fn name_found(&mut self, inode: &Inode, first: bool) -> Result<(), M> {
+    fn name_found(&mut self, inode: &ErofsInode, first: bool) -> ReadResult<(), M> {
         let nlink = inode.nlink();
         let missing = if first { Some(nlink) } else { self.missing_names.get(&inode.nid()).copied() };
         match missing.and_then(|missing| missing.checked_sub(1)) {
@@ -205,12 +214,14 @@ impl<'a, M: MetaRead> Walk<'a, M> {
             Some(missing) => {
                 self.missing_names.insert(inode.nid(), missing);
             }
-            None => return Err(Error::inode(inode.nid(), Fault::Links { nlink, names: nlink.saturating_add(1) })),
+            None => {
+                return Err(ErofsError::inode(inode.nid(), ErofsFault::Links { nlink, names: nlink.saturating_add(1) }));
+            }
         }
         Ok(())
     }
 
-    fn count(&mut self, inode: &Inode) -> Result<(), M> {
+    fn count(&mut self, inode: &ErofsInode) -> ReadResult<(), M> {
         let summary = &mut self.summary;
         summary.inodes += 1;
         match inode.file_type() {
@@ -224,22 +235,22 @@ impl<'a, M: MetaRead> Walk<'a, M> {
         }
         let (found, expected) = (self.image.inode_count(), summary.inodes);
         if expected > found || expected > MAX_INODES as u64 {
-            return Err(Error::Superblock { fault: SuperblockFault::Inodes { found, expected } });
+            return Err(ErofsError::Superblock { fault: SuperblockFault::Inodes { found, expected } });
         }
         Ok(())
     }
 
     /// Checks what can only be known at the end.
-    fn finish(self) -> Result<Summary, M> {
+    fn finish(self) -> ReadResult<ValidationSummary, M> {
         // The smallest, so that equal images give equal errors.
         if let Some(&nid) = self.missing_names.keys().min() {
             let nlink = self.image.inode(nid)?.nlink();
             let missing = self.missing_names.get(&nid).copied().unwrap_or_default();
-            return Err(Error::inode(nid, Fault::Links { nlink, names: nlink.saturating_sub(missing) }));
+            return Err(ErofsError::inode(nid, ErofsFault::Links { nlink, names: nlink.saturating_sub(missing) }));
         }
         let (found, expected) = (self.image.inode_count(), self.summary.inodes);
         if found != expected {
-            return Err(Error::Superblock { fault: SuperblockFault::Inodes { found, expected } });
+            return Err(ErofsError::Superblock { fault: SuperblockFault::Inodes { found, expected } });
         }
         self.checker.finish()?;
         Ok(self.summary)
@@ -247,13 +258,13 @@ impl<'a, M: MetaRead> Walk<'a, M> {
 }
 
 /// Checks a name against the characters it may have, and against the one before it.
-fn check_name(level: &Level, entry: &RawEntry<'_>) -> std::result::Result<(), Fault> {
+fn check_name(level: &ValidationLevel, entry: &RawEntry<'_>) -> std::result::Result<(), ErofsFault> {
     let name = || PathName::from(entry.name);
     if entry.name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-        return Err(Fault::Name { name: name() });
+        return Err(ErofsFault::Name { name: name() });
     }
     if *entry.name <= *level.last_name {
-        return Err(Fault::Order { name: name() });
+        return Err(ErofsFault::Order { name: name() });
     }
-    if entry.reserved != 0 { Err(Fault::Reserved) } else { Ok(()) }
+    if entry.reserved != 0 { Err(ErofsFault::Reserved) } else { Ok(()) }
 }

@@ -6,11 +6,11 @@ use dimsum_tree::{FileType, InodeId};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::layout::{Layout, inodes_with_parents};
-use super::names::Blocks;
-use super::runs::{FileData, Placements, Run, map_entries};
-use super::shape::{Bytes, Shape};
-use super::sink::Sink;
+use super::layout::{ErofsLayout, inodes_with_parents};
+use super::names::NameBlocks;
+use super::runs::{BlockRun, FileData, Placements, map_entries};
+use super::shape::{InodeBytes, InodeShape};
+use super::sink::ImageWriter;
 use super::xattrs::write_entry;
 use crate::error::{PlanError, RunFault};
 use crate::limits::MAX_BLOCKS;
@@ -29,7 +29,7 @@ pub struct WriteParams {
     pub checksum: bool,
 }
 
-impl Layout<'_> {
+impl ErofsLayout<'_> {
     /// Writes the image: [`blocks`](Self::blocks) blocks, from first to last, in pieces of 64 KiB. Each file's runs are
     /// asked for once.
     ///
@@ -38,7 +38,7 @@ impl Layout<'_> {
     /// If `out` fails, or `placements` fails, says something else than to [`plan`](Self::plan), or has an
     /// address behind `total_blocks`.
     pub fn write(&self, placements: &dyn Placements, params: &WriteParams, out: &mut impl Write) -> io::Result<()> {
-        let mut sink = Sink::new(out, params.checksum);
+        let mut sink = ImageWriter::new(out, params.checksum);
         sink.pad_to(SUPERBLOCK_OFFSET as u64)?;
         sink.put(self.superblock(params).as_bytes())?;
         self.write_inodes(placements, params, &mut sink)?;
@@ -85,7 +85,7 @@ impl Layout<'_> {
         &self,
         placements: &dyn Placements,
         params: &WriteParams,
-        sink: &mut Sink<'_, W>,
+        sink: &mut ImageWriter<'_, W>,
     ) -> io::Result<()> {
         debug_assert_eq!(sink.position(), INODE_AREA);
         let mut stored = self.stored_start;
@@ -94,7 +94,7 @@ impl Layout<'_> {
         for (id, parent) in inodes_with_parents(self.tree) {
             let shape = self.shape(placements, id, &mut runs)?;
             let start = match shape.bytes {
-                Bytes::File(_) => first_address(&runs, params)?,
+                InodeBytes::File(_) => first_address(&runs, params)?,
                 _ => stored,
             };
             stored += shape.stored_blocks() as u32;
@@ -117,21 +117,21 @@ impl Layout<'_> {
         &self,
         id: InodeId,
         parent: InodeId,
-        shape: &Shape<'_>,
-        runs: &[Run],
+        shape: &InodeShape<'_>,
+        runs: &[BlockRun],
         params: &WriteParams,
-        sink: &mut Sink<'_, W>,
+        sink: &mut ImageWriter<'_, W>,
     ) -> io::Result<()> {
         match shape.bytes {
-            Bytes::Stored { blocks, tail: 1.. } if self.tree.inode(id).is_directory() => {
-                let mut dir = Blocks::new(self.tree, id, parent);
+            InodeBytes::Stored { blocks, tail: 1.. } if self.tree.inode(id).is_directory() => {
+                let mut dir = NameBlocks::new(self.tree, id, parent);
                 for _ in 0..blocks {
                     dir.next_block(self.tree, |id| self.nid(id));
                 }
                 sink.put(dir.next_block(self.tree, |id| self.nid(id)).unwrap_or_default())
             }
-            Bytes::Stored { tail: 1.., .. } => sink.put(self.tree.symlink_target(id)),
-            Bytes::File(FileData::Map { bits, entries }) => {
+            InodeBytes::Stored { tail: 1.., .. } => sink.put(self.tree.symlink_target(id)),
+            InodeBytes::File(FileData::Map { bits, entries }) => {
                 for block in map_entries(runs, bits, entries) {
                     // The ends of all runs were held against the limits.
                     let address = block.map_or(NULL_ADDRESS, |block| block as u32 + params.data_base);
@@ -143,7 +143,7 @@ impl Layout<'_> {
         }
     }
 
-    fn write_shared<W: Write>(&self, sink: &mut Sink<'_, W>) -> io::Result<()> {
+    fn write_shared<W: Write>(&self, sink: &mut ImageWriter<'_, W>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for xattr in self.shared.area() {
             bytes.clear();
@@ -154,7 +154,7 @@ impl Layout<'_> {
     }
 
     /// Writes the blocks of directories and symbolic links.
-    fn write_stored<W: Write>(&self, sink: &mut Sink<'_, W>) -> io::Result<()> {
+    fn write_stored<W: Write>(&self, sink: &mut ImageWriter<'_, W>) -> io::Result<()> {
         for (id, parent) in inodes_with_parents(self.tree) {
             let file_type = self.tree.inode(id).file_type();
             if !matches!(file_type, FileType::Directory | FileType::Symlink) {
@@ -168,7 +168,7 @@ impl Layout<'_> {
                 }
                 continue;
             }
-            let mut dir = Blocks::new(self.tree, id, parent);
+            let mut dir = NameBlocks::new(self.tree, id, parent);
             for _ in 0..blocks {
                 sink.put(dir.next_block(self.tree, |id| self.nid(id)).unwrap_or_default())?;
                 sink.pad_block()?;
@@ -179,7 +179,7 @@ impl Layout<'_> {
 }
 
 /// Holds all runs of a file against the length of the flat image; returns the address of the first.
-fn first_address(runs: &[Run], params: &WriteParams) -> io::Result<u32> {
+fn first_address(runs: &[BlockRun], params: &WriteParams) -> io::Result<u32> {
     let end_of_all = u64::from(params.total_blocks).min(MAX_BLOCKS);
     for run in runs {
         let end = run.start.map_or(0, |start| start.saturating_add(run.blocks).saturating_add(params.data_base.into()));

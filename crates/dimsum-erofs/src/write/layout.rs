@@ -4,9 +4,9 @@ use std::iter;
 
 use dimsum_tree::{FileType, InodeId, Timestamp, Tree};
 
-use super::runs::{FileData, Placements, Run, classify};
-use super::shape::{Shape, common_mtime};
-use super::xattrs::Shared;
+use super::runs::{BlockRun, FileData, Placements, classify};
+use super::shape::{InodeShape, common_mtime};
+use super::xattrs::SharedXattrs;
 use crate::error::PlanError;
 use crate::limits::MAX_EROFS_BLOCKS;
 use crate::ondisk::{BLOCK, INODE_AREA, SLOT};
@@ -22,7 +22,7 @@ pub enum ImageKind {
 
 /// How to lay a tree out.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct ErofsOptions {
     /// log2 of the blocks of a slice: the smallest piece a block map tells apart.
     pub slice_blocks_log2: u32,
     /// What the tree stands for.
@@ -31,13 +31,13 @@ pub struct Options {
 
 /// The layout of a tree: its length is known, and it can be written any number of times.
 #[derive(Debug)]
-pub struct Layout<'t> {
+pub struct ErofsLayout<'t> {
     pub(super) tree: &'t Tree,
     pub(super) slice_bits: u32,
     pub(super) common: Timestamp,
     /// The nid of each inode: all that is kept per inode.
     nids: Vec<u32>,
-    pub(super) shared: Shared<'t>,
+    pub(super) shared: SharedXattrs<'t>,
     /// First block of the shared attributes.
     pub(super) shared_start: u32,
     /// First block of directories and symbolic links.
@@ -45,14 +45,14 @@ pub struct Layout<'t> {
     blocks: u32,
 }
 
-impl<'t> Layout<'t> {
+impl<'t> ErofsLayout<'t> {
     /// Finds the place of everything in the EROFS image of a tree. Takes four bytes of memory per inode beside the tree
     /// (and the tables of shared attributes).
     ///
     /// # Errors
     ///
     /// If the image would be too large, or `placements` does not fit the tree. Not for what a tree holds.
-    pub fn plan(tree: &'t Tree, placements: &dyn Placements, options: Options) -> Result<Self, PlanError> {
+    pub fn plan(tree: &'t Tree, placements: &dyn Placements, options: ErofsOptions) -> Result<Self, PlanError> {
         if options.kind == ImageKind::Image
             && let Some(inode) = tree.ids().find(|&id| tree.inode(id).is_opaque() || tree.inode(id).is_whiteout())
         {
@@ -63,7 +63,7 @@ impl<'t> Layout<'t> {
             slice_bits: options.slice_blocks_log2,
             common: common_mtime(tree),
             nids: Vec::with_capacity(tree.len()),
-            shared: Shared::find(tree)?,
+            shared: SharedXattrs::find(tree)?,
             shared_start: 0,
             stored_start: 0,
             blocks: 0,
@@ -115,11 +115,11 @@ impl<'t> Layout<'t> {
         &mut self,
         placements: &dyn Placements,
         id: InodeId,
-        runs: &mut Vec<Run>,
-    ) -> Result<Shape<'t>, PlanError> {
+        runs: &mut Vec<BlockRun>,
+    ) -> Result<InodeShape<'t>, PlanError> {
         let data = file_data(self.tree, placements, id, self.slice_bits, runs)?;
         let body = self.shared.place(self.tree, id);
-        Ok(Shape::new(self.tree, id, self.common, body, data))
+        Ok(InodeShape::new(self.tree, id, self.common, body, data))
     }
 
     /// Returns the shape of an inode, and in `runs` the joined runs of a file that is not empty.
@@ -127,15 +127,15 @@ impl<'t> Layout<'t> {
         &self,
         placements: &dyn Placements,
         id: InodeId,
-        runs: &mut Vec<Run>,
-    ) -> Result<Shape<'t>, PlanError> {
+        runs: &mut Vec<BlockRun>,
+    ) -> Result<InodeShape<'t>, PlanError> {
         let data = file_data(self.tree, placements, id, self.slice_bits, runs)?;
         Ok(self.shape_of(id, data))
     }
 
     /// Returns the shape of an inode whose file data is known.
-    pub(super) fn shape_of(&self, id: InodeId, data: Option<FileData>) -> Shape<'t> {
-        Shape::new(self.tree, id, self.common, self.shared.body(self.tree, id), data)
+    pub(super) fn shape_of(&self, id: InodeId, data: Option<FileData>) -> InodeShape<'t> {
+        InodeShape::new(self.tree, id, self.common, self.shared.body(self.tree, id), data)
     }
 }
 
@@ -144,7 +144,7 @@ fn file_data(
     placements: &dyn Placements,
     inode: InodeId,
     slice_bits: u32,
-    runs: &mut Vec<Run>,
+    runs: &mut Vec<BlockRun>,
 ) -> Result<Option<FileData>, PlanError> {
     let record = tree.inode(inode);
     runs.clear();

@@ -6,7 +6,7 @@ use dimsum_tree::{Entries, FileType, InodeId, Tree, TreeEntry};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U64};
 
-use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, Dirent};
+use crate::ondisk::{BLOCK, BLOCK_LEN, DIRENT_LEN, ErofsDirent};
 
 /// The names of a directory with `.` and `..`, sorted bytewise. These two are not always first: `-` and a space are
 /// smaller than a dot.
@@ -57,13 +57,13 @@ pub(super) fn stored_len(tree: &Tree, directory: InodeId) -> u64 {
 
 /// The blocks of a directory, one after another, each in a buffer that is used again.
 #[derive(Debug)]
-pub(super) struct Blocks<'t> {
+pub(super) struct NameBlocks<'t> {
     names: Peekable<Names<'t>>,
     entries: Vec<TreeEntry<'t>>,
     bytes: Vec<u8>,
 }
 
-impl<'t> Blocks<'t> {
+impl<'t> NameBlocks<'t> {
     pub(super) fn new(tree: &'t Tree, directory: InodeId, parent: InodeId) -> Self {
         let names = Names::new(tree, directory, parent).peekable();
         Self { names, entries: Vec::new(), bytes: Vec::with_capacity(BLOCK_LEN) }
@@ -84,7 +84,7 @@ impl<'t> Blocks<'t> {
         }
         let mut offset = entries.len() * DIRENT_LEN;
         for entry in entries.iter() {
-            let dirent = Dirent {
+            let dirent = ErofsDirent {
                 nid: U64::new(nid(entry.inode)),
                 nameoff: U16::new(u16::try_from(offset).expect("a block has 4096 bytes")),
                 file_type: type_number(tree.inode(entry.inode).file_type()),

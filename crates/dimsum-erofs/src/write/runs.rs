@@ -10,7 +10,7 @@ use crate::ondisk::BLOCK;
 
 /// A run of blocks of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct BlockRun {
     /// Its length.
     pub blocks: u64,
     /// Its first block in the data area, whose block 0 is the first one behind the meta; `None` for a hole.
@@ -30,7 +30,7 @@ pub trait Placements {
     /// # Errors
     ///
     /// If the answer cannot be had.
-    fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()>;
+    fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()>;
 }
 
 /// The form of a file's data.
@@ -51,7 +51,7 @@ pub(super) enum FileData {
 }
 
 /// Joins runs and finds the form for a file of `size` > 0 bytes.
-pub(super) fn classify(runs: &mut Vec<Run>, size: u64, slice_bits: u32) -> Result<FileData, RunFault> {
+pub(super) fn classify(runs: &mut Vec<BlockRun>, size: u64, slice_bits: u32) -> Result<FileData, RunFault> {
     runs.retain(|run| run.blocks > 0);
     runs.dedup_by(|next, last| {
         let joined = match (last.start, next.start) {
@@ -77,7 +77,7 @@ pub(super) fn classify(runs: &mut Vec<Run>, size: u64, slice_bits: u32) -> Resul
             return Err(RunFault::Address { block: end });
         }
     }
-    if let [Run { start: Some(start), .. }] = **runs {
+    if let [BlockRun { start: Some(start), .. }] = **runs {
         return Ok(FileData::Plain { start });
     }
     let bits = entry_bits(runs, blocks, slice_bits)?;
@@ -90,7 +90,7 @@ pub(super) fn classify(runs: &mut Vec<Run>, size: u64, slice_bits: u32) -> Resul
 
 /// Returns log2 of the largest entry size that keeps each entry wholly null or one run: a size is possible if every
 /// border between two runs is a multiple of it, and of no use beyond one entry.
-fn entry_bits(runs: &[Run], blocks: u64, slice_bits: u32) -> Result<u32, RunFault> {
+fn entry_bits(runs: &[BlockRun], blocks: u64, slice_bits: u32) -> Result<u32, RunFault> {
     let mut bits = blocks.next_power_of_two().trailing_zeros();
     let mut border = 0;
     for run in runs.iter().take(runs.len().saturating_sub(1)) {
@@ -104,7 +104,7 @@ fn entry_bits(runs: &[Run], blocks: u64, slice_bits: u32) -> Result<u32, RunFaul
 }
 
 /// Returns the map entries of joined runs: for each the block in the data area, `None` for a hole.
-pub(super) fn map_entries(runs: &[Run], bits: u32, entries: u64) -> impl Iterator<Item = Option<u64>> {
+pub(super) fn map_entries(runs: &[BlockRun], bits: u32, entries: u64) -> impl Iterator<Item = Option<u64>> {
     let mut runs = runs.iter();
     let mut first = 0;
     let mut run = runs.next();
@@ -124,10 +124,10 @@ pub(super) fn map_entries(runs: &[Run], bits: u32, entries: u64) -> impl Iterato
 mod tests {
     use super::*;
 
-    const DATA: fn(u64, u64) -> Run = |blocks, start| Run { blocks, start: Some(start), device: 0 };
-    const HOLE: fn(u64) -> Run = |blocks| Run { blocks, start: None, device: 0 };
+    const DATA: fn(u64, u64) -> BlockRun = |blocks, start| BlockRun { blocks, start: Some(start), device: 0 };
+    const HOLE: fn(u64) -> BlockRun = |blocks| BlockRun { blocks, start: None, device: 0 };
 
-    fn form(mut runs: Vec<Run>, blocks: u64) -> Result<(FileData, Vec<Option<u64>>), RunFault> {
+    fn form(mut runs: Vec<BlockRun>, blocks: u64) -> Result<(FileData, Vec<Option<u64>>), RunFault> {
         let data = classify(&mut runs, blocks * BLOCK, 6)?;
         let FileData::Map { bits, entries } = data else { return Ok((data, Vec::new())) };
         Ok((data, map_entries(&runs, bits, entries).collect()))
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn neighbours_of_two_devices_stay_two_runs() {
-        let other = Run { device: 1, ..DATA(64, 164) };
+        let other = BlockRun { device: 1, ..DATA(64, 164) };
         let (data, entries) = form(vec![DATA(64, 100), other], 128).unwrap();
         assert_eq!(data, FileData::Map { bits: 6, entries: 2 });
         assert_eq!(entries, [Some(100), Some(164)]);

@@ -6,23 +6,23 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::names;
 use super::runs::FileData;
-use super::xattrs::Body;
+use super::xattrs::XattrBody;
 use crate::limits::MAX_INLINE_ITEM;
 use crate::ondisk::{self, BLOCK, InodeCompact, InodeExtended, MAP_ENTRY};
 
 /// An inode, ready to be placed.
 #[derive(Debug)]
-pub(super) struct Shape<'t> {
+pub(super) struct InodeShape<'t> {
     inode: Inode,
     size: u64,
     pub(super) extended: bool,
-    pub(super) xattrs: Body<'t>,
-    pub(super) bytes: Bytes,
+    pub(super) xattrs: XattrBody<'t>,
+    pub(super) bytes: InodeBytes,
 }
 
 /// Where the bytes of an inode are to lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bytes {
+pub(super) enum InodeBytes {
     /// There are none.
     None,
     /// In a device.
@@ -36,9 +36,15 @@ pub(super) enum Bytes {
     },
 }
 
-impl<'t> Shape<'t> {
+impl<'t> InodeShape<'t> {
     /// Finds the shape of an inode; `data` is where the bytes of a regular file are, `None` if it is empty.
-    pub(super) fn new(tree: &Tree, id: InodeId, common: Timestamp, xattrs: Body<'t>, data: Option<FileData>) -> Self {
+    pub(super) fn new(
+        tree: &Tree,
+        id: InodeId,
+        common: Timestamp,
+        xattrs: XattrBody<'t>,
+        data: Option<FileData>,
+    ) -> Self {
         let inode = tree.inode(id);
         let size = if inode.is_directory() { names::stored_len(tree, id) } else { inode.size() };
         let extended = !(inode.mtime() == common
@@ -46,18 +52,18 @@ impl<'t> Shape<'t> {
             && inode.gid() <= u16::MAX.into()
             && inode.nlink() <= u16::MAX.into()
             && size <= u32::MAX.into());
-        let mut shape = Self { inode, size, extended, xattrs, bytes: Bytes::None };
+        let mut shape = Self { inode, size, extended, xattrs, bytes: InodeBytes::None };
         shape.bytes = match (inode.file_type(), data) {
             (FileType::Directory | FileType::Symlink, _) => {
                 let tail = size % BLOCK;
                 if tail > 0 && shape.head_len() + tail <= MAX_INLINE_ITEM {
-                    Bytes::Stored { blocks: size / BLOCK, tail }
+                    InodeBytes::Stored { blocks: size / BLOCK, tail }
                 } else {
-                    Bytes::Stored { blocks: size.div_ceil(BLOCK), tail: 0 }
+                    InodeBytes::Stored { blocks: size.div_ceil(BLOCK), tail: 0 }
                 }
             }
-            (FileType::Regular, Some(data)) => Bytes::File(data),
-            _ => Bytes::None,
+            (FileType::Regular, Some(data)) => InodeBytes::File(data),
+            _ => InodeBytes::None,
         };
         shape
     }
@@ -66,7 +72,7 @@ impl<'t> Shape<'t> {
     pub(super) fn head_len(&self) -> u64 {
         let inode = if self.extended { size_of::<InodeExtended>() } else { size_of::<InodeCompact>() };
         let tail = match self.bytes {
-            Bytes::Stored { tail, .. } => tail,
+            InodeBytes::Stored { tail, .. } => tail,
             _ => 0,
         };
         (inode + self.xattrs.len()) as u64 + tail
@@ -75,7 +81,7 @@ impl<'t> Shape<'t> {
     /// Returns the bytes of the block map.
     pub(super) fn map_len(&self) -> u64 {
         match self.bytes {
-            Bytes::File(FileData::Map { entries, .. }) => entries * MAP_ENTRY,
+            InodeBytes::File(FileData::Map { entries, .. }) => entries * MAP_ENTRY,
             _ => 0,
         }
     }
@@ -83,7 +89,7 @@ impl<'t> Shape<'t> {
     /// Returns the blocks of its own it takes behind the inode area.
     pub(super) fn stored_blocks(&self) -> u64 {
         match self.bytes {
-            Bytes::Stored { blocks, .. } => blocks,
+            InodeBytes::Stored { blocks, .. } => blocks,
             _ => 0,
         }
     }
@@ -92,15 +98,15 @@ impl<'t> Shape<'t> {
     pub(super) fn write_inode(&self, number: u32, start: u32, bytes: &mut Vec<u8>) {
         let inode = &self.inode;
         let layout = match self.bytes {
-            Bytes::File(FileData::Map { .. }) => ondisk::LAYOUT_CHUNK_BASED,
-            Bytes::Stored { tail: 1.., .. } => ondisk::LAYOUT_FLAT_INLINE,
+            InodeBytes::File(FileData::Map { .. }) => ondisk::LAYOUT_CHUNK_BASED,
+            InodeBytes::Stored { tail: 1.., .. } => ondisk::LAYOUT_FLAT_INLINE,
             _ => ondisk::LAYOUT_FLAT_PLAIN,
         };
         let u = match self.bytes {
-            Bytes::File(FileData::Map { bits, .. }) => bits,
-            Bytes::File(FileData::Plain { .. }) | Bytes::Stored { blocks: 1.., .. } => start,
-            Bytes::Stored { blocks: 0, .. } => 0,
-            Bytes::None => ondisk::encode_device(inode.rdev().major, inode.rdev().minor),
+            InodeBytes::File(FileData::Map { bits, .. }) => bits,
+            InodeBytes::File(FileData::Plain { .. }) | InodeBytes::Stored { blocks: 1.., .. } => start,
+            InodeBytes::Stored { blocks: 0, .. } => 0,
+            InodeBytes::None => ondisk::encode_device(inode.rdev().major, inode.rdev().minor),
         };
         let format = U16::new(layout << ondisk::FORMAT_LAYOUT_SHIFT | u16::from(self.extended));
         let xattr_icount = U16::new(self.xattrs.count());

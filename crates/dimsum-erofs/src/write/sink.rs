@@ -11,7 +11,7 @@ const BUFFER: usize = 64 * 1024;
 
 /// Counts and gathers bytes, and puts the checksum into block 0 before that goes out.
 #[derive(Debug)]
-pub(super) struct Sink<'w, W> {
+pub(super) struct ImageWriter<'w, W> {
     out: &'w mut W,
     buffer: Vec<u8>,
     /// Where the buffer starts.
@@ -19,7 +19,7 @@ pub(super) struct Sink<'w, W> {
     checksum: bool,
 }
 
-impl<'w, W: Write> Sink<'w, W> {
+impl<'w, W: Write> ImageWriter<'w, W> {
     pub(super) fn new(out: &'w mut W, checksum: bool) -> Self {
         Self { out, buffer: Vec::with_capacity(2 * BUFFER), start: 0, checksum }
     }

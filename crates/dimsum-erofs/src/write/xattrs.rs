@@ -32,7 +32,7 @@ fn of(tree: &Tree, id: InodeId) -> impl Iterator<Item = &Xattr> {
 
 /// The shared attributes in the order of first use.
 #[derive(Debug)]
-pub(super) struct Shared<'t> {
+pub(super) struct SharedXattrs<'t> {
     /// Ids of all attributes that two inodes or more have.
     ids: HashMap<&'t Xattr, u32>,
     area: Vec<&'t Xattr>,
@@ -40,7 +40,7 @@ pub(super) struct Shared<'t> {
     words: u64,
 }
 
-impl<'t> Shared<'t> {
+impl<'t> SharedXattrs<'t> {
     /// Finds out which attributes are shared; refuses those that EROFS cannot hold or that belong to overlayfs.
     pub(super) fn find(tree: &'t Tree) -> Result<Self, PlanError> {
         let mut ids: HashMap<&Xattr, u32> = HashMap::new();
@@ -63,7 +63,7 @@ impl<'t> Shared<'t> {
     }
 
     /// Returns the body of an inode; what it shares and is not in the area yet is put there.
-    pub(super) fn place(&mut self, tree: &'t Tree, id: InodeId) -> Body<'t> {
+    pub(super) fn place(&mut self, tree: &'t Tree, id: InodeId) -> XattrBody<'t> {
         let body = self.body(tree, id);
         for xattr in &body.shared {
             if let Some(id) = self.ids.get_mut(xattr)
@@ -79,8 +79,8 @@ impl<'t> Shared<'t> {
     }
 
     /// Returns the body of an inode.
-    pub(super) fn body(&self, tree: &'t Tree, id: InodeId) -> Body<'t> {
-        let mut body = Body::default();
+    pub(super) fn body(&self, tree: &'t Tree, id: InodeId) -> XattrBody<'t> {
+        let mut body = XattrBody::default();
         for xattr in of(tree, id) {
             if body.shared.len() < MAX_SHARED_XATTRS && self.ids.contains_key(xattr) {
                 body.shared.push(xattr);
@@ -104,12 +104,12 @@ impl<'t> Shared<'t> {
 
 /// The attributes of one inode.
 #[derive(Debug, Default)]
-pub(super) struct Body<'t> {
+pub(super) struct XattrBody<'t> {
     shared: Vec<&'t Xattr>,
     inline: Vec<&'t Xattr>,
 }
 
-impl Body<'_> {
+impl XattrBody<'_> {
     /// Returns its length in bytes.
     pub(super) fn len(&self) -> usize {
         if self.shared.is_empty() && self.inline.is_empty() {
@@ -128,7 +128,7 @@ impl Body<'_> {
     }
 
     /// Appends the bytes.
-    pub(super) fn write(&self, shared: &Shared<'_>, bytes: &mut Vec<u8>) {
+    pub(super) fn write(&self, shared: &SharedXattrs<'_>, bytes: &mut Vec<u8>) {
         if self.len() == 0 {
             return;
         }

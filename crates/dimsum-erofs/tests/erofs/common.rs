@@ -2,7 +2,7 @@
 
 use std::io;
 
-use dimsum_erofs::{ImageKind, Layout, Options, Placements, Run, WriteParams};
+use dimsum_erofs::{BlockRun, ErofsLayout, ErofsOptions, ImageKind, Placements, WriteParams};
 use dimsum_tree::{ContentId, DeviceNumber, InodeId, Metadata, NodeId, NodeKind, Timestamp, Tree, TreeBuilder, Xattr};
 
 /// Slices of 256 KiB, the default of conversions.
@@ -13,7 +13,7 @@ pub(crate) const BLOCK: u64 = 4096;
 /// The runs of all files of a tree, by content handle.
 #[derive(Default, Debug, Clone)]
 pub(crate) struct Files {
-    pub(crate) runs: Vec<Vec<Run>>,
+    pub(crate) runs: Vec<Vec<BlockRun>>,
     /// Blocks of the data area that are in use.
     pub(crate) blocks: u64,
 }
@@ -24,7 +24,7 @@ impl Files {
         let runs = pieces.iter().map(|&(blocks, data)| {
             let start = data.then_some(self.blocks);
             self.blocks += if data { blocks + 1 } else { 0 };
-            Run { blocks, start, device: 0 }
+            BlockRun { blocks, start, device: 0 }
         });
         let runs = runs.collect();
         self.runs.push(runs);
@@ -41,7 +41,7 @@ impl Files {
 pub(crate) struct Placed<'t>(pub(crate) &'t Tree, pub(crate) &'t Files);
 
 impl Placements for Placed<'_> {
-    fn runs(&self, inode: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
+    fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         let content = self.0.inode(inode).content().expect("only files are asked for");
         runs.extend_from_slice(&self.1.runs[content.get() as usize]);
         Ok(())
@@ -77,8 +77,9 @@ pub(crate) fn data_block(block: u64) -> Vec<u8> {
     word.to_le_bytes().repeat(BLOCK as usize / 8)
 }
 
-pub(crate) fn layout<'t>(tree: &'t Tree, files: &Files, kind: ImageKind) -> Layout<'t> {
-    Layout::plan(tree, &Placed(tree, files), Options { slice_blocks_log2: SLICE_BITS, kind }).expect("the tree fits")
+pub(crate) fn layout<'t>(tree: &'t Tree, files: &Files, kind: ImageKind) -> ErofsLayout<'t> {
+    ErofsLayout::plan(tree, &Placed(tree, files), ErofsOptions { slice_blocks_log2: SLICE_BITS, kind })
+        .expect("the tree fits")
 }
 
 pub(crate) fn write(tree: &Tree, files: &Files, kind: ImageKind) -> Written {
@@ -287,7 +288,7 @@ fn links(tree: &mut TreeBuilder, files: &mut Files, root: NodeId) {
 }
 
 /// What a file holds at an offset, from its runs: at most `length` bytes, fewer at its end.
-pub(crate) fn content(runs: &[Run], size: u64, data_base: u64, offset: u64, length: u64) -> Vec<u8> {
+pub(crate) fn content(runs: &[BlockRun], size: u64, data_base: u64, offset: u64, length: u64) -> Vec<u8> {
     let end = size.min(offset + length);
     let mut bytes = Vec::new();
     for block in offset / BLOCK..end.div_ceil(BLOCK) {
@@ -308,7 +309,7 @@ pub(crate) fn content(runs: &[Run], size: u64, data_base: u64, offset: u64, leng
 }
 
 /// Offsets worth reading at: around the start, the end, and every border of runs.
-pub(crate) fn places(runs: &[Run], size: u64) -> Vec<u64> {
+pub(crate) fn places(runs: &[BlockRun], size: u64) -> Vec<u64> {
     let mut border = 0;
     let mut places = vec![0, size.saturating_sub(5000)];
     for run in runs {

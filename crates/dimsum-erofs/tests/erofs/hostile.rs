@@ -1,7 +1,7 @@
 //! Whatever the bytes are, nothing panics or runs for ever, and what the validator accepts can be read to the end.
 
 use dimsum_erofs::ondisk::{BLOCK_LEN, SUPERBLOCK_OFFSET, Superblock};
-use dimsum_erofs::{Bounds, Error, Image, ImageKind, Inode, OutOfRange, ToTreeError, to_tree, validate};
+use dimsum_erofs::{Bounds, ErofsError, ErofsImage, ErofsInode, ImageKind, OutOfRange, ToTreeError, to_tree, validate};
 use dimsum_tree::{ContentId, FileType, Metadata, NodeKind, Tree, TreeBuilder};
 use proptest::prelude::*;
 use zerocopy::FromBytes;
@@ -42,14 +42,14 @@ pub(crate) fn small() -> (Tree, Files) {
     (tree.finish().unwrap(), files)
 }
 
-pub(crate) fn check(meta: &[u8], written: &Written) -> Result<dimsum_erofs::Summary, Error<OutOfRange>> {
+pub(crate) fn check(meta: &[u8], written: &Written) -> Result<dimsum_erofs::ValidationSummary, ErofsError<OutOfRange>> {
     let devices = [written.data_blocks];
     validate(&meta.to_vec(), Bounds { meta_blocks: written.meta_blocks(), devices: &devices, kind: ImageKind::Image })
 }
 
 /// Uses every operation on every name within reach; returns the first error.
-fn read_everything(meta: &[u8]) -> Result<(), Error<OutOfRange>> {
-    let image = Image::open(meta)?;
+fn read_everything(meta: &[u8]) -> Result<(), ErofsError<OutOfRange>> {
+    let image = ErofsImage::open(meta)?;
     let mut todo = vec![image.root()?];
     let mut seen = 0;
     let mut first = Ok(());
@@ -65,7 +65,11 @@ fn read_everything(meta: &[u8]) -> Result<(), Error<OutOfRange>> {
     first
 }
 
-fn read_one(image: &Image<&[u8]>, inode: &Inode, todo: &mut Vec<Inode>) -> Result<(), Error<OutOfRange>> {
+fn read_one(
+    image: &ErofsImage<&[u8]>,
+    inode: &ErofsInode,
+    todo: &mut Vec<ErofsInode>,
+) -> Result<(), ErofsError<OutOfRange>> {
     for xattr in image.xattrs(inode)? {
         assert!(image.xattr(inode, &xattr.name)?.is_some());
     }
@@ -98,7 +102,7 @@ fn read_one(image: &Image<&[u8]>, inode: &Inode, todo: &mut Vec<Inode>) -> Resul
 fn must_hold(meta: &[u8], written: &Written, what: impl std::fmt::Display) {
     let valid = check(meta, written);
     let read = read_everything(meta);
-    let tree = Image::open(meta).ok().map(|image| to_tree(&image, |_| ContentId::new(0)));
+    let tree = ErofsImage::open(meta).ok().map(|image| to_tree(&image, |_| ContentId::new(0)));
     if valid.is_ok() {
         assert!(read.is_ok(), "{what}: accepted, but {read:?}");
         // A tree has limits of its own, such as for user ids.
@@ -148,7 +152,7 @@ proptest! {
     #[test]
     fn any_tree_survives_the_way_there_and_back((tree, files) in generate::tree()) {
         let written = write(&tree, &files, ImageKind::Image);
-        let image = Image::open(&written.meta).unwrap();
+        let image = ErofsImage::open(&written.meta).unwrap();
         prop_assert_eq!(dump(&to_tree(&image, |_| ContentId::new(0)).unwrap()), dump(&tree));
         let summary = check(&written.meta, &written).unwrap();
         prop_assert_eq!(summary.inodes, tree.len() as u64);

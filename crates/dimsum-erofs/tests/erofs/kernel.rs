@@ -128,7 +128,7 @@ fn privileged_the_kernel_finds_holes_where_we_do() {
     let (tree, files) = zoo();
     let written = write(&tree, &files, ImageKind::Image);
     let planned = layout(&tree, &files, ImageKind::Image);
-    let image = dimsum_erofs::Image::open(&written.meta).unwrap();
+    let image = dimsum_erofs::ErofsImage::open(&written.meta).unwrap();
     let Some(mounted) = Mounted::new(&written.flat()) else { return };
     for entry in tree.dump().filter(|entry| entry.inode.file_type() == FileType::Regular) {
         let file = File::open(mounted.path(&entry.path)).unwrap();

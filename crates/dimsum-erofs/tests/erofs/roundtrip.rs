@@ -1,7 +1,7 @@
 //! What is written is what is read.
 
 use crate::common::{BLOCK, Files, Placed, layout, plain_metadata, write, xattr, zoo};
-use dimsum_erofs::{Image, ImageKind, Inode, to_tree};
+use dimsum_erofs::{ErofsImage, ErofsInode, ImageKind, to_tree};
 use dimsum_tree::{ContentId, FileType, Metadata, NodeKind, Timestamp, Tree, TreeBuilder};
 
 /// Everything the trees say, as text.
@@ -9,12 +9,12 @@ pub(crate) fn dump(tree: &Tree) -> Vec<String> {
     tree.dump().map(|entry| entry.to_string()).collect()
 }
 
-fn image(bytes: &[u8]) -> Image<&[u8]> {
-    Image::open(bytes).expect("our own image opens")
+fn image(bytes: &[u8]) -> ErofsImage<&[u8]> {
+    ErofsImage::open(bytes).expect("our own image opens")
 }
 
 /// Follows a path by lookups.
-fn find(image: &Image<&[u8]>, path: &str) -> Inode {
+fn find(image: &ErofsImage<&[u8]>, path: &str) -> ErofsInode {
     path.split('/').fold(image.root().unwrap(), |dir, name| {
         let nid = image.lookup(&dir, name.as_bytes()).unwrap().expect(name);
         image.inode(nid).unwrap()
@@ -64,8 +64,8 @@ fn a_layer_keeps_whiteouts_and_opaque_directories() {
     let image = image(&written.meta);
     assert_eq!(dump(&to_tree(&image, |_| ContentId::new(0)).unwrap()), dump(&tree));
     assert_eq!(image.xattr(&find(&image, "a"), b"trusted.overlay.opaque").unwrap().as_deref(), Some(&b"y"[..]));
-    let options = dimsum_erofs::Options { slice_blocks_log2: 6, kind: ImageKind::Image };
-    let refused = dimsum_erofs::Layout::plan(&tree, &Placed(&tree, &Files::default()), options);
+    let options = dimsum_erofs::ErofsOptions { slice_blocks_log2: 6, kind: ImageKind::Image };
+    let refused = dimsum_erofs::ErofsLayout::plan(&tree, &Placed(&tree, &Files::default()), options);
     assert!(matches!(refused, Err(dimsum_erofs::PlanError::Overlay { .. })));
 }
 

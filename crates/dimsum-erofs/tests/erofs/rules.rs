@@ -1,7 +1,7 @@
 //! Each rule of what a reader refuses (`docs/format.md`, section 6.7), broken once.
 
-use dimsum_erofs::ondisk::{BLOCK_LEN, Dirent, InodeCompact, InodeExtended, SUPERBLOCK_OFFSET, Superblock};
-use dimsum_erofs::{Error, Image, ImageKind, OutOfRange, PlanError};
+use dimsum_erofs::ondisk::{BLOCK_LEN, ErofsDirent, InodeCompact, InodeExtended, SUPERBLOCK_OFFSET, Superblock};
+use dimsum_erofs::{ErofsError, ErofsImage, ImageKind, OutOfRange, PlanError};
 use dimsum_tree::{Metadata, NodeKind, TreeBuilder};
 use zerocopy::FromBytes;
 
@@ -22,7 +22,7 @@ impl Target {
     }
 
     fn nid(&self, path: &str) -> u64 {
-        let image = Image::open(&*self.written.meta).unwrap();
+        let image = ErofsImage::open(&*self.written.meta).unwrap();
         let root = image.root_nid();
         path.split('/')
             .filter(|name| !name.is_empty())
@@ -48,9 +48,9 @@ impl Target {
     }
 
     /// The dirent of a name in the root, which is extended (it is older), inline and without attributes.
-    fn dirent(&mut self, index: usize) -> &mut Dirent {
+    fn dirent(&mut self, index: usize) -> &mut ErofsDirent {
         let nid = self.nid("");
-        Dirent::mut_from_prefix(&mut self.at(nid)[64 + 12 * index..]).unwrap().0
+        ErofsDirent::mut_from_prefix(&mut self.at(nid)[64 + 12 * index..]).unwrap().0
     }
 
     /// Replaces the first occurrence of these bytes.
@@ -64,7 +64,7 @@ impl Target {
         self.at(nid)[32 + 4 * index..].first_chunk_mut().unwrap()
     }
 
-    fn verdict(&mut self) -> Result<dimsum_erofs::Summary, Error<OutOfRange>> {
+    fn verdict(&mut self) -> Result<dimsum_erofs::ValidationSummary, ErofsError<OutOfRange>> {
         fix_checksum(&mut self.meta);
         check(&self.meta, &self.written)
     }
@@ -240,9 +240,9 @@ fn trees_with_attributes_of_overlayfs_are_not_written() {
         let metadata = Metadata { xattrs: &[xattr(name, b"y")], ..plain_metadata() };
         tree.insert(TreeBuilder::ROOT, b"a", NodeKind::Fifo, &metadata).unwrap();
         let tree = tree.finish().unwrap();
-        let options = dimsum_erofs::Options { slice_blocks_log2: 6, kind: ImageKind::Layer };
-        let error =
-            dimsum_erofs::Layout::plan(&tree, &crate::common::Placed(&tree, &Files::default()), options).unwrap_err();
+        let options = dimsum_erofs::ErofsOptions { slice_blocks_log2: 6, kind: ImageKind::Layer };
+        let error = dimsum_erofs::ErofsLayout::plan(&tree, &crate::common::Placed(&tree, &Files::default()), options)
+            .unwrap_err();
         assert!(matches!(error, PlanError::Overlay { .. }), "{error:?}");
     }
 }

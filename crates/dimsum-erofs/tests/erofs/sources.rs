@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use dimsum_erofs::{Error, Image, ImageKind, MetaRead, OutOfRange};
+use dimsum_erofs::{ErofsError, ErofsImage, ImageKind, MetaRead, OutOfRange};
 use dimsum_tree::{FileType, NodeKind, TreeBuilder};
 
 use crate::common::{Files, layout, plain_metadata, write, zoo};
@@ -59,11 +59,11 @@ impl MetaRead for Lazy<'_> {
 }
 
 /// Does an operation until the source has all it needs.
-fn again<T>(mut operation: impl FnMut() -> Result<T, Error<NotYet>>) -> T {
+fn again<T>(mut operation: impl FnMut() -> Result<T, ErofsError<NotYet>>) -> T {
     for _ in 0..1000 {
         match operation() {
             Ok(result) => return result,
-            Err(Error::Read { source: NotYet, .. }) => {}
+            Err(ErofsError::Read { source: NotYet, .. }) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -75,12 +75,12 @@ fn every_operation_can_be_done_again_when_bytes_were_missing() {
     let (tree, files) = zoo();
     let written = write(&tree, &files, ImageKind::Image);
     let planned = layout(&tree, &files, ImageKind::Image);
-    let whole = Image::open(&*written.meta).unwrap();
+    let whole = ErofsImage::open(&*written.meta).unwrap();
     for id in tree.ids() {
         let nid = planned.nid(id);
         // A new source each time, so that each operation meets missing bytes.
         let source = Lazy { meta: &written.meta, pages: RefCell::default() };
-        let image = again(|| Image::open(&source));
+        let image = again(|| ErofsImage::open(&source));
         let inode = again(|| image.inode(nid));
         assert_eq!(inode, whole.inode(nid).unwrap());
         assert_eq!(again(|| image.xattrs(&inode)), whole.xattrs(&inode).unwrap());
@@ -110,7 +110,7 @@ fn every_operation_can_be_done_again_when_bytes_were_missing() {
 fn hot_operations_read_once_or_not_at_all() {
     let (tree, files) = zoo();
     let written = write(&tree, &files, ImageKind::Image);
-    let image = Image::open(Counted { meta: &written.meta, reads: RefCell::default() }).unwrap();
+    let image = ErofsImage::open(Counted { meta: &written.meta, reads: RefCell::default() }).unwrap();
     let reads = || std::mem::take(&mut *image.meta().reads.borrow_mut());
     assert_eq!(reads(), [(0, 4096)], "open");
     let root = image.root().unwrap();
@@ -138,7 +138,7 @@ fn a_name_among_100000_is_found_in_a_dozen_reads() {
     let tree = tree.finish().unwrap();
     let written = write(&tree, &Files::default(), ImageKind::Image);
     assert_eq!(validated(&written, ImageKind::Image).unwrap().names, 100_000);
-    let image = Image::open(Counted { meta: &written.meta, reads: RefCell::default() }).unwrap();
+    let image = ErofsImage::open(Counted { meta: &written.meta, reads: RefCell::default() }).unwrap();
     let root = image.root().unwrap();
     for name in ["name-0", "name-50000", "name-99999", "name-1234x", "a", "z"] {
         image.meta().reads.borrow_mut().clear();

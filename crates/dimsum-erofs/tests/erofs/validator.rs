@@ -1,13 +1,13 @@
 //! The validator accepts what the writer writes.
 
 use crate::common::{Files, Written, plain_metadata, write, zoo};
-use dimsum_erofs::{Bounds, ImageKind, Summary, validate};
+use dimsum_erofs::{Bounds, ImageKind, ValidationSummary, validate};
 use dimsum_tree::{NodeKind, TreeBuilder};
 
 pub(crate) fn validated(
     written: &Written,
     kind: ImageKind,
-) -> Result<Summary, dimsum_erofs::Error<dimsum_erofs::OutOfRange>> {
+) -> Result<ValidationSummary, dimsum_erofs::ErofsError<dimsum_erofs::OutOfRange>> {
     // Two devices, the first of which ends where the data of a file does not go on.
     let devices = [written.data_blocks.min(1), written.data_blocks - written.data_blocks.min(1)];
     validate(&written.meta, Bounds { meta_blocks: written.meta_blocks(), devices: &devices, kind })

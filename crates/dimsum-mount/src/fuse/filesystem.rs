@@ -66,7 +66,7 @@ pub enum NoTree {
         /// The image's manifest.
         image: dimsum_format::Digest,
         /// Why.
-        source: Box<dimsum_erofs::Error<MetaError>>,
+        source: Box<dimsum_erofs::ErofsError<MetaError>>,
     },
     /// The start of its meta is damaged or missing, and no source has it.
     #[error("cannot get the file tree of image {image}")]
@@ -79,12 +79,14 @@ pub enum NoTree {
 }
 
 /// Opens the file system in the meta; waits while damaged parts of it are fetched again.
-fn open_tree(image: &Arc<Image>) -> Result<dimsum_erofs::Image<MetaGate>, NoTree> {
+fn open_tree(image: &Arc<Image>) -> Result<dimsum_erofs::ErofsImage<MetaGate>, NoTree> {
     let mut openings = 0;
     loop {
         openings += 1;
-        match dimsum_erofs::Image::open(MetaGate::new(Arc::clone(image))) {
-            Err(dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. }) if openings < MAX_OPENINGS => {
+        match dimsum_erofs::ErofsImage::open(MetaGate::new(Arc::clone(image))) {
+            Err(dimsum_erofs::ErofsError::Read { source: MetaError::Pending { group }, .. })
+                if openings < MAX_OPENINGS =>
+            {
                 let offset = group.saturating_mul(GROUP_U64);
                 let fetched = image.meta().read_blocking(offset, &mut [0]);
                 fetched.map_err(|source| NoTree::Missing { image: image.digest(), source: Box::new(source) })?;

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use dimsum_erofs::{Image as Erofs, ImageKind, Layout, MetaRead, Options, Placements, Run, WriteParams};
+use dimsum_erofs::{
+    BlockRun, ErofsImage as Erofs, ErofsLayout, ErofsOptions, ImageKind, MetaRead, Placements, WriteParams,
+};
 use dimsum_fuse::{Errno, ROOT_NODE, Whence};
 use dimsum_store::{Extent, MetaError};
 use dimsum_tree::{ContentId, DeviceNumber, InodeId, Metadata, NodeId, NodeKind, Timestamp, TreeBuilder, Xattr};
@@ -52,9 +54,9 @@ const SLICE_BLOCKS: u64 = 64;
 const FILE_SIZE: u64 = 3 * SLICE_BLOCKS * BLOCK - 100;
 
 impl Placements for Sparse {
-    fn runs(&self, _: InodeId, runs: &mut Vec<Run>) -> io::Result<()> {
+    fn runs(&self, _: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         for start in [Some(0), None, Some(2 * SLICE_BLOCKS)] {
-            runs.push(Run { blocks: SLICE_BLOCKS, start, device: 0 });
+            runs.push(BlockRun { blocks: SLICE_BLOCKS, start, device: 0 });
         }
         Ok(())
     }
@@ -70,7 +72,7 @@ fn open(kind: ImageKind, data_start: Option<u64>, fill: impl FnOnce(&mut TreeBui
     let mut builder = TreeBuilder::new();
     fill(&mut builder);
     let tree = builder.finish().unwrap();
-    let layout = Layout::plan(&tree, &Sparse, Options { slice_blocks_log2: 6, kind }).unwrap();
+    let layout = ErofsLayout::plan(&tree, &Sparse, ErofsOptions { slice_blocks_log2: 6, kind }).unwrap();
     let params = WriteParams {
         data_base: layout.blocks(),
         total_blocks: layout.blocks() + 4 * SLICE_BLOCKS as u32,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use dimsum_erofs::{Image as Erofs, Inode, MetaRead};
+use dimsum_erofs::{ErofsImage as Erofs, ErofsInode, MetaRead};
 use dimsum_fuse::{
     Attr, DirBuffer, DirEntry, DirPlusBuffer, Entry, Errno, FOREVER, ROOT_NODE, StatFs, Timestamp, Whence,
     encode_device,
@@ -95,15 +95,15 @@ pub(super) enum TreeFailure {
     /// The file system's ordinary "no".
     Errno(Errno),
     /// The image is not what it should be.
-    Image(dimsum_erofs::Error<MetaError>),
+    Image(dimsum_erofs::ErofsError<MetaError>),
     /// The image holds what no image may hold.
     Forbidden(&'static str),
 }
 
-impl From<dimsum_erofs::Error<MetaError>> for TreeFailure {
-    fn from(error: dimsum_erofs::Error<MetaError>) -> Self {
+impl From<dimsum_erofs::ErofsError<MetaError>> for TreeFailure {
+    fn from(error: dimsum_erofs::ErofsError<MetaError>) -> Self {
         match error {
-            dimsum_erofs::Error::Read { source: MetaError::Pending { group }, .. } => Self::Pending { group },
+            dimsum_erofs::ErofsError::Read { source: MetaError::Pending { group }, .. } => Self::Pending { group },
             other => Self::Image(other),
         }
     }
@@ -155,7 +155,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         }
     }
 
-    fn inode(&self, node: u64) -> Result<Inode> {
+    fn inode(&self, node: u64) -> Result<ErofsInode> {
         let nid = if node == ROOT_NODE { self.erofs.root_nid() } else { node };
         let inode = self.erofs.inode(nid)?;
         let rdev = inode.rdev();
@@ -184,7 +184,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         }
     }
 
-    fn entry(&self, inode: &Inode) -> Result<Entry> {
+    fn entry(&self, inode: &ErofsInode) -> Result<Entry> {
         Ok(Entry {
             node: self.node(inode.nid())?,
             generation: 0,
@@ -194,7 +194,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         })
     }
 
-    fn attr(&self, inode: &Inode) -> Result<Attr> {
+    fn attr(&self, inode: &ErofsInode) -> Result<Attr> {
         let mtime = Timestamp { seconds: inode.mtime().seconds, nanoseconds: inode.mtime().nanoseconds };
         let rdev = inode.rdev();
         Ok(Attr {
@@ -216,7 +216,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         })
     }
 
-    fn sectors(&self, inode: &Inode) -> Result<u64> {
+    fn sectors(&self, inode: &ErofsInode) -> Result<u64> {
         let whole = |length: u64| length.div_ceil(BLOCK).saturating_mul(BLOCK / SECTOR);
         let sparse = matches!(inode.data(), dimsum_erofs::Data::Map { .. } | dimsum_erofs::Data::Plain { block: None });
         if inode.mode() & TYPE_MASK != REGULAR || !sparse {
@@ -236,7 +236,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         Ok(whole(inode.size()).saturating_sub(holes))
     }
 
-    fn read(&self, inode: &Inode, offset: u64, size: u32) -> Result<TreeAnswer> {
+    fn read(&self, inode: &ErofsInode, offset: u64, size: u32) -> Result<TreeAnswer> {
         let left = inode.size().saturating_sub(offset);
         let length = left.min(size.into());
         let mut extents = Vec::new();
@@ -325,7 +325,7 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
     }
 
     /// Returns what a lookup of a directory's entry would answer; nothing for `.` and `..`, which the kernel knows.
-    fn plus(&self, entry: &dimsum_erofs::DirEntry<'_>) -> Result<Option<Entry>> {
+    fn plus(&self, entry: &dimsum_erofs::ErofsDirEntry<'_>) -> Result<Option<Entry>> {
         if matches!(entry.name, b"." | b"..") {
             return Ok(None);
         }
@@ -333,12 +333,12 @@ impl<M: MetaRead<Error = MetaError>> ImageTree<M> {
         self.entry(&self.inode(node)?).map(Some)
     }
 
-    fn directory(&self, node: u64) -> Result<Inode> {
+    fn directory(&self, node: u64) -> Result<ErofsInode> {
         let inode = self.inode(node)?;
         if inode.mode() & TYPE_MASK == DIRECTORY { Ok(inode) } else { Err(TreeFailure::Errno(Errno::NOTDIR)) }
     }
 
-    fn seek(&self, inode: &Inode, offset: u64, whence: Whence) -> Result<TreeAnswer> {
+    fn seek(&self, inode: &ErofsInode, offset: u64, whence: Whence) -> Result<TreeAnswer> {
         let found = match whence {
             Whence::Data => self.erofs.next_data(inode, offset)?,
             Whence::Hole => self.erofs.next_hole(inode, offset)?,

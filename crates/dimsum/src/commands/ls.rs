@@ -9,7 +9,7 @@ use dimsum_engine::EngineError;
 use dimsum_engine::image;
 use dimsum_engine::image::fs::{Found, ImageFs, join};
 use dimsum_engine::listing::{Mode, UtcTime, type_name};
-use dimsum_erofs::Inode;
+use dimsum_erofs::ErofsInode;
 use dimsum_tree::FileType;
 use serde::Serialize;
 
@@ -147,13 +147,13 @@ struct Row<'a> {
 struct Raw<'a> {
     name: &'a [u8],
     target: Option<&'a [u8]>,
-    inode: &'a Inode,
+    inode: &'a ErofsInode,
     long: bool,
     terminal: bool,
 }
 
 impl<'a> Row<'a> {
-    fn new(name: &'a [u8], inode: &'a Inode, target: Option<&'a [u8]>, long: bool, terminal: bool) -> Self {
+    fn new(name: &'a [u8], inode: &'a ErofsInode, target: Option<&'a [u8]>, long: bool, terminal: bool) -> Self {
         let device = matches!(inode.file_type(), FileType::CharDevice | FileType::BlockDevice);
         Self {
             path: String::from_utf8_lossy(name).into_owned(),
