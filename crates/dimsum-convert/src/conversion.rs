@@ -9,7 +9,7 @@ use std::thread;
 
 use dimsum_format::Digest;
 use dimsum_format::codec::Decompressor;
-use dimsum_format::manifest::Config;
+use dimsum_format::manifest::ImageConfig;
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::Source;
 use dimsum_tree::{Tree, TreeBuilder, merge};
@@ -130,7 +130,7 @@ impl<'a> Conversion<'a> {
 
     /// Writes the packs and what belongs to the image as a whole, and makes everything visible. `source` is the
     /// manifest that was converted, if it was one.
-    pub(crate) fn finish(self, config: Config, source: Option<Digest>) -> Result<Converted, Error> {
+    pub(crate) fn finish(self, config: ImageConfig, source: Option<Digest>) -> Result<Converted, Error> {
         self.pool.wait_for_batches()?;
         let Self { task, temporaries, pool, contents, mut foreign, tree, laid, layers, mut summaries, .. } = self;
         let (refused, unseen) = (self.refused, self.unseen);

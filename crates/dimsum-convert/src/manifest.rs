@@ -1,6 +1,6 @@
 //! Manifest and config of the new image: those of the source, with packs and meta in the place of its layers.
 
-use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, MetaRoot, codec, media};
 use dimsum_source::host_platform;
 use serde_json::{Map, Value, json};
@@ -51,17 +51,17 @@ pub(crate) struct MetaLayer {
 }
 
 /// Returns the config of an image that has none: this machine's platform and nothing to start.
-pub(crate) fn new_config() -> Config {
+pub(crate) fn new_config() -> ImageConfig {
     let platform = host_platform();
     let mut object = Map::new();
     object.insert("architecture".to_owned(), json!(platform.architecture));
     object.insert("os".to_owned(), json!(platform.os));
     object.insert("config".to_owned(), json!({}));
-    Config::from_object(object)
+    ImageConfig::from_object(object)
 }
 
 /// Changes a source's config to describe the new layers.
-pub(crate) fn adapt_config(config: &mut Config, foreign: &[ListedPack], layers: &[SourceLayer], meta: &MetaLayer) {
+pub(crate) fn adapt_config(config: &mut ImageConfig, foreign: &[ListedPack], layers: &[SourceLayer], meta: &MetaLayer) {
     let packs = foreign.iter().copied().chain(layers.iter().filter_map(|layer| layer.pack));
     let diff_ids = packs.map(|pack| pack.diff_id).chain([meta.diff_id]);
     let diff_ids: Vec<_> = diff_ids.map(|diff_id| Value::String(diff_id.to_string())).collect();

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use dimsum_format::limits::MAX_CONFIG_BYTES;
-use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Index, Manifest, Platform};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Index, Manifest, Platform};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_source::{
     Copied, CopyProgress, Document, Place, Role, Shape, SourceError, Target, copy_manifest, fits, is_twin,
@@ -302,7 +302,7 @@ impl Survey<'_> {
         let digest = self.parse(document)?.config.digest;
         let bytes = self.place.read_small("config", digest, MAX_CONFIG_BYTES)?;
         let failed = |source| Error::Document { object: "config", digest, source: Box::new(source) };
-        let config = Config::parse(&bytes).map_err(failed)?;
+        let config = ImageConfig::parse(&bytes).map_err(failed)?;
         let text = |key: &str| config.object().get(key).and_then(|value| value.as_str()).map(str::to_owned);
         let missing = || failed(FormatError::NotDimsum { reason: "the config does not say what platform it is for" });
         Ok(Platform {

@@ -1,7 +1,7 @@
 //! The end of a conversion: writes config and manifest and makes everything visible, the manifest last.
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
-use dimsum_format::manifest::{Blob, Config, Descriptor};
+use dimsum_format::manifest::{Blob, Descriptor, ImageConfig};
 use dimsum_format::{Digest, media};
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::Source;
@@ -36,7 +36,7 @@ impl Publication<'_, '_> {
     pub(crate) fn publish(
         mut self,
         Assembled { packs, unlisted, meta, kept }: Assembled<'_>,
-        mut config: Config,
+        mut config: ImageConfig,
         source: Option<Digest>,
     ) -> Result<Converted, Error> {
         let Task { target, role, options, sharing, progress, .. } = self.task;

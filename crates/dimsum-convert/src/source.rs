@@ -1,7 +1,7 @@
 //! The source image. Its manifest and config are checked before any layer is read.
 
 use dimsum_format::limits::MAX_CONFIG_BYTES;
-use dimsum_format::manifest::{Config, Manifest};
+use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_source::Source;
 
@@ -10,7 +10,7 @@ use crate::layer::Expected;
 
 /// A source image that can be converted.
 pub(crate) struct SourceImage {
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) layers: Vec<Expected>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, E
     }
     let config_digest = manifest.config.digest;
     let bytes = source.read_small("config", config_digest, MAX_CONFIG_BYTES)?;
-    let config = Config::parse(&bytes).map_err(document("config", config_digest))?;
+    let config = ImageConfig::parse(&bytes).map_err(document("config", config_digest))?;
     let diff_ids = config.diff_ids().map_err(document("config", config_digest))?;
     if diff_ids.len() != manifest.layers.len() {
         return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });

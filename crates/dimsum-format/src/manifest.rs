@@ -147,9 +147,9 @@ impl Index {
 
 /// An image config, kept as JSON: what we do not know we keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config(serde_json::Map<String, serde_json::Value>);
+pub struct ImageConfig(serde_json::Map<String, serde_json::Value>);
 
-impl Config {
+impl ImageConfig {
     /// Parses a config.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ impl MetaFooter {
 
 /// One device of an image: its maps and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
+pub struct MappedDevice {
     /// BLAKE3 of the device map.
     pub id: DeviceId,
     /// Chunks and their digests.
@@ -130,7 +130,7 @@ pub struct MetaMaps {
     /// Blocks of the meta; the first device starts there.
     pub meta_blocks: u32,
     /// Devices in manifest order.
-    pub devices: Vec<Device>,
+    pub devices: Vec<MappedDevice>,
 }
 
 impl MetaMaps {
@@ -168,7 +168,12 @@ impl MetaMaps {
             same("blocks of a device", u64::from(row.blocks.get()), u64::from(map.blocks()))?;
             let first = u32::try_from(first_block).unwrap_or(u32::MAX);
             first_block += u64::from(map.blocks());
-            devices.push(Device { id: DeviceId::new(row.id), map, frames: FrameMap::default(), first_block: first });
+            devices.push(MappedDevice {
+                id: DeviceId::new(row.id),
+                map,
+                frames: FrameMap::default(),
+                first_block: first,
+            });
         }
         for (device, row) in devices.iter_mut().zip(rows) {
             let (frame_rows, behind) = rest.split_at_checked(row.chunks.get() as usize * FRAME_ROW).ok_or_else(cut)?;

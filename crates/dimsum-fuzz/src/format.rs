@@ -2,7 +2,7 @@
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
-use dimsum_format::manifest::{Config, DimsumManifest, Index, Manifest};
+use dimsum_format::manifest::{DimsumManifest, ImageConfig, Index, Manifest};
 use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::{FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter};
@@ -77,7 +77,7 @@ pub fn manifest(data: &[u8]) {
     if let Ok(index) = Index::parse(data) {
         assert_eq!(Index::parse(&index.to_bytes()).expect("our own index parses"), index);
     }
-    if let Ok(config) = Config::parse(data) {
+    if let Ok(config) = ImageConfig::parse(data) {
         let _ = config.diff_ids().is_ok();
         drop(config.to_bytes());
     }

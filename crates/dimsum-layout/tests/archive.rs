@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dimsum_format::manifest::{Config, Descriptor, Manifest};
+use dimsum_format::manifest::{Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_layout::{Archive, ArchiveTarget, Members, OciLayout};
 use dimsum_source::{Place, Prefer, Role, Selection, Source, SourceError, Target, copy_image, resolve};
@@ -74,7 +74,7 @@ fn manifest(place: &dyn Place) -> Manifest {
 
 fn diff_ids(place: &dyn Place) -> Vec<Digest> {
     let config = place.read_small("config", manifest(place).config.digest, 1 << 20).unwrap();
-    Config::parse(&config).unwrap().diff_ids().unwrap()
+    ImageConfig::parse(&config).unwrap().diff_ids().unwrap()
 }
 
 /// Reads every blob of an image and checks its digest and length.

@@ -1,6 +1,6 @@
 //! What an image's config says about the process to start.
 
-use dimsum_format::manifest::Config;
+use dimsum_format::manifest::ImageConfig;
 use serde::Deserialize;
 
 /// The part of an OCI image config that describes the process. Whatever is missing is empty: old tools write `null`.
@@ -32,7 +32,7 @@ impl ProcessConfig {
     ///
     /// # Errors
     /// If a field is of another type than the OCI image specification says.
-    pub fn from_config(config: &Config) -> Result<Self, serde_json::Error> {
+    pub fn from_config(config: &ImageConfig) -> Result<Self, serde_json::Error> {
         match config.object().get("config") {
             None | Some(serde_json::Value::Null) => Ok(Self::default()),
             Some(value) => Self::deserialize(value),
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<ProcessConfig, serde_json::Error> {
-        ProcessConfig::from_config(&Config::parse(json.as_bytes()).unwrap())
+        ProcessConfig::from_config(&ImageConfig::parse(json.as_bytes()).unwrap())
     }
 
     #[test]

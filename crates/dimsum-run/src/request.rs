@@ -1,6 +1,6 @@
 //! What is run, and how: the image's word, and the user's wishes beside it.
 
-use dimsum_format::manifest::Config;
+use dimsum_format::manifest::ImageConfig;
 use dimsum_sys::privilege::may_mount;
 
 use crate::RunError;
@@ -33,7 +33,7 @@ impl ContainerRequest {
     ///
     /// # Errors
     /// [`RunError::Config`].
-    pub fn new(config: &Config) -> Result<Self, RunError> {
+    pub fn new(config: &ImageConfig) -> Result<Self, RunError> {
         let config = ProcessConfig::from_config(config).map_err(|source| RunError::Config { source })?;
         Ok(Self { config, ..Self::default() })
     }

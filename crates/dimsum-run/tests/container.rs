@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use dimsum_format::manifest::Config;
+use dimsum_format::manifest::ImageConfig;
 use dimsum_run::signals::{SignalReceiver, SignalSender, channel};
 use dimsum_run::{Bind, ContainerEnd, ContainerRequest, RunDir, RunError, run_container};
 use dimsum_testing::{path_or_skip, program_or_skip, root_or_skip};
@@ -57,7 +57,7 @@ impl Scratch {
 
     fn request(&self, script: &str) -> ContainerRequest {
         let config = r#"{"os":"linux","config":{"Entrypoint":["/bin/sh","-c"],"StopSignal":"SIGUSR1"}}"#;
-        let mut request = ContainerRequest::new(&Config::parse(config.as_bytes()).unwrap()).unwrap();
+        let mut request = ContainerRequest::new(&ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
         request.overrides.command = vec![script.to_owned()];
         request.own_network = true;
         let source = self.path("shared").display().to_string();

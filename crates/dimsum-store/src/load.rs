@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_META_INDEX_BYTES};
-use dimsum_format::manifest::{Blob, Config, DimsumManifest, Manifest};
+use dimsum_format::manifest::{Blob, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
@@ -66,7 +66,7 @@ pub(crate) fn open(
     let config = loader.start_config(&directory, manifest.config)?;
     let meta = loader.meta(&directory, &manifest);
     let config = loader.config(config, manifest.config)?;
-    Config::parse(&config).map_err(format)?;
+    ImageConfig::parse(&config).map_err(format)?;
     let (core, maps) = meta?;
     let maps = Arc::new(maps);
     agree(image, &manifest, &maps)?;

@@ -1,6 +1,6 @@
 //! Manifest and config of the exported image: those of the source, without the additions of a Dimsum image.
 
-use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, DimsumManifest, Manifest};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub(super) enum Shape {
 /// The documents of a Dimsum image.
 pub(super) struct Documents {
     manifest: Manifest,
-    config: Config,
+    config: ImageConfig,
     pub(super) dimsum: DimsumManifest,
     /// The packs that were made of the image's own layers, with their numbers; the others only lend chunks.
     pub(super) own: Vec<(usize, Blob)>,
@@ -43,7 +43,7 @@ impl Documents {
         let failed = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
         let manifest = Manifest::parse(image.manifest()).map_err(failed("manifest", digest))?;
         let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
-        let config = Config::parse(image.config()).map_err(failed("config", dimsum.config.digest))?;
+        let config = ImageConfig::parse(image.config()).map_err(failed("config", dimsum.config.digest))?;
         let (packs, devices) = (dimsum.packs.len(), image.maps().devices.len());
         if packs != devices {
             let source = dimsum_format::FormatError::Mismatch {

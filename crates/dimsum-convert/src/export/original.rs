@@ -11,7 +11,7 @@
 //! an error, and the target shows nothing of the image then.
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
-use dimsum_format::manifest::{Blob, Config, Descriptor, Manifest};
+use dimsum_format::manifest::{Blob, Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_recipe::limits::MAX_RECIPE_BYTES;
 use dimsum_recipe::temporary::Temporaries;
@@ -93,7 +93,7 @@ impl Original {
         let must = manifest.config.digest;
         let config = source.read_small("original config", must, MAX_CONFIG_BYTES);
         let config = config.map_err(|error| absent(must)(error.into()))?;
-        let diff_ids = Config::parse(&config).and_then(|config| config.diff_ids());
+        let diff_ids = ImageConfig::parse(&config).and_then(|config| config.diff_ids());
         let diff_ids = diff_ids.map_err(|_| wrong("the original config has no diff_ids"))?;
         let pieces = || artifact.layers.iter().map(|piece| (piece.layer, piece.diff_id));
         let layers = || manifest.layers.iter().map(|layer| layer.digest).zip(diff_ids.iter().copied());

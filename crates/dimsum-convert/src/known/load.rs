@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use dimsum_format::limits::MAX_CONFIG_BYTES;
-use dimsum_format::manifest::{Blob, Config, Descriptor, DimsumManifest, Manifest};
+use dimsum_format::manifest::{Blob, Descriptor, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_recipe::temporary::Temporaries;
 use dimsum_source::{Source, SourceError};
@@ -45,7 +45,7 @@ pub(crate) fn list(image: &KnownImage<'_>) -> Result<ListedImage, Error> {
     let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
     let config_digest = dimsum.config.digest;
     let config = image.source.read_small("config", config_digest, MAX_CONFIG_BYTES)?;
-    let config = Config::parse(&config).map_err(failed("config", config_digest))?;
+    let config = ImageConfig::parse(&config).map_err(failed("config", config_digest))?;
     let diff_ids = config.diff_ids().map_err(failed("config", config_digest))?;
     if diff_ids.len() != manifest.layers.len() {
         return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });

@@ -1,7 +1,7 @@
 //! Manifest and config are those of an ordinary image.
 
 use dimsum_convert::export::{Mode, Options};
-use dimsum_format::manifest::{Config, Manifest};
+use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_format::media;
 
 use crate::image::{Layout, blob, export_to};
@@ -24,7 +24,7 @@ fn nothing_of_ours_is_left_and_nothing_of_theirs_is_lost() {
         assert_eq!(manifest.media_type.as_deref(), Some(media::MANIFEST));
         assert_eq!(manifest.config.media_type, media::CONFIG);
         assert_eq!(manifest.layers.len(), layers);
-        let config = Config::parse(&blob(&target, exported.config.digest)).unwrap();
+        let config = ImageConfig::parse(&blob(&target, exported.config.digest)).unwrap();
         let keys: Vec<_> = config.object().keys().map(String::as_str).collect();
         assert_eq!(keys, ["created", "architecture", "config", "os", "rootfs", "history", "zebra"]);
         assert_eq!(config.object()["config"]["X-Unknown"], serde_json::json!([1, 2]));

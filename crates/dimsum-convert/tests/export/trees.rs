@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use dimsum_format::Digest;
-use dimsum_format::manifest::{Config, Manifest};
+use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_tree::{ContentId, ContentSink, LayerDecoder, Policy, Tree, merge, read_directory, read_layer};
 
 use crate::image::{blob, blob_path};
@@ -58,7 +58,7 @@ impl Digests {
 /// Of an image in a layout; its digests and diff_ids are checked.
 pub(crate) fn of_image(layout: &Path, manifest: Digest) -> Vec<String> {
     let manifest = Manifest::parse(&blob(layout, manifest)).unwrap();
-    let config = Config::parse(&blob(layout, manifest.config.digest)).unwrap();
+    let config = ImageConfig::parse(&blob(layout, manifest.config.digest)).unwrap();
     let diff_ids = config.diff_ids().unwrap();
     assert_eq!(diff_ids.len(), manifest.layers.len());
     let (mut sink, mut merged) = (Digests::default(), None);

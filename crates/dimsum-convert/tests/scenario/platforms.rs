@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dimsum_convert::{Choice, ConvertedRoot, Error, Phase, Progress, Reason, convert_all};
-use dimsum_format::manifest::{Config, Descriptor, Index, Manifest, Platform};
+use dimsum_format::manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
 use dimsum_format::{Digest, media};
 use dimsum_layout::{ArchiveTarget, OciLayout};
 use dimsum_source::{
@@ -335,5 +335,5 @@ fn a_target_that_holds_no_dimsum_image_says_so_at_once() {
     let archive = dimsum_layout::Archive::open_oci(&images.path("o.tar"), None).unwrap();
     assert_eq!(archive.root().unwrap().descriptor.digest, converted.root.digest);
     let config = archive.read_small("config", converted.images[0].converted.config.digest, 1 << 20).unwrap();
-    assert!(Config::parse(&config).is_ok());
+    assert!(ImageConfig::parse(&config).is_ok());
 }

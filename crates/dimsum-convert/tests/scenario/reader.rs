@@ -6,7 +6,7 @@ use std::path::Path;
 use dimsum_erofs::{Bounds, ErofsImage, ImageKind, validate};
 use dimsum_format::codec::Decompressor;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
-use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
+use dimsum_format::manifest::{DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot};
@@ -16,7 +16,7 @@ use dimsum_tree::FileType;
 pub(crate) struct Read {
     pub(crate) manifest: Manifest,
     pub(crate) dimsum: DimsumManifest,
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) meta: Vec<u8>,
     pub(crate) maps: MetaMaps,
     /// The device bytes of each pack listed.
@@ -46,7 +46,7 @@ pub(crate) fn zstd_dc(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn read(layout: &Path, manifest: Digest) -> Read {
     let manifest = Manifest::parse(&blob(layout, manifest)).unwrap();
     let dimsum = DimsumManifest::new(&manifest).unwrap();
-    let config = Config::parse(&blob(layout, dimsum.config.digest)).unwrap();
+    let config = ImageConfig::parse(&blob(layout, dimsum.config.digest)).unwrap();
     let meta = read_meta(&blob(layout, dimsum.meta.digest), dimsum.root);
     let length = meta.len() as u64;
     let footer = MetaFooter::parse(&meta[meta.len() - META_FOOTER_BYTES..], length).unwrap();

@@ -1,7 +1,7 @@
 //! Packs of other images: what is there is not stored again, what is little used is, and what lies is found out.
 
 use dimsum_convert::{Converted, Input, KnownImage, Options, Reuse, Sharing, convert_as};
-use dimsum_format::manifest::{Blob, Config, Manifest};
+use dimsum_format::manifest::{Blob, ImageConfig, Manifest};
 use dimsum_format::pack::{FILE_ROW, FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, skippable_header};
 use dimsum_format::pack::{META_FRAME, REFERENCE_ROW, SKIPPABLE_HEADER, SKIPPABLE_LAYER_META};
 use dimsum_format::{BLOCK, Blake3, Digest, media};
@@ -334,7 +334,7 @@ fn the_config_of_an_image_that_shares_fits_its_layers() {
     let before = old.convert(&small_options());
     let new = Case::new(&[release(2), vec![file("x", "y")]]);
     let converted = with(&new, &[(&layout(&old), before.manifest)], &small_options());
-    let config = Config::parse(&blob(&new.target(), converted.config.digest)).unwrap();
+    let config = ImageConfig::parse(&blob(&new.target(), converted.config.digest)).unwrap();
     let history = config.object()["history"].as_array().unwrap();
     let layers = history.iter().filter(|entry| entry.get("empty_layer") != Some(&Value::Bool(true))).count();
     let manifest = Manifest::parse(&blob(&new.target(), converted.manifest)).unwrap();

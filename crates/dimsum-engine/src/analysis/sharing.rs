@@ -202,7 +202,7 @@ impl ChunkOwners {
 #[cfg(test)]
 mod tests {
     use dimsum_format::map::{DeviceMap, FrameMap};
-    use dimsum_format::meta::Device;
+    use dimsum_format::meta::MappedDevice;
 
     use super::*;
 
@@ -214,7 +214,7 @@ mod tests {
                 map.push(u32::from(number) + 1, Blake3::new([number; 32])).unwrap();
                 frames.push(100 + u32::from(number)).unwrap();
             }
-            Device { id: map.id(), map, frames, first_block: 0 }
+            MappedDevice { id: map.id(), map, frames, first_block: 0 }
         });
         MetaMaps { erofs_blocks: 1, meta_blocks: 1, devices: devices.collect() }
     }

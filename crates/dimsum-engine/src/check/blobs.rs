@@ -5,8 +5,8 @@ use std::io::{self, BufReader, Read};
 use dimsum_format::codec::Decompressor;
 use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_META_BYTES};
-use dimsum_format::manifest::{Blob, Config, DimsumManifest};
-use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
+use dimsum_format::manifest::{Blob, DimsumManifest, ImageConfig};
+use dimsum_format::meta::{MappedDevice, MetaFooter, MetaMaps};
 use dimsum_format::pack::{FOOTER_BYTES, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{Blake3, Digest, FormatError};
 use dimsum_layout::OCI_LAYOUT;
@@ -101,7 +101,7 @@ impl<'a> BlobCheck<'a> {
             let what = format!("{} bytes, the manifest says {}", bytes.len(), manifest.config.size);
             self.findings.add(path.clone(), None, what);
         }
-        match Config::parse(&bytes).and_then(|config| config.diff_ids()) {
+        match ImageConfig::parse(&bytes).and_then(|config| config.diff_ids()) {
             Ok(ids) if ids.len() == self.resolved.manifest.layers.len() => ids,
             Ok(ids) => {
                 let layers = self.resolved.manifest.layers.len();
@@ -196,7 +196,7 @@ impl<'a> BlobCheck<'a> {
     fn pack(
         &mut self,
         pack: Blob,
-        device: Option<&Device>,
+        device: Option<&MappedDevice>,
         diff_id: Option<Digest>,
         progress: &mut impl FnMut(u64),
     ) -> io::Result<()> {
@@ -238,7 +238,7 @@ impl<'a> BlobCheck<'a> {
         &mut self,
         object: &str,
         reader: &mut impl Read,
-        device: &Device,
+        device: &MappedDevice,
         diff_id: Option<Digest>,
         progress: &mut impl FnMut(u64),
     ) -> io::Result<()> {

@@ -16,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use dimsum_erofs::{Bounds, ImageKind, OutOfRange, ValidationSummary};
-use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
+use dimsum_format::manifest::{DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, FormatError};
 use dimsum_source::{Place, Prefer, Reference, Target, resolve as resolve_in};
@@ -69,7 +69,7 @@ pub struct Located {
     /// What the manifest says.
     pub manifest: DimsumManifest,
     /// The config.
-    pub config: Config,
+    pub config: ImageConfig,
 }
 
 /// An image that can be read in this process.

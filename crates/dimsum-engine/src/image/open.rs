@@ -16,7 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use dimsum_format::Digest;
-use dimsum_format::manifest::{Config, Manifest};
+use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_source::{ImageName, Prefer, Reference, Source, SourceError, with_causes};
 use dimsum_store::{Image, Store};
 
@@ -227,7 +227,7 @@ impl Opened {
         image: Arc<Image>,
     ) -> Result<Self, EngineError> {
         let malformed = |source| EngineError::Format { object: reference.to_string(), source: Box::new(source) };
-        let config = Config::parse(image.config()).map_err(malformed)?;
+        let config = ImageConfig::parse(image.config()).map_err(malformed)?;
         let document = store.find_manifest(image.digest()).and_then(|bytes| Manifest::parse(&bytes).ok());
         let located = Located {
             digest: image.digest(),

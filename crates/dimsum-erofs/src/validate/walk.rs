@@ -215,7 +215,10 @@ impl<'a, M: MetaRead> ValidationWalk<'a, M> {
                 self.missing_names.insert(inode.nid(), missing);
             }
             None => {
-                return Err(ErofsError::inode(inode.nid(), ErofsFault::Links { nlink, names: nlink.saturating_add(1) }));
+                return Err(ErofsError::inode(
+                    inode.nid(),
+                    ErofsFault::Links { nlink, names: nlink.saturating_add(1) },
+                ));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_INDEX_MANIFESTS, MAX_SOURCE_LAYERS};
-use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Manifest};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_source::{ImageName, Reference, SourceError, parse_image_name};
 use dimsum_tree::Compression;
@@ -62,7 +62,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
     let layers = layers.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let config = content.document("config", config_range.clone(), MAX_CONFIG_BYTES)?;
     let config_digest = Digest::of(&config);
-    let diff_ids = Config::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;
+    let diff_ids = ImageConfig::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;
     if diff_ids.len() != layers.len() {
         let (said, is) = (diff_ids.len() as u64, layers.len() as u64);
         return Err(format_error(FormatError::Mismatch { part: "number of layers, by diff_ids", said, is }));

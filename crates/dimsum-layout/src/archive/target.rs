@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dimsum_format::limits::MAX_CONFIG_BYTES;
-use dimsum_format::manifest::{Annotations, Blob, Config, Descriptor, Index, Manifest};
+use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Index, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_source::{BlobWriter, Document, ImageName, Plan, Reference, Role, Shape, Source, SourceError, Target};
 use dimsum_tree::LayerDecoder;
@@ -118,7 +118,7 @@ impl ArchiveTarget {
         let format_error = |source| SourceError::Format { source_name: self.text.clone(), source };
         let manifest = Manifest::parse(&root.bytes).map_err(format_error)?;
         let config = self.spool.layout.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES)?;
-        let diff_ids = Config::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;
+        let diff_ids = ImageConfig::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;
         if diff_ids.len() != manifest.layers.len() {
             let (said, is) = (diff_ids.len() as u64, manifest.layers.len() as u64);
             return Err(format_error(FormatError::Mismatch { part: "number of layers, by diff_ids", said, is }));

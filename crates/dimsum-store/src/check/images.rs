@@ -8,7 +8,7 @@ use dimsum_format::Digest;
 use dimsum_format::group::Groups;
 use dimsum_format::index::MetaIndex;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_META_INDEX_BYTES};
-use dimsum_format::manifest::{Config, DimsumManifest, Manifest};
+use dimsum_format::manifest::{DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 
@@ -39,7 +39,7 @@ impl Checker<'_> {
         };
         let path = directory.join(CONFIG_FILE);
         if let Some(bytes) = self.document(Object::Config, &path, manifest.config.digest, MAX_CONFIG_BYTES)
-            && let Err(error) = Config::parse(&bytes)
+            && let Err(error) = ImageConfig::parse(&bytes)
         {
             self.damage(Object::Config, &path, 0, Cause::Format { error: Arc::new(error) });
         }

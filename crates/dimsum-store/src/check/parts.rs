@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dimsum_format::Blake3;
 use dimsum_format::codec::Decompressor;
-use dimsum_format::meta::Device;
+use dimsum_format::meta::MappedDevice;
 
 use super::walk::Named;
 use super::{Cause, Checker, Object};
@@ -41,7 +41,7 @@ impl Checker<'_> {
         }
     }
 
-    fn frames(&mut self, file: &File, path: &Path, device: &Device, decompressor: &mut Decompressor) {
+    fn frames(&mut self, file: &File, path: &Path, device: &MappedDevice, decompressor: &mut Decompressor) {
         for chunk in 0..u32::try_from(device.map.chunks()).unwrap_or(u32::MAX) {
             let (Some(frame), Some(bytes), Some(must)) =
                 (device.frames.frame(chunk), device.map.chunk_bytes(chunk), device.map.digest(chunk))

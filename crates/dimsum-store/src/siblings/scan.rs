@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use dimsum_format::Digest;
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
 use dimsum_format::manifest::{Blob, DimsumManifest, Manifest};
-use dimsum_format::meta::{Device, MetaFooter, MetaMaps};
+use dimsum_format::meta::{MappedDevice, MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 
 use super::place::SiblingPlace;
@@ -146,7 +146,7 @@ impl Siblings {
         }
     }
 
-    fn add(&self, blob: Blob, device: &Device) {
+    fn add(&self, blob: Blob, device: &MappedDevice) {
         let place = SiblingPlace { device: device.id, blob, map: map_name(device.id, &device.frames) };
         let Some(place) = self.table.write().add_place(place) else { return };
         let chunks = u32::try_from(device.map.chunks()).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use dimsum_format::meta::Device;
+use dimsum_format::meta::MappedDevice;
 use dimsum_format::{Blake3, Digest};
 
 use super::place::{Sibling, SiblingPlace};
@@ -60,7 +60,7 @@ impl SiblingTable {
     }
 
     /// Adds a chunk of a device to its place, if there is room.
-    pub(super) fn add_chunk(&mut self, place: u32, device: &Device, chunk: u32) {
+    pub(super) fn add_chunk(&mut self, place: u32, device: &MappedDevice, chunk: u32) {
         let (Some(blocks), Some(frame), Some(digest)) =
             (device.map.chunk_blocks(chunk), device.frames.frame(chunk), device.map.digest(chunk))
         else {
@@ -117,16 +117,16 @@ mod tests {
         Blake3::new(bytes)
     }
 
-    fn device(digests: impl IntoIterator<Item = Blake3>) -> Device {
+    fn device(digests: impl IntoIterator<Item = Blake3>) -> MappedDevice {
         let (mut map, mut frames) = (DeviceMap::default(), FrameMap::default());
         for digest in digests {
             map.push(3, digest).unwrap();
             frames.push(1000).unwrap();
         }
-        Device { id: map.id(), map, frames, first_block: 0 }
+        MappedDevice { id: map.id(), map, frames, first_block: 0 }
     }
 
-    fn add(table: &mut SiblingTable, number: u8, device: &Device) -> bool {
+    fn add(table: &mut SiblingTable, number: u8, device: &MappedDevice) -> bool {
         let place = SiblingPlace {
             device: DeviceId::new([number; 32]),
             blob: Blob { digest: Digest::new([number; 32]), size: 0 },

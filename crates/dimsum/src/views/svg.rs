@@ -214,7 +214,7 @@ fn short(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use dimsum_format::map::{DeviceMap, FrameMap};
-    use dimsum_format::meta::Device;
+    use dimsum_format::meta::MappedDevice;
     use dimsum_format::{Blake3, Digest};
 
     use super::*;
@@ -228,7 +228,7 @@ mod tests {
                 map.push(64, Blake3::new([7; 32])).unwrap();
                 frames.push(100_000).unwrap();
             }
-            Device { id: map.id(), map, frames, first_block: 0 }
+            MappedDevice { id: map.id(), map, frames, first_block: 0 }
         };
         MetaMaps { erofs_blocks: 1, meta_blocks: 1, devices: devices.iter().copied().map(device).collect() }
     }
