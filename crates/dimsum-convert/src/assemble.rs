@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use dimsum_format::{BLOCK_U64, DeviceId, Digest};
-use dimsum_recipe::temporary::{Temporaries, Temporary};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_source::Source;
 use dimsum_tree::Tree;
 
@@ -92,8 +92,8 @@ pub(crate) struct Assembler<'i, 'a> {
     pub(crate) task: Task<'a>,
     pub(crate) contents: &'i Contents,
     /// The spool of frames.
-    pub(crate) frames: &'i Temporary,
-    pub(crate) temporaries: &'i Temporaries,
+    pub(crate) frames: &'i TemporaryFile,
+    pub(crate) temporaries: &'i TemporaryFiles,
     pub(crate) foreign: &'i Foreign<'a>,
     pub(crate) layers: &'i [SourceLayer],
 }

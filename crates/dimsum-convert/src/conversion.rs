@@ -10,7 +10,7 @@ use std::thread;
 use dimsum_format::Digest;
 use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::ImageConfig;
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 use dimsum_tree::{Tree, TreeBuilder, merge};
 
@@ -36,7 +36,7 @@ pub(crate) struct Conversion<'a> {
     task: Task<'a>,
     /// Layers of the source.
     count: usize,
-    temporaries: Temporaries,
+    temporaries: TemporaryFiles,
     pool: Pool,
     contents: Contents,
     foreign: Foreign<'a>,
@@ -62,7 +62,7 @@ pub(crate) fn run<'a>(
     body: impl FnOnce(Conversion<'a>) -> Result<Converted, Error>,
 ) -> Result<Converted, Error> {
     let Task { options, sharing, .. } = task;
-    let temporaries = Temporaries::new(options.temp_dir.clone());
+    let temporaries = TemporaryFiles::new(options.temp_dir.clone());
     let contents = Contents::new(&temporaries, options.slice_size)?;
     let frames = temporaries.create()?;
     let foreign = load(&sharing.with, &temporaries, refused)?;

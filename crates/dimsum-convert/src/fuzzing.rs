@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use dimsum_format::manifest::Blob;
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 use dimsum_tree::OverlayEntries;
 
@@ -19,7 +19,7 @@ use crate::{Options, trusted};
 /// # Panics
 /// If an accepted layer has no consistent tree.
 pub fn pack_description(source: &dyn Source, pack: Blob, temp_dir: &Path) -> u8 {
-    let temporaries = Temporaries::new(temp_dir.to_owned());
+    let temporaries = TemporaryFiles::new(temp_dir.to_owned());
     let Ok(described) = describe(source, pack, &temporaries) else { return 0 };
     let options = Options {
         // The least: more slices, more bundles.

@@ -3,7 +3,7 @@
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Descriptor, ImageConfig};
 use dimsum_format::{Digest, media};
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 
 use crate::assemble::{Assembled, Assembly, From};
@@ -24,7 +24,7 @@ pub(crate) struct Publication<'p, 'a> {
     pub(crate) summaries: Vec<LayerSummary>,
     /// Whether a pack was taken unseen: then nothing here proves what a layer becomes, and no tag may say it.
     pub(crate) unseen: bool,
-    pub(crate) temporaries: &'p Temporaries,
+    pub(crate) temporaries: &'p TemporaryFiles,
     /// Inodes of the image.
     pub(crate) inodes: u64,
     /// Bytes of content that lie in packs of other images.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use dimsum_erofs::{Bounds, ErofsImage, ErofsInode, ImageKind, MetaRead, to_tree, validate};
 use dimsum_format::{BLOCK_U64, DeviceId};
-use dimsum_recipe::temporary::Temporary;
+use dimsum_recipe::temporary::TemporaryFile;
 use dimsum_tree::{ContentId, Tree};
 use parking_lot::RwLockWriteGuard;
 
@@ -61,7 +61,7 @@ enum Failed {
 
 /// The EROFS image of a layer meta.
 struct Bytes<'m> {
-    file: &'m Temporary,
+    file: &'m TemporaryFile,
     length: u64,
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 
 use dimsum_format::codec::Compressor;
-use dimsum_recipe::temporary::Temporary;
+use dimsum_recipe::temporary::TemporaryFile;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Error;
@@ -24,7 +24,7 @@ const WAITING_PER_JOB: usize = 2;
 pub(crate) struct Encoder {
     compressor: Compressor,
     frame: Vec<u8>,
-    frames: Arc<Temporary>,
+    frames: Arc<TemporaryFile>,
 }
 
 /// Where a frame lies in the spool.
@@ -45,7 +45,7 @@ type Work = Arc<dyn Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync>;
 /// The giving end. Dropped, the threads end after what they are at.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    frames: Arc<Temporary>,
+    frames: Arc<TemporaryFile>,
     jobs: NonZeroUsize,
 }
 
@@ -97,7 +97,7 @@ impl Pool {
         scope: &'scope Scope<'scope, '_>,
         jobs: NonZeroUsize,
         level: i32,
-        frames: Temporary,
+        frames: TemporaryFile,
     ) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new() });
         let frames = Arc::new(frames);
@@ -114,7 +114,7 @@ impl Pool {
     }
 
     /// Returns the spool.
-    pub(crate) fn frames(&self) -> &Temporary {
+    pub(crate) fn frames(&self) -> &TemporaryFile {
         &self.frames
     }
 
@@ -231,7 +231,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-fn work(shared: &Shared, level: i32, frames: Arc<Temporary>) {
+fn work(shared: &Shared, level: i32, frames: Arc<TemporaryFile>) {
     let _watch = Watch(shared);
     let compressor = match Compressor::new(level) {
         Ok(compressor) => compressor,
@@ -262,10 +262,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use dimsum_recipe::temporary::Temporaries;
+    use dimsum_recipe::temporary::TemporaryFiles;
 
     fn with_pool<R>(jobs: usize, body: impl FnOnce(&Pool) -> R) -> R {
-        let frames = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        let frames = TemporaryFiles::new(std::env::temp_dir()).create().unwrap();
         thread::scope(|scope| body(&Pool::start(scope, NonZeroUsize::new(jobs).unwrap(), 3, frames)))
     }
 

@@ -30,14 +30,14 @@ pub(crate) struct Effort {
 
 /// More work than there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooMuch {
+pub(crate) struct TooMuchWork {
     pub(crate) spent: u64,
     pub(crate) most: u64,
 }
 
 impl Effort {
     /// Counts the begin of a stream.
-    pub(crate) const fn begin(&mut self) -> Result<(), TooMuch> {
+    pub(crate) const fn begin(&mut self) -> Result<(), TooMuchWork> {
         self.spent += BEGIN;
         self.check(self.most(0))
     }
@@ -62,13 +62,13 @@ impl Effort {
         AHEAD + PER_BYTE.saturating_mul(self.given.saturating_add(more as u64))
     }
 
-    pub(crate) const fn check(&self, most: u64) -> Result<(), TooMuch> {
-        if self.spent > most { Err(TooMuch { spent: self.spent, most }) } else { Ok(()) }
+    pub(crate) const fn check(&self, most: u64) -> Result<(), TooMuchWork> {
+        if self.spent > most { Err(TooMuchWork { spent: self.spent, most }) } else { Ok(()) }
     }
 }
 
-impl From<TooMuch> for RecipeError {
-    fn from(TooMuch { spent, most }: TooMuch) -> Self {
+impl From<TooMuchWork> for RecipeError {
+    fn from(TooMuchWork { spent, most }: TooMuchWork) -> Self {
         Self::Limit { part: "work of the compression", value: spent, limit: most }
     }
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use dimsum_format::{DeviceId, Digest};
 
-use crate::deflate::{Describer, Maker, STYLE_COUNT};
+use crate::deflate::{STYLE_COUNT, StreamDescriber, StreamMaker};
 use crate::effort::Effort;
 use crate::error::RecipeError;
-use crate::recipe::{Form, Head, Lengths, Recipe};
-use crate::restore_tar::{Devices, restore_tar};
-use crate::temporary::Temporaries;
+use crate::recipe::{BlobForm, Recipe, RecipeHead, SectionLengths};
+use crate::restore_tar::{RecipeDevices, restore_tar};
+use crate::temporary::TemporaryFiles;
 
 /// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask
 /// for 1 TiB, and it is the digest that is wrong in the end.
@@ -20,7 +20,7 @@ const MAX_MADE: u64 = 256 << 10;
 /// # Panics
 /// If one is, or no temporary file can be written.
 pub fn recipe(bytes: &[u8], temp_dir: &Path) {
-    let file = Temporaries::new(temp_dir.to_owned()).create().expect("temporary files can be made");
+    let file = TemporaryFiles::new(temp_dir.to_owned()).create().expect("temporary files can be made");
     file.append(bytes).expect("temporary files can be written");
     if let Ok(recipe) = Recipe::open(file) {
         make(&recipe);
@@ -51,15 +51,15 @@ pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
     let mut part = |bytes: &[u8]| {
         let frame = zstd::bulk::compress(bytes, 1).expect("zstd compresses everything");
         compressed.extend_from_slice(&frame);
-        Lengths { compressed: frame.len() as u64, length: bytes.len() as u64 }
+        SectionLengths { compressed: frame.len() as u64, length: bytes.len() as u64 }
     };
     let Some((first, rest)) = rest.split_at_checked(u16::from_le_bytes([operations, more]).into()) else { return };
     let Some((second, third)) = rest.split_at_checked(u16::from_le_bytes([literals, most]).into()) else { return };
-    let head = Head {
+    let head = RecipeHead {
         form: match form % 3 {
-            0 => Form::Unknown,
-            1 => Form::Plain,
-            _ => Form::Gzip,
+            0 => BlobForm::Unknown,
+            1 => BlobForm::Plain,
+            _ => BlobForm::Gzip,
         },
         tar_bytes: u32::from_le_bytes([a, b, c, d]).into(),
         diff_id: Digest::new([1; 32]),
@@ -82,7 +82,7 @@ pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
 /// If it does not.
 pub fn deflate(style: u8, stream: &[u8]) {
     let style = style % STYLE_COUNT;
-    let (Some(mut describer), Some(mut maker)) = (Describer::new(style), Maker::new(style)) else { return };
+    let (Some(mut describer), Some(mut maker)) = (StreamDescriber::new(style), StreamMaker::new(style)) else { return };
     let limit = usize::try_from(MAX_MADE).unwrap_or(usize::MAX);
     let (mut efforts, mut used, mut text, mut made) = ([Effort::default(); 2], 0, 0, Vec::new());
     let [describing, making] = &mut efforts;
@@ -106,10 +106,10 @@ pub fn deflate(style: u8, stream: &[u8]) {
 fn make(recipe: &Recipe) {
     let head = &recipe.head;
     let mut tar = 0;
-    let made = restore_tar(recipe, &mut Filled(head), &mut |bytes| count(&mut tar, bytes));
+    let made = restore_tar(recipe, &mut PatternDevices(head), &mut |bytes| count(&mut tar, bytes));
     assert!(tar <= head.tar_bytes && (made.is_err() || tar == head.tar_bytes), "the tar is as long as is said");
     // What a blob takes of time is bounded by its length, which the original manifest says too.
-    if recipe.form() != Form::Gzip || head.blob_bytes > MAX_MADE {
+    if recipe.form() != BlobForm::Gzip || head.blob_bytes > MAX_MADE {
         return;
     }
     let Ok(mut restorer) = recipe.restore_blob() else { return };
@@ -118,7 +118,7 @@ fn make(recipe: &Recipe) {
         blob += bytes.len() as u64;
         Ok(())
     };
-    let restored = restore_tar(recipe, &mut Filled(head), &mut |bytes| {
+    let restored = restore_tar(recipe, &mut PatternDevices(head), &mut |bytes| {
         count(&mut tar, bytes)?;
         restorer.put(bytes, &mut put)
     });
@@ -139,9 +139,9 @@ const fn count(made: &mut u64, bytes: &[u8]) -> Result<(), RecipeError> {
 }
 
 /// Devices of which each byte tells where it is.
-struct Filled<'h>(&'h Head);
+struct PatternDevices<'h>(&'h RecipeHead);
 
-impl Devices for Filled<'_> {
+impl RecipeDevices for PatternDevices<'_> {
     type Error = RecipeError;
 
     fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), RecipeError> {

@@ -12,7 +12,7 @@
 //! Nothing in a recipe is trusted. It describes how to make bytes, and the caller compares their digests with
 //! those that it knows. All work, lengths and counts are bounded by [`limits`].
 //!
-//! This crate does not know packs, stores or manifests. Content comes from [`Devices`], and bytes go to a
+//! This crate does not know packs, stores or manifests. Content comes from [`RecipeDevices`], and bytes go to a
 //! callback of the caller.
 
 #![forbid(unsafe_code)]
@@ -34,10 +34,10 @@ pub mod temporary;
 mod varint;
 
 pub use error::RecipeError;
-pub use note::{Reason, note};
-pub use operations::Operations;
-pub use recipe::{Form, Recipe, RecipeParts};
-pub use recording::{Recorded, RecordedReader, Recording, RecordingSink, Segment, Tee};
-pub use restore_blob::Rewrap;
-pub use restore_tar::{Devices, restore_tar};
+pub use note::{UnkeptReason, note};
+pub use operations::OperationWriter;
+pub use recipe::{BlobForm, Recipe, RecipeParts};
+pub use recording::{Recorded, RecordedReader, Recording, RecordingSink, RecordingTar, Segment};
+pub use restore_blob::BlobRestorer;
+pub use restore_tar::{RecipeDevices, restore_tar};
 pub use section::Section;

@@ -14,14 +14,14 @@ use std::io::Read;
 
 use dimsum_tree::Compression;
 
-use crate::deflate::{Describer, STYLE_COUNT, Stop as End};
-use crate::effort::{Effort, TooMuch};
+use crate::deflate::{DescribeStop as End, STYLE_COUNT, StreamDescriber};
+use crate::effort::{Effort, TooMuchWork};
 use crate::error::RecipeError;
 use crate::limits::{
     CHUNK, GOOD, MAX_CHUNK, MAX_CHUNK_TAR, MAX_CORRECTIONS, MAX_GZIP_HEADER, MAX_MEMBER, PROBE, max_notes,
 };
 use crate::section::{Section, SectionOut};
-use crate::temporary::Temporaries;
+use crate::temporary::TemporaryFiles;
 use crate::varint;
 
 /// Kinds of pieces: the two lowest bits of the number that starts one.
@@ -37,24 +37,24 @@ const GZIP_TRAILER: usize = 8;
 const MAGIC: usize = 4;
 
 /// Why the compression of a layer was not kept.
-pub type Reason = &'static str;
+pub type UnkeptReason = &'static str;
 
-const WORK: Reason = "to repeat its compression would be too much work";
+const WORK: UnkeptReason = "to repeat its compression would be too much work";
 
 /// What stops the noting of a blob.
-enum Stop {
+enum NoteStop {
     /// It cannot be kept so.
-    Reason(Reason),
+    Reason(UnkeptReason),
     Error(RecipeError),
 }
 
-impl From<TooMuch> for Stop {
-    fn from(_: TooMuch) -> Self {
+impl From<TooMuchWork> for NoteStop {
+    fn from(_: TooMuchWork) -> Self {
         Self::Reason(WORK)
     }
 }
 
-impl From<RecipeError> for Stop {
+impl From<RecipeError> for NoteStop {
     fn from(error: RecipeError) -> Self {
         Self::Error(error)
     }
@@ -64,9 +64,13 @@ impl From<RecipeError> for Stop {
 ///
 /// # Errors
 /// If the blob cannot be read, or a temporary file fails.
-pub fn note(blob: impl Read, bytes: u64, temporaries: &Temporaries) -> Result<Result<Section, Reason>, RecipeError> {
+pub fn note(
+    blob: impl Read,
+    bytes: u64,
+    temporaries: &TemporaryFiles,
+) -> Result<Result<Section, UnkeptReason>, RecipeError> {
     let (out, most) = (SectionOut::new(temporaries)?, max_notes(bytes));
-    let mut notes = Notes {
+    let mut notes = NoteWriter {
         input: blob,
         buffer: Vec::new(),
         used: 0,
@@ -79,13 +83,13 @@ pub fn note(blob: impl Read, bytes: u64, temporaries: &Temporaries) -> Result<Re
     };
     match notes.blob() {
         Ok(()) => {}
-        Err(Stop::Reason(reason)) => return Ok(Err(reason)),
-        Err(Stop::Error(error)) => return Err(error),
+        Err(NoteStop::Reason(reason)) => return Ok(Err(reason)),
+        Err(NoteStop::Error(error)) => return Err(error),
     }
     notes.out.finish().map(Ok)
 }
 
-struct Notes<R> {
+struct NoteWriter<R> {
     input: R,
     /// What was read ahead, and how much of it is done.
     buffer: Vec<u8>,
@@ -101,10 +105,10 @@ struct Notes<R> {
     effort: Effort,
 }
 
-impl<R: Read> Notes<R> {
-    fn blob(&mut self) -> Result<(), Stop> {
+impl<R: Read> NoteWriter<R> {
+    fn blob(&mut self) -> Result<(), NoteStop> {
         if Compression::sniff(self.ahead(MAGIC)?) == Compression::Zstd {
-            return Err(Stop::Reason("zstd layers are kept as their tar"));
+            return Err(NoteStop::Reason("zstd layers are kept as their tar"));
         }
         while !self.ahead(1)?.is_empty() {
             let header = self.header()?;
@@ -117,7 +121,7 @@ impl<R: Read> Notes<R> {
     }
 
     /// Reads until there are `count` bytes, or all there are.
-    fn ahead(&mut self, count: usize) -> Result<&[u8], Stop> {
+    fn ahead(&mut self, count: usize) -> Result<&[u8], NoteStop> {
         if self.buffer.len() - self.used < count && !self.ended {
             self.buffer.drain(..self.used);
             self.used = 0;
@@ -130,11 +134,11 @@ impl<R: Read> Notes<R> {
     }
 
     /// Returns the length of a gzip header.
-    fn header(&mut self) -> Result<usize, Stop> {
-        gzip_header(self.ahead(MAX_GZIP_HEADER)?).ok_or(Stop::Reason("it has a gzip header of another kind"))
+    fn header(&mut self) -> Result<usize, NoteStop> {
+        gzip_header(self.ahead(MAX_GZIP_HEADER)?).ok_or(NoteStop::Reason("it has a gzip header of another kind"))
     }
 
-    fn literal(&mut self, count: usize) -> Result<(), Stop> {
+    fn literal(&mut self, count: usize) -> Result<(), NoteStop> {
         // An operation that gives nothing is none.
         if count > 0 {
             self.number(count as u64, LITERAL)?;
@@ -147,31 +151,31 @@ impl<R: Read> Notes<R> {
         Ok(())
     }
 
-    fn fits(&self) -> Result<(), Stop> {
-        let much = Stop::Reason("what cannot be foretold of its compression is more than a quarter of it");
+    fn fits(&self) -> Result<(), NoteStop> {
+        let much = NoteStop::Reason("what cannot be foretold of its compression is more than a quarter of it");
         if self.noted > self.most { Err(much) } else { Ok(()) }
     }
 
-    fn number(&mut self, count: u64, kind: u64) -> Result<(), Stop> {
+    fn number(&mut self, count: u64, kind: u64) -> Result<(), NoteStop> {
         let mut bytes = Vec::new();
         varint::put(&mut bytes, count << KIND_BITS | kind);
         self.put(&bytes)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), NoteStop> {
         self.out.put(bytes)?;
         self.noted += bytes.len() as u64;
         self.fits()
     }
 
     /// Notes one DEFLATE stream.
-    fn deflate(&mut self) -> Result<(), Stop> {
+    fn deflate(&mut self) -> Result<(), NoteStop> {
         let style = self.style()?;
         self.style = Some(style);
         self.number(style.into(), BEGIN)?;
         self.effort.begin()?;
-        let odd = Stop::Reason("its compression cannot be written again");
-        let Some(mut describer) = Describer::new(style) else { return Err(odd) };
+        let odd = NoteStop::Reason("its compression cannot be written again");
+        let Some(mut describer) = StreamDescriber::new(style) else { return Err(odd) };
         let (mut size, mut member) = (CHUNK, 0u64);
         loop {
             self.ahead(size)?;
@@ -184,16 +188,16 @@ impl<R: Read> Notes<R> {
                     size *= 2;
                     continue;
                 }
-                Err(End::Work) => return Err(Stop::Reason(WORK)),
-                Err(End::Long) => return Err(Stop::Reason("it has blocks that are too large")),
+                Err(End::Work) => return Err(NoteStop::Reason(WORK)),
+                Err(End::Long) => return Err(NoteStop::Reason("it has blocks that are too large")),
                 Err(_) => return Err(odd),
             };
             member += described.text.len() as u64;
             if member > MAX_MEMBER {
-                return Err(Stop::Reason("it has more than 4 GiB in one gzip member"));
+                return Err(NoteStop::Reason("it has more than 4 GiB in one gzip member"));
             }
             if described.corrections.len() > MAX_CORRECTIONS {
-                return Err(Stop::Reason("its compression is too far from what can be foretold"));
+                return Err(NoteStop::Reason("its compression is too far from what can be foretold"));
             }
             self.number(described.text.len() as u64, CHUNK_OF_TAR)?;
             let mut length = Vec::new();
@@ -209,12 +213,12 @@ impl<R: Read> Notes<R> {
     }
 
     /// Finds out the style of the stream that is next.
-    fn style(&mut self) -> Result<u8, Stop> {
+    fn style(&mut self) -> Result<u8, NoteStop> {
         let before = self.style;
         let ahead = self.ahead(MAX_CHUNK)?;
         let (mut best, mut least) = (0, usize::MAX);
         for style in before.into_iter().chain(0..STYLE_COUNT) {
-            let Some(mut describer) = Describer::new(style) else { continue };
+            let Some(mut describer) = StreamDescriber::new(style) else { continue };
             let mut size = PROBE;
             let described = loop {
                 let bytes = ahead.get(..size.min(ahead.len())).unwrap_or_default();

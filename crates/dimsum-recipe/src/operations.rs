@@ -6,7 +6,7 @@ use dimsum_format::BLOCK_U64;
 
 use crate::error::RecipeError;
 use crate::section::{Section, SectionOut};
-use crate::temporary::Temporaries;
+use crate::temporary::TemporaryFiles;
 use crate::varint;
 
 /// Kinds of operations: the two lowest bits of the number that starts one.
@@ -16,7 +16,7 @@ pub(crate) const CONTENT: u64 = 2;
 pub(crate) const KIND_BITS: u32 = 2;
 
 /// Writes operations in the order of the tar.
-pub struct Operations {
+pub struct OperationWriter {
     operations: SectionOut,
     literals: SectionOut,
     /// Bytes of a literal that may go on.
@@ -28,12 +28,12 @@ pub struct Operations {
     references: u64,
 }
 
-impl Operations {
+impl OperationWriter {
     /// Starts with two temporary files.
     ///
     /// # Errors
     /// If they cannot be made.
-    pub fn new(temporaries: &Temporaries) -> Result<Self, RecipeError> {
+    pub fn new(temporaries: &TemporaryFiles) -> Result<Self, RecipeError> {
         Ok(Self {
             operations: SectionOut::new(temporaries)?,
             literals: SectionOut::new(temporaries)?,
@@ -109,7 +109,7 @@ impl Operations {
     }
 }
 
-impl fmt::Debug for Operations {
+impl fmt::Debug for OperationWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operations").field("references", &self.references).finish_non_exhaustive()
     }

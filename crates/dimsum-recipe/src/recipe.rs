@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{RecipeError, limit};
 use crate::limits::{COPY, MAX_DEVICES, MAX_RATIO, MAX_RECIPE_BYTES, max_notes};
-use crate::restore_blob::Rewrap;
+use crate::restore_blob::BlobRestorer;
 use crate::section::{Section, SectionIn};
-use crate::temporary::{Temporary, TemporaryError};
+use crate::temporary::{TemporaryError, TemporaryFile};
 
 const MAGIC: [u8; 8] = *b"DIMSUMO1";
 const VERSION: u32 = 1;
@@ -22,7 +22,7 @@ const DEVICE_ROW: usize = 36;
 
 /// How the blob of the layer comes from its tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum BlobForm {
     /// It cannot be made again.
     Unknown,
     /// It is the tar.
@@ -60,7 +60,7 @@ pub(crate) const HEADER: usize = size_of::<HeaderBytes>();
 
 /// Lengths of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lengths {
+pub(crate) struct SectionLengths {
     pub(crate) compressed: u64,
     pub(crate) length: u64,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Lengths {
 #[derive(Debug)]
 pub struct RecipeParts {
     /// How the blob comes from the tar.
-    pub form: Form,
+    pub form: BlobForm,
     /// Bytes of the tar.
     pub tar_bytes: u64,
     /// SHA-256 of the tar.
@@ -82,7 +82,7 @@ pub struct RecipeParts {
     pub operations: Section,
     /// Bytes of the tar that are in no device.
     pub literals: Section,
-    /// What the compressor chose, if the form is [`Form::Gzip`].
+    /// What the compressor chose, if the form is [`BlobForm::Gzip`].
     pub notes: Option<Section>,
 }
 
@@ -92,8 +92,8 @@ impl RecipeParts {
     /// # Errors
     /// If a temporary file cannot be read, or `out` fails.
     pub fn write<E: From<TemporaryError>>(self, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let lengths = |section: &Section| Lengths { compressed: section.file.len(), length: section.length };
-        let head = Head {
+        let lengths = |section: &Section| SectionLengths { compressed: section.file.len(), length: section.length };
+        let head = RecipeHead {
             form: self.form,
             tar_bytes: self.tar_bytes,
             diff_id: self.diff_id,
@@ -112,7 +112,7 @@ impl RecipeParts {
     }
 }
 
-fn copy<E: From<TemporaryError>>(file: &Temporary, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+fn copy<E: From<TemporaryError>>(file: &TemporaryFile, out: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
     let mut buffer = vec![0; COPY];
     let mut at = 0;
     while at < file.len() {
@@ -127,31 +127,33 @@ fn copy<E: From<TemporaryError>>(file: &Temporary, out: &mut dyn FnMut(&[u8]) ->
 
 /// What the front of a recipe says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) form: Form,
+pub(crate) struct RecipeHead {
+    pub(crate) form: BlobForm,
     pub(crate) tar_bytes: u64,
     pub(crate) diff_id: Digest,
     pub(crate) blob_bytes: u64,
     pub(crate) blob: Digest,
     /// Device ids, each with its blocks.
     pub(crate) devices: Vec<(DeviceId, u32)>,
-    pub(crate) operations: Lengths,
-    pub(crate) literals: Lengths,
-    pub(crate) notes: Lengths,
+    pub(crate) operations: SectionLengths,
+    pub(crate) literals: SectionLengths,
+    pub(crate) notes: SectionLengths,
 }
 
-impl Head {
+impl RecipeHead {
     /// Returns the bytes before the parts.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let part =
-            |lengths: Lengths| PartBytes { compressed: lengths.compressed.into(), length: lengths.length.into() };
+        let part = |lengths: SectionLengths| PartBytes {
+            compressed: lengths.compressed.into(),
+            length: lengths.length.into(),
+        };
         let header = HeaderBytes {
             magic: MAGIC,
             version: VERSION.into(),
             form: match self.form {
-                Form::Unknown => 0,
-                Form::Plain => 1,
-                Form::Gzip => 2,
+                BlobForm::Unknown => 0,
+                BlobForm::Plain => 1,
+                BlobForm::Gzip => 2,
             }
             .into(),
             tar_bytes: self.tar_bytes.into(),
@@ -187,8 +189,8 @@ impl Head {
 /// A recipe that was fetched, whose header is checked.
 #[derive(Debug)]
 pub struct Recipe {
-    pub(crate) head: Head,
-    file: Temporary,
+    pub(crate) head: RecipeHead,
+    file: TemporaryFile,
 }
 
 impl Recipe {
@@ -196,7 +198,7 @@ impl Recipe {
     ///
     /// # Errors
     /// If it is no recipe, is longer than allowed, or its lengths do not agree.
-    pub fn open(file: Temporary) -> Result<Self, RecipeError> {
+    pub fn open(file: TemporaryFile) -> Result<Self, RecipeError> {
         let length = file.len();
         if length > MAX_RECIPE_BYTES {
             return Err(RecipeError::Limit { part: "bytes of the recipe", value: length, limit: MAX_RECIPE_BYTES });
@@ -215,9 +217,9 @@ impl Recipe {
             return Err(RecipeError::Magic);
         }
         let form = match header.form.get() {
-            0 => Form::Unknown,
-            1 => Form::Plain,
-            2 => Form::Gzip,
+            0 => BlobForm::Unknown,
+            1 => BlobForm::Plain,
+            2 => BlobForm::Gzip,
             value => return Err(RecipeError::Value { part: "form of the blob", value: value.into() }),
         };
         let count = header.devices.get();
@@ -232,8 +234,8 @@ impl Recipe {
             read(at + 32, &mut blocks)?;
             devices.push((DeviceId::new(id), u32::from_le_bytes(blocks)));
         }
-        let part = |part: &PartBytes| Lengths { compressed: part.compressed.get(), length: part.length.get() };
-        let head = Head {
+        let part = |part: &PartBytes| SectionLengths { compressed: part.compressed.get(), length: part.length.get() };
+        let head = RecipeHead {
             form,
             tar_bytes: header.tar_bytes.get(),
             diff_id: Digest::new(header.diff_id),
@@ -253,12 +255,12 @@ impl Recipe {
         limit("tar", head.tar_bytes, MAX_LAYER_SIZE)?;
         match head.form {
             // The length of the blob is proven, that of the tar is not.
-            Form::Gzip => limit("tar", head.tar_bytes, head.blob_bytes.saturating_mul(MAX_RATIO))?,
-            Form::Plain if head.tar_bytes != head.blob_bytes => {
+            BlobForm::Gzip => limit("tar", head.tar_bytes, head.blob_bytes.saturating_mul(MAX_RATIO))?,
+            BlobForm::Plain if head.tar_bytes != head.blob_bytes => {
                 let (said, is) = (head.tar_bytes, head.blob_bytes);
                 return Err(RecipeError::Mismatch { part: "bytes of the tar", said, is });
             }
-            Form::Plain | Form::Unknown => {}
+            BlobForm::Plain | BlobForm::Unknown => {}
         }
         Ok(Self { head, file })
     }
@@ -277,7 +279,7 @@ impl Recipe {
 
     /// How the blob comes from the tar.
     #[must_use]
-    pub const fn form(&self) -> Form {
+    pub const fn form(&self) -> BlobForm {
         self.head.form
     }
 
@@ -285,12 +287,12 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError::Compression`] if there are no notes that can be followed.
-    pub fn restore_blob(&self) -> Result<Rewrap<'_>, RecipeError> {
-        let Head { notes, blob_bytes, .. } = self.head;
+    pub fn restore_blob(&self) -> Result<BlobRestorer<'_>, RecipeError> {
+        let RecipeHead { notes, blob_bytes, .. } = self.head;
         // Whatever is wrong with the notes, the tar may be right.
         let wrong_notes = |error| RecipeError::Compression { source: Box::new(error) };
         limit("notes of the compression", notes.length, max_notes(blob_bytes)).map_err(wrong_notes)?;
-        Ok(Rewrap::new(self.notes().map_err(wrong_notes)?, blob_bytes))
+        Ok(BlobRestorer::new(self.notes().map_err(wrong_notes)?, blob_bytes))
     }
 
     pub(crate) fn operations(&self) -> Result<SectionIn<'_>, RecipeError> {
@@ -306,7 +308,7 @@ impl Recipe {
         self.part(self.head.parts_at() + before, self.head.notes, "compression")
     }
 
-    fn part(&self, at: u64, lengths: Lengths, part: &'static str) -> Result<SectionIn<'_>, RecipeError> {
+    fn part(&self, at: u64, lengths: SectionLengths, part: &'static str) -> Result<SectionIn<'_>, RecipeError> {
         SectionIn::open(&self.file, at, lengths.compressed, lengths.length, part)
     }
 }
@@ -314,24 +316,24 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::temporary::Temporaries;
+    use crate::temporary::TemporaryFiles;
 
-    fn head() -> Head {
-        Head {
-            form: Form::Gzip,
+    fn head() -> RecipeHead {
+        RecipeHead {
+            form: BlobForm::Gzip,
             tar_bytes: 10,
             diff_id: Digest::of(b"tar"),
             blob_bytes: 20,
             blob: Digest::of(b"blob"),
             devices: vec![(DeviceId::new([7; 32]), 3), (DeviceId::new([8; 32]), u32::MAX)],
-            operations: Lengths { compressed: 1, length: 2 },
-            literals: Lengths { compressed: 3, length: 4 },
-            notes: Lengths { compressed: 5, length: 6 },
+            operations: SectionLengths { compressed: 1, length: 2 },
+            literals: SectionLengths { compressed: 3, length: 4 },
+            notes: SectionLengths { compressed: 5, length: 6 },
         }
     }
 
     fn open(bytes: &[u8]) -> Result<Recipe, RecipeError> {
-        let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        let file = TemporaryFiles::new(std::env::temp_dir()).create().unwrap();
         file.append(bytes).unwrap();
         Recipe::open(file)
     }

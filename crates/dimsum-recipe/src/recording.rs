@@ -19,15 +19,15 @@ use dimsum_tree::{ContentId, ContentSink};
 
 use crate::error::RecipeError;
 use crate::section::{Section, SectionIn, SectionOut};
-use crate::temporary::{Gathering, Temporaries, Temporary};
+use crate::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles};
 use crate::varint;
 
 /// What is known of a tar, as far as it has been read.
-pub struct Recording(RefCell<State>);
+pub struct Recording(RefCell<RecordingState>);
 
-struct State {
+struct RecordingState {
     literals: SectionOut,
-    segments: Gathering,
+    segments: BufferedTemporary,
     segment_bytes: u64,
     /// Bytes of the tar that the reader has taken.
     taken: u64,
@@ -35,25 +35,25 @@ struct State {
     claimed: usize,
     /// Bytes that are not content since the last segment.
     between: u64,
-    file: File,
+    file: RecordedFile,
     /// What failed in a call that cannot say so.
     error: Option<RecipeError>,
 }
 
 /// The current file.
 #[derive(Default)]
-struct File {
+struct RecordedFile {
     size: u64,
     /// Where in the file the next bytes belong.
     position: u64,
     /// Where in the tar the next bytes stand.
     offset: Option<u64>,
     /// Parts that are in the tar.
-    parts: Vec<Part>,
+    parts: Vec<FilePart>,
 }
 
 /// Bytes of a file that stand together in the tar.
-struct Part {
+struct FilePart {
     /// Bytes of the tar between the part before and this one.
     between: u64,
     position: u64,
@@ -65,7 +65,7 @@ struct Part {
 pub struct Recorded {
     /// The bytes that are not content, one after the other.
     literals: Section,
-    segments: Arc<Temporary>,
+    segments: Arc<TemporaryFile>,
     segment_bytes: u64,
     /// How many of the literals come behind the last segment.
     tail: u64,
@@ -91,22 +91,22 @@ impl Recording {
     ///
     /// # Errors
     /// If they cannot be made.
-    pub fn new(temporaries: &Temporaries) -> Result<Self, RecipeError> {
-        Ok(Self(RefCell::new(State {
+    pub fn new(temporaries: &TemporaryFiles) -> Result<Self, RecipeError> {
+        Ok(Self(RefCell::new(RecordingState {
             literals: SectionOut::fast(temporaries)?,
-            segments: Gathering::new(temporaries.create()?),
+            segments: BufferedTemporary::new(temporaries.create()?),
             segment_bytes: 0,
             taken: 0,
             claimed: 0,
             between: 0,
-            file: File::default(),
+            file: RecordedFile::default(),
             error: None,
         })))
     }
 
     /// Watches what is read of a tar.
-    pub const fn tee<R>(&self, tar: R) -> Tee<'_, R> {
-        Tee { tar, recording: self }
+    pub const fn tee<R>(&self, tar: R) -> RecordingTar<'_, R> {
+        RecordingTar { tar, recording: self }
     }
 
     /// Watches what goes to a sink.
@@ -123,7 +123,7 @@ impl Recording {
         if let Some(error) = state.error {
             return Err(error);
         }
-        let State { literals, mut segments, segment_bytes, between, .. } = state;
+        let RecordingState { literals, mut segments, segment_bytes, between, .. } = state;
         Ok(Recorded { literals: literals.finish()?, segments: segments.share()?, segment_bytes, tail: between })
     }
 }
@@ -134,7 +134,7 @@ impl fmt::Debug for Recording {
     }
 }
 
-impl State {
+impl RecordingState {
     /// The reader takes these bytes, some of which it may have called content.
     fn take(&mut self, bytes: &[u8]) {
         let (content, literal) = bytes.split_at(self.claimed.min(bytes.len()));
@@ -166,7 +166,7 @@ impl State {
         {
             last.length += length;
         } else {
-            self.file.parts.push(Part { between, position, length });
+            self.file.parts.push(FilePart { between, position, length });
         }
     }
 
@@ -271,12 +271,12 @@ impl Read for Segments<'_> {
 
 /// A tar that is watched.
 #[derive(Debug)]
-pub struct Tee<'r, R> {
+pub struct RecordingTar<'r, R> {
     tar: R,
     recording: &'r Recording,
 }
 
-impl<R: BufRead> BufRead for Tee<'_, R> {
+impl<R: BufRead> BufRead for RecordingTar<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.tar.fill_buf()
     }
@@ -290,7 +290,7 @@ impl<R: BufRead> BufRead for Tee<'_, R> {
     }
 }
 
-impl<R: BufRead> Read for Tee<'_, R> {
+impl<R: BufRead> Read for RecordingTar<'_, R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(bytes)?;
         self.consume(count);
@@ -309,7 +309,7 @@ impl<S: ContentSink> ContentSink for RecordingSink<'_, S> {
     type Error = S::Error;
 
     fn begin(&mut self, size: u64) -> Result<(), S::Error> {
-        self.recording.0.borrow_mut().file = File { size, ..File::default() };
+        self.recording.0.borrow_mut().file = RecordedFile { size, ..RecordedFile::default() };
         self.sink.begin(size)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::deflate::{Maker, Unmade};
+use crate::deflate::{MakeError, StreamMaker};
 use crate::effort::Effort;
 use crate::error::{RecipeError, limit};
 use crate::limits::{COPY, MAX_CHUNK_TAR, MAX_CORRECTIONS};
@@ -13,9 +13,9 @@ use crate::varint;
 const PART: &str = "compression";
 
 /// Takes a tar and gives its blob.
-pub struct Rewrap<'r> {
+pub struct BlobRestorer<'r> {
     notes: SectionIn<'r>,
-    processor: Option<Maker>,
+    processor: Option<StreamMaker>,
     /// Whether it has done nothing yet.
     fresh: bool,
     /// Bytes of the tar that the current chunk still waits for; none before the next chunk is known.
@@ -28,7 +28,7 @@ pub struct Rewrap<'r> {
     effort: Effort,
 }
 
-impl<'r> Rewrap<'r> {
+impl<'r> BlobRestorer<'r> {
     /// Starts a blob of `bytes` bytes.
     pub(crate) fn new(notes: SectionIn<'r>, bytes: u64) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<'r> Rewrap<'r> {
             BEGIN if !self.fresh => {
                 let value = RecipeError::Value { part: "style of a compressor", value: count };
                 self.effort.begin().map_err(|error| fail(error.into()))?;
-                let maker = u8::try_from(count).ok().and_then(Maker::new);
+                let maker = u8::try_from(count).ok().and_then(StreamMaker::new);
                 self.processor = Some(maker.ok_or_else(|| fail(value))?);
                 self.fresh = true;
             }
@@ -135,8 +135,8 @@ impl<'r> Rewrap<'r> {
         let processor = self.processor.as_mut().ok_or_else(|| fail(RecipeError::Short { part: PART }))?;
         let made = processor.make(&self.chunk, &self.corrections, &mut self.effort);
         let made = made.map_err(|error| match error {
-            Unmade::Nonsense => fail(RecipeError::Corrections),
-            Unmade::Work(error) => fail(error.into()),
+            MakeError::Nonsense => fail(RecipeError::Corrections),
+            MakeError::Work(error) => fail(error.into()),
         })?;
         self.count(made.len())?;
         self.missing = None;
@@ -153,7 +153,7 @@ impl<'r> Rewrap<'r> {
     }
 }
 
-impl fmt::Debug for Rewrap<'_> {
+impl fmt::Debug for BlobRestorer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rewrap").field("left", &self.left).finish_non_exhaustive()
     }
@@ -168,14 +168,14 @@ fn fail<E: From<RecipeError>>(error: RecipeError) -> E {
 mod tests {
     use super::*;
     use crate::section::SectionOut;
-    use crate::temporary::Temporaries;
+    use crate::temporary::TemporaryFiles;
 
     /// Gives a blob that is made of these notes to `judge`.
-    fn with(notes: &[u8], judge: impl FnOnce(Rewrap<'_>)) {
-        let mut out = SectionOut::new(&Temporaries::new(std::env::temp_dir())).unwrap();
+    fn with(notes: &[u8], judge: impl FnOnce(BlobRestorer<'_>)) {
+        let mut out = SectionOut::new(&TemporaryFiles::new(std::env::temp_dir())).unwrap();
         out.put(notes).unwrap();
         let section = out.finish().unwrap();
-        judge(Rewrap::new(SectionIn::of(&section, PART).unwrap(), 1 << 30));
+        judge(BlobRestorer::new(SectionIn::of(&section, PART).unwrap(), 1 << 30));
     }
 
     /// Returns the work that was done and that there may be.

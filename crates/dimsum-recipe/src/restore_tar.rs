@@ -9,7 +9,7 @@ use crate::recipe::Recipe;
 use crate::varint;
 
 /// Where bytes of devices come from.
-pub trait Devices {
+pub trait RecipeDevices {
     /// Why they cannot be had.
     type Error;
 
@@ -26,7 +26,7 @@ pub trait Devices {
 /// If the recipe makes no sense, `devices` do not give what it refers to, or `out` fails.
 pub fn restore_tar<E: From<RecipeError>>(
     recipe: &Recipe,
-    devices: &mut dyn Devices<Error = E>,
+    devices: &mut dyn RecipeDevices<Error = E>,
     out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     const PART: &str = "operations";
@@ -101,13 +101,13 @@ mod tests {
     use dimsum_format::Digest;
 
     use super::*;
-    use crate::recipe::{Form, Head, Lengths};
-    use crate::temporary::Temporaries;
+    use crate::recipe::{BlobForm, RecipeHead, SectionLengths};
+    use crate::temporary::TemporaryFiles;
 
     /// Devices of zeros that count how often they are asked.
     struct Counting(u64);
 
-    impl Devices for Counting {
+    impl RecipeDevices for Counting {
         type Error = RecipeError;
 
         fn read(&mut self, _: DeviceId, _: u64, buffer: &mut [u8]) -> Result<(), RecipeError> {
@@ -129,18 +129,18 @@ mod tests {
             }
         }
         let compressed = zstd::bulk::compress(&operations, 1).unwrap();
-        let head = Head {
-            form: Form::Unknown,
+        let head = RecipeHead {
+            form: BlobForm::Unknown,
             tar_bytes: COUNT,
             diff_id: Digest::of(b"tar"),
             blob_bytes: COUNT,
             blob: Digest::of(b"blob"),
             devices: vec![(DeviceId::new([7; 32]), 1)],
-            operations: Lengths { compressed: compressed.len() as u64, length: operations.len() as u64 },
-            literals: Lengths::default(),
-            notes: Lengths::default(),
+            operations: SectionLengths { compressed: compressed.len() as u64, length: operations.len() as u64 },
+            literals: SectionLengths::default(),
+            notes: SectionLengths::default(),
         };
-        let file = Temporaries::new(std::env::temp_dir()).create().unwrap();
+        let file = TemporaryFiles::new(std::env::temp_dir()).create().unwrap();
         file.append(&[head.to_bytes(), compressed].concat()).unwrap();
         let recipe = Recipe::open(file).unwrap();
         let mut devices = Counting(0);

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read, Write};
 
 use crate::error::RecipeError;
-use crate::temporary::{Part, Temporaries, Temporary, TemporaryError};
+use crate::temporary::{TemporaryError, TemporaryFile, TemporaryFiles, TemporaryRange};
 
 /// zstd level: what is not content is little, and a lot of it repeats.
 const LEVEL: i32 = 9;
@@ -21,28 +21,28 @@ pub(crate) struct SectionOut {
 /// A part of a recipe that is whole: compressed, in a temporary file.
 #[derive(Debug)]
 pub struct Section {
-    pub(crate) file: Temporary,
+    pub(crate) file: TemporaryFile,
     /// Bytes before compression.
     pub(crate) length: u64,
 }
 
 /// A temporary file as a stream.
 struct Appending {
-    file: Temporary,
+    file: TemporaryFile,
     buffer: Vec<u8>,
 }
 
 impl SectionOut {
-    pub(crate) fn new(temporaries: &Temporaries) -> Result<Self, RecipeError> {
+    pub(crate) fn new(temporaries: &TemporaryFiles) -> Result<Self, RecipeError> {
         Self::with_level(temporaries, LEVEL)
     }
 
     /// Starts a part that is only kept for a while.
-    pub(crate) fn fast(temporaries: &Temporaries) -> Result<Self, RecipeError> {
+    pub(crate) fn fast(temporaries: &TemporaryFiles) -> Result<Self, RecipeError> {
         Self::with_level(temporaries, 1)
     }
 
-    fn with_level(temporaries: &Temporaries, level: i32) -> Result<Self, RecipeError> {
+    fn with_level(temporaries: &TemporaryFiles, level: i32) -> Result<Self, RecipeError> {
         let file = Appending { file: temporaries.create()?, buffer: Vec::with_capacity(BUFFER) };
         let encoder = zstd::stream::write::Encoder::new(file, level).and_then(|mut encoder| {
             encoder.window_log(WINDOW_LOG)?;
@@ -97,19 +97,19 @@ impl Write for Appending {
 /// A part that is read from its start to its end.
 pub(crate) struct SectionIn<'t> {
     part: &'static str,
-    decoder: io::Take<zstd::stream::read::Decoder<'static, BufReader<Part<'t>>>>,
+    decoder: io::Take<zstd::stream::read::Decoder<'static, BufReader<TemporaryRange<'t>>>>,
 }
 
 impl<'t> SectionIn<'t> {
     /// Opens the `compressed` bytes from `at` on, which are `length` bytes uncompressed: never more are given.
     pub(crate) fn open(
-        file: &'t Temporary,
+        file: &'t TemporaryFile,
         at: u64,
         compressed: u64,
         length: u64,
         part: &'static str,
     ) -> Result<Self, RecipeError> {
-        let input = BufReader::with_capacity(BUFFER, Part::new(file, at, compressed));
+        let input = BufReader::with_capacity(BUFFER, TemporaryRange::new(file, at, compressed));
         let decoder = zstd::stream::read::Decoder::with_buffer(input).and_then(|mut decoder| {
             decoder.window_log_max(WINDOW_LOG)?;
             Ok(decoder)

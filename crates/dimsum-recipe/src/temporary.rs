@@ -22,18 +22,18 @@ pub struct TemporaryError {
 
 /// Makes temporary files and knows how much they hold together.
 #[derive(Clone, Debug)]
-pub struct Temporaries {
+pub struct TemporaryFiles {
     dir: Arc<PathBuf>,
-    usage: Arc<Usage>,
+    usage: Arc<TemporaryUsage>,
 }
 
 #[derive(Debug, Default)]
-struct Usage {
+struct TemporaryUsage {
     now: AtomicU64,
     peak: AtomicU64,
 }
 
-impl Temporaries {
+impl TemporaryFiles {
     /// Makes files in this directory.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
@@ -44,9 +44,9 @@ impl Temporaries {
     ///
     /// # Errors
     /// If the directory does not take one.
-    pub fn create(&self) -> Result<Temporary, TemporaryError> {
+    pub fn create(&self) -> Result<TemporaryFile, TemporaryError> {
         let file = tempfile::tempfile_in(&*self.dir).map_err(|source| self.error(source))?;
-        Ok(Temporary { file, length: AtomicU64::new(0), owner: self.clone() })
+        Ok(TemporaryFile { file, length: AtomicU64::new(0), owner: self.clone() })
     }
 
     /// Returns the most bytes that all files held at one time.
@@ -62,13 +62,13 @@ impl Temporaries {
 
 /// A file that only grows; several threads may append and read.
 #[derive(Debug)]
-pub struct Temporary {
+pub struct TemporaryFile {
     file: File,
     length: AtomicU64,
-    owner: Temporaries,
+    owner: TemporaryFiles,
 }
 
-impl Temporary {
+impl TemporaryFile {
     /// Appends bytes and returns where they start.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         self.owner.usage.now.fetch_sub(self.len(), Ordering::Relaxed);
     }
@@ -107,21 +107,21 @@ impl Drop for Temporary {
 
 /// Reads a range of a temporary file as a stream.
 #[derive(Debug)]
-pub struct Part<'t> {
-    file: &'t Temporary,
+pub struct TemporaryRange<'t> {
+    file: &'t TemporaryFile,
     at: u64,
     end: u64,
 }
 
-impl<'t> Part<'t> {
+impl<'t> TemporaryRange<'t> {
     /// Takes the `length` bytes from `at` on, or as many as there are.
     #[must_use]
-    pub const fn new(file: &'t Temporary, at: u64, length: u64) -> Self {
+    pub const fn new(file: &'t TemporaryFile, at: u64, length: u64) -> Self {
         Self { file, at, end: at.saturating_add(length) }
     }
 }
 
-impl Read for Part<'_> {
+impl Read for TemporaryRange<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let left = self.end.min(self.file.len()).saturating_sub(self.at);
         let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -134,15 +134,15 @@ impl Read for Part<'_> {
 
 /// A temporary file with one writer that gathers small pieces; what is not written yet can be read all the same.
 #[derive(Debug)]
-pub struct Gathering {
-    file: Arc<Temporary>,
+pub struct BufferedTemporary {
+    file: Arc<TemporaryFile>,
     buffer: Vec<u8>,
 }
 
-impl Gathering {
+impl BufferedTemporary {
     /// Starts with a file that nobody else writes.
     #[must_use]
-    pub fn new(file: Temporary) -> Self {
+    pub fn new(file: TemporaryFile) -> Self {
         Self { file: Arc::new(file), buffer: Vec::with_capacity(WRITE_BUFFER) }
     }
 
@@ -167,7 +167,7 @@ impl Gathering {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn share(&mut self) -> Result<Arc<Temporary>, TemporaryError> {
+    pub fn share(&mut self) -> Result<Arc<TemporaryFile>, TemporaryError> {
         self.flush()?;
         Ok(Arc::clone(&self.file))
     }
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn what_was_gathered_reads_back_wherever_it_is() {
-        let temporaries = Temporaries::new(std::env::temp_dir());
-        let mut gathering = Gathering::new(temporaries.create().unwrap());
+        let temporaries = TemporaryFiles::new(std::env::temp_dir());
+        let mut gathering = BufferedTemporary::new(temporaries.create().unwrap());
         let all: Vec<u8> = (0..700_000u32).map(|i| (i / 3) as u8).collect();
         for piece in all.chunks(1_001) {
             gathering.append(piece).unwrap();

@@ -11,7 +11,7 @@ mod worker;
 
 use dimsum_erofs::BlockRun;
 use dimsum_format::BLOCK_U64;
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_tree::{ContentId, Inode};
 
 pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, slice_count, write};
@@ -68,7 +68,7 @@ impl Content {
 }
 
 impl Contents {
-    pub(crate) fn new(temporaries: &Temporaries, slice_size: u32) -> Result<Self, Error> {
+    pub(crate) fn new(temporaries: &TemporaryFiles, slice_size: u32) -> Result<Self, Error> {
         Ok(Self { small: SmallFiles::new(temporaries)?, large: LargeFiles::new(slice_size), slices: Slices::default() })
     }
 

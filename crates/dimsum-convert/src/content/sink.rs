@@ -1,7 +1,7 @@
 //! Splits the content of files while it streams by.
 
 use dimsum_format::Blake3;
-use dimsum_recipe::temporary::Gathering;
+use dimsum_recipe::temporary::BufferedTemporary;
 use dimsum_tree::{ContentId, ContentSink};
 
 use super::large::slice_count;
@@ -24,7 +24,7 @@ pub(crate) struct ContentCounts {
 pub(crate) struct Splitter<'a> {
     small: &'a mut SmallFiles,
     large: &'a mut LargeFiles,
-    spool: &'a mut Gathering,
+    spool: &'a mut BufferedTemporary,
     workers: Workers<'a>,
     progress: &'a dyn Progress,
     small_limit: u64,
@@ -55,7 +55,7 @@ impl<'a> Splitter<'a> {
     pub(crate) fn new(
         small: &'a mut SmallFiles,
         large: &'a mut LargeFiles,
-        spool: &'a mut Gathering,
+        spool: &'a mut BufferedTemporary,
         workers: Workers<'a>,
         progress: &'a dyn Progress,
         small_limit: u64,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use dimsum_format::{Blake3, FormatError};
-use dimsum_recipe::temporary::{Gathering, Temporaries, Temporary};
+use dimsum_recipe::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles};
 use hashbrown::HashTable;
 
 use super::{MAX_CONTENTS, Place};
@@ -32,7 +32,7 @@ pub(crate) struct SmallRecord {
 /// All small contents of an image.
 #[derive(Debug)]
 pub(crate) struct SmallFiles {
-    rows: Gathering,
+    rows: BufferedTemporary,
     /// The first four bytes of each digest.
     fragments: Vec<u32>,
     places: Vec<Place>,
@@ -42,9 +42,9 @@ pub(crate) struct SmallFiles {
 }
 
 impl SmallFiles {
-    pub(super) fn new(temporaries: &Temporaries) -> Result<Self, Error> {
+    pub(super) fn new(temporaries: &TemporaryFiles) -> Result<Self, Error> {
         Ok(Self {
-            rows: Gathering::new(temporaries.create()?),
+            rows: BufferedTemporary::new(temporaries.create()?),
             fragments: Vec::new(),
             places: Vec::new(),
             index: HashTable::new(),
@@ -149,7 +149,7 @@ impl SmallFiles {
 
 /// What the temporary file has of the contents that were known when this was made.
 #[derive(Clone, Debug)]
-pub(crate) struct SmallRows(Arc<Temporary>);
+pub(crate) struct SmallRows(Arc<TemporaryFile>);
 
 impl SmallRows {
     /// Reads the rows of many, in their order. Those that were added one after the other, as most are, are read

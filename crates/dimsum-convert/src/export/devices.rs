@@ -19,8 +19,8 @@ use super::open::ExportImage;
 use super::pack_maps;
 use crate::error::Error;
 use dimsum_recipe::limits::max_decoded;
-use dimsum_recipe::temporary::{Temporaries, Temporary};
-use dimsum_recipe::{Devices, RecipeError};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
+use dimsum_recipe::{RecipeDevices, RecipeError};
 
 /// Bytes of the largest chunk.
 const MAX_CHUNK_BYTES: u64 = MAX_CHUNK_BLOCKS as u64 * BLOCK_U64;
@@ -32,7 +32,7 @@ pub(super) struct Shelf<'a> {
     /// Packs that were not looked at yet.
     packs: Vec<Blob>,
     fetched: Vec<Pack>,
-    temporaries: &'a Temporaries,
+    temporaries: &'a TemporaryFiles,
 }
 
 /// A pack that the image does not list.
@@ -41,7 +41,7 @@ struct Pack {
     id: DeviceId,
     map: DeviceMap,
     frames: FrameMap,
-    file: Temporary,
+    file: TemporaryFile,
     decompressor: Decompressor,
     /// Bytes that may still be decoded: a recipe that goes to and fro would have chunks decoded for single bytes.
     left: u64,
@@ -54,7 +54,7 @@ impl<'a> Shelf<'a> {
         image: &'a dyn ExportImage,
         source: &'a dyn Source,
         mut packs: Vec<Blob>,
-        temporaries: &'a Temporaries,
+        temporaries: &'a TemporaryFiles,
     ) -> Self {
         packs.reverse();
         Self { image, source, packs, fetched: Vec::new(), temporaries }
@@ -77,7 +77,7 @@ impl<'a> Shelf<'a> {
     }
 }
 
-impl Devices for Shelf<'_> {
+impl RecipeDevices for Shelf<'_> {
     type Error = Error;
 
     fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
@@ -145,7 +145,11 @@ impl Pack {
 }
 
 /// Copies a blob into a temporary file and checks its digest.
-pub(super) fn fetch(source: &dyn Source, blob: Blob, temporaries: &Temporaries) -> Result<Temporary, RecipeError> {
+pub(super) fn fetch(
+    source: &dyn Source,
+    blob: Blob,
+    temporaries: &TemporaryFiles,
+) -> Result<TemporaryFile, RecipeError> {
     /// Bytes copied at a time.
     const BUFFER: usize = 256 << 10;
     let absent = |source: Box<dyn std::error::Error + Send + Sync>| RecipeError::Fetch { blob: blob.digest, source };

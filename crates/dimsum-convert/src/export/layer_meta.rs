@@ -14,7 +14,7 @@ use dimsum_format::pack::{
     SKIPPABLE_LAYER_META, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
-use dimsum_recipe::temporary::{Temporaries, Temporary};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_tree::{Compression, LayerDecoder};
 
 use super::contents::from_failure;
@@ -28,7 +28,7 @@ const BUFFER: usize = 128 << 10;
 
 /// The layer meta of a pack, uncompressed, in a temporary file.
 pub(super) struct LayerMeta {
-    file: Temporary,
+    file: TemporaryFile,
     footer: LayerMetaFooter,
     references: Vec<(DeviceId, u32)>,
 }
@@ -59,7 +59,7 @@ pub(super) fn read(
     image: &dyn ExportImage,
     index: usize,
     pack: Blob,
-    temporaries: &Temporaries,
+    temporaries: &TemporaryFiles,
     progress: &dyn Progress,
 ) -> Result<LayerMeta, Error> {
     let origin = format!("pack {}", pack.digest);
@@ -97,14 +97,14 @@ pub(super) fn read(
 
 /// What a pack has behind its chunks.
 struct Parts {
-    file: Temporary,
+    file: TemporaryFile,
     /// Of what is in the file.
     digest: Blake3,
     tail: Vec<u8>,
 }
 
 /// Skips the chunks and decodes the layer meta; the inner result is what reading says.
-fn parts(reader: &mut impl Read, frames: u64, temporaries: &Temporaries) -> Result<io::Result<Parts>, Error> {
+fn parts(reader: &mut impl Read, frames: u64, temporaries: &TemporaryFiles) -> Result<io::Result<Parts>, Error> {
     let file = temporaries.create()?;
     let compressed = match skip_chunks(reader, frames) {
         Ok(compressed) => compressed,
@@ -149,7 +149,7 @@ fn skip_chunks(reader: &mut impl Read, frames: u64) -> io::Result<u32> {
 }
 
 /// Finds the parts of a layer meta.
-fn parse(file: Temporary, own: u32, origin: &str) -> Result<LayerMeta, Error> {
+fn parse(file: TemporaryFile, own: u32, origin: &str) -> Result<LayerMeta, Error> {
     let failed = |source| Error::format(origin, source);
     let length = file.len();
     let mut bytes = [0; META_FOOTER_BYTES];

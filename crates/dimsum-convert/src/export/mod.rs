@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::{Role, Target};
 pub use dimsum_tree::{Omission, OmittedEntries, Owners};
 use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_directory, to_tar};
@@ -226,7 +226,7 @@ struct Export<'a> {
 
 impl Export<'_> {
     fn per_layer(&mut self, tree: Tree, packs: &[(usize, Blob)]) -> Result<(), Error> {
-        let temporaries = Temporaries::new(self.options.temp_dir.clone());
+        let temporaries = TemporaryFiles::new(self.options.temp_dir.clone());
         // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that
         // would bring them.
         let mut merged: Option<Tree> = None;

@@ -14,8 +14,8 @@ use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Blob, Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_recipe::limits::MAX_RECIPE_BYTES;
-use dimsum_recipe::temporary::Temporaries;
-use dimsum_recipe::{Devices, Form, Recipe, RecipeError, restore_tar};
+use dimsum_recipe::temporary::TemporaryFiles;
+use dimsum_recipe::{BlobForm, Recipe, RecipeDevices, RecipeError, restore_tar};
 use dimsum_source::{Source, Target};
 use dimsum_tree::OmittedEntries;
 use sha2::{Digest as _, Sha256};
@@ -47,7 +47,7 @@ pub fn export_original(
 ) -> Result<Exported, Error> {
     check_level(options)?;
     let original = Original::read(image, source, referrer).map_err(|source| Error::Original { layer: None, source })?;
-    let temporaries = Temporaries::new(options.temp_dir.clone());
+    let temporaries = TemporaryFiles::new(options.temp_dir.clone());
     let mut shelf = Shelf::new(image, source, original.artifact.packs.clone(), &temporaries);
     let mut layers = Vec::new();
     for (index, (layer, piece)) in original.manifest.layers.iter().zip(&original.artifact.layers).enumerate() {
@@ -151,7 +151,7 @@ fn open_recipe(
     source: &dyn Source,
     layer: &Descriptor,
     piece: &Piece,
-    temporaries: &Temporaries,
+    temporaries: &TemporaryFiles,
 ) -> Result<Recipe, RecipeError> {
     if piece.recipe.size > MAX_RECIPE_BYTES {
         let (value, limit) = (piece.recipe.size, MAX_RECIPE_BYTES);
@@ -207,7 +207,7 @@ impl Made<'_> {
 /// The making of a layer.
 struct Layer<'l, 't> {
     recipe: &'l Recipe,
-    shelf: &'l mut dyn Devices<Error = Error>,
+    shelf: &'l mut dyn RecipeDevices<Error = Error>,
     target: &'t dyn Target,
     options: &'l Options,
     progress: &'t dyn Progress,
@@ -218,8 +218,8 @@ impl<'t> Layer<'_, 't> {
     fn write(&mut self, layer: &Descriptor, diff_id: Digest) -> Result<Made<'t>, Error> {
         let must = Blob { digest: layer.digest, size: layer.size };
         match self.recipe.form() {
-            Form::Unknown => self.tar(diff_id),
-            Form::Plain | Form::Gzip => match self.blob(diff_id) {
+            BlobForm::Unknown => self.tar(diff_id),
+            BlobForm::Plain | BlobForm::Gzip => match self.blob(diff_id) {
                 Ok(made) if made.blob.blob == must => Ok(made),
                 // What its compressor chose was noted wrong; the tar may be right all the same.
                 Ok(_) => self.tar(diff_id),
@@ -235,7 +235,7 @@ impl<'t> Layer<'_, 't> {
         let (recipe, progress) = (self.recipe, self.progress);
         let mut put = |bytes: &[u8]| out.put(bytes);
         let mut blob_maker = match recipe.form() {
-            Form::Gzip => Some(recipe.restore_blob()?),
+            BlobForm::Gzip => Some(recipe.restore_blob()?),
             _ => None,
         };
         restore_tar(recipe, self.shelf, &mut |bytes| {

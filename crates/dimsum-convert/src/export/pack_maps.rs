@@ -6,7 +6,7 @@ use dimsum_format::limits::MAX_META_BYTES;
 use dimsum_format::map::{DEVICE_ROW, DeviceMap, FRAME_ROW, FrameMap};
 use dimsum_format::pack::{FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, SKIPPABLE_HEADER};
 use dimsum_format::{BLOCK_U64, FormatError};
-use dimsum_recipe::temporary::{Part, Temporaries, Temporary};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles, TemporaryRange};
 use dimsum_tree::{Compression, LayerDecoder};
 
 use crate::error::Error;
@@ -17,8 +17,8 @@ const LAYER_META: &str = "layer meta";
 
 /// Reads device map and frame map of a whole pack; the inner result is what is wrong with it.
 pub(super) fn read(
-    pack: &Temporary,
-    temporaries: &Temporaries,
+    pack: &TemporaryFile,
+    temporaries: &TemporaryFiles,
 ) -> Result<Result<(DeviceMap, FrameMap), FormatError>, Error> {
     let tail = read_tail(pack, FOOTER_BYTES)?;
     let footer = match PackFooter::parse(&tail, pack.len()) {
@@ -26,21 +26,21 @@ pub(super) fn read(
         Err(error) => return Ok(Err(error)),
     };
     let start = footer.layer_meta_offset.saturating_add(SKIPPABLE_HEADER as u64);
-    let part = Part::new(pack, start, footer.layer_meta_compressed.into());
+    let part = TemporaryRange::new(pack, start, footer.layer_meta_compressed.into());
     match decode(part, temporaries)? {
         Ok(meta) => maps(&meta),
         Err(_) => Ok(Err(FormatError::Frame { reason: "the layer meta cannot be decoded" })),
     }
 }
 
-fn read_tail(file: &Temporary, bytes: usize) -> Result<Vec<u8>, Error> {
+fn read_tail(file: &TemporaryFile, bytes: usize) -> Result<Vec<u8>, Error> {
     let mut tail = vec![0; usize::try_from(file.len()).map_or(bytes, |length| length.min(bytes))];
     file.read(file.len() - tail.len() as u64, &mut tail)?;
     Ok(tail)
 }
 
 /// Decodes a layer meta into a temporary file.
-fn decode(part: Part<'_>, temporaries: &Temporaries) -> Result<io::Result<Temporary>, Error> {
+fn decode(part: TemporaryRange<'_>, temporaries: &TemporaryFiles) -> Result<io::Result<TemporaryFile>, Error> {
     let file = temporaries.create()?;
     let mut decoder = match LayerDecoder::with_limit(part, Some(Compression::Zstd), MAX_META_BYTES) {
         Ok(decoder) => decoder,
@@ -57,7 +57,7 @@ fn decode(part: Part<'_>, temporaries: &Temporaries) -> Result<io::Result<Tempor
     }
 }
 
-fn maps(meta: &Temporary) -> Result<Result<(DeviceMap, FrameMap), FormatError>, Error> {
+fn maps(meta: &TemporaryFile) -> Result<Result<(DeviceMap, FrameMap), FormatError>, Error> {
     let tail = read_tail(meta, META_FOOTER_BYTES)?;
     let footer = match LayerMetaFooter::parse(&tail, meta.len()) {
         Ok(footer) => footer,

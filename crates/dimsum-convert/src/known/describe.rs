@@ -14,7 +14,7 @@ use dimsum_format::pack::{
     SKIPPABLE_LAYER_META, parse_file_table, skippable_header,
 };
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
-use dimsum_recipe::temporary::{Temporaries, Temporary};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_source::Source;
 use dimsum_tree::{Compression, LayerDecoder};
 
@@ -40,11 +40,11 @@ pub(crate) struct Described {
     /// Other devices that the layer refers to, with their blocks.
     pub(crate) references: Vec<(DeviceId, u32)>,
     /// The layer meta, uncompressed; at its front the EROFS image of the layer's tree.
-    pub(crate) meta: Temporary,
+    pub(crate) meta: TemporaryFile,
 }
 
 /// Reads the description of a pack.
-pub(crate) fn describe(source: &dyn Source, pack: Blob, temporaries: &Temporaries) -> Result<Described, Error> {
+pub(crate) fn describe(source: &dyn Source, pack: Blob, temporaries: &TemporaryFiles) -> Result<Described, Error> {
     let origin = format!("pack {} in {}", pack.digest, source.name());
     let failed = |source| Error::format(&origin, source);
     let start = pack.size.saturating_sub(TAIL);
@@ -76,9 +76,9 @@ pub(crate) fn describe(source: &dyn Source, pack: Blob, temporaries: &Temporarie
 fn decode(
     frames: impl Read,
     footer: &PackFooter,
-    temporaries: &Temporaries,
+    temporaries: &TemporaryFiles,
     unreadable: &dyn Fn(io::Error) -> Error,
-) -> Result<(Temporary, Blake3), Error> {
+) -> Result<(TemporaryFile, Blake3), Error> {
     let limit = footer.layer_meta_length.min(MAX_META_BYTES);
     let mut decoder = LayerDecoder::with_limit(frames, Some(Compression::Zstd), limit).map_err(unreadable)?;
     let (file, mut hasher) = (temporaries.create()?, blake3::Hasher::new());
@@ -98,7 +98,7 @@ fn decode(
     }
 }
 
-fn parse(footer: PackFooter, meta: Temporary, origin: &str) -> Result<Described, Error> {
+fn parse(footer: PackFooter, meta: TemporaryFile, origin: &str) -> Result<Described, Error> {
     let failed = |source| Error::format(origin, source);
     let length = meta.len();
     if length != footer.layer_meta_length {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Descriptor, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_recipe::temporary::Temporaries;
+use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::{Source, SourceError};
 
 use super::describe::describe;
@@ -70,7 +70,7 @@ pub(crate) fn made_of(layer: &Descriptor) -> Option<(Digest, Digest)> {
 /// itself as the format says is left out and reported.
 pub(crate) fn load<'s>(
     images: &[KnownImage<'s>],
-    temporaries: &Temporaries,
+    temporaries: &TemporaryFiles,
     refused: &mut Refusals,
 ) -> Result<Vec<(KnownPack, &'s dyn Source)>, Error> {
     let (mut packs, mut seen, mut rows) = (Vec::new(), HashSet::new(), 0);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use dimsum_format::codec::Decompressor;
 use dimsum_format::limits::{MAX_PACKS, MAX_SOURCE_LAYERS};
 use dimsum_format::{BLOCK_U64, Blake3, FormatError};
-use dimsum_recipe::temporary::Temporary;
+use dimsum_recipe::temporary::TemporaryFile;
 use dimsum_source::Source;
 use dimsum_tree::Tree;
 
@@ -103,7 +103,7 @@ impl<'s> Foreign<'s> {
 
     /// Gives content of a layer that has no place yet, and that packs worth a reference have, its place there.
     /// `spool` has the layer's small files.
-    pub(crate) fn place(&mut self, tree: &Tree, contents: &mut Contents, spool: &Temporary) -> Result<(), Error> {
+    pub(crate) fn place(&mut self, tree: &Tree, contents: &mut Contents, spool: &TemporaryFile) -> Result<(), Error> {
         if self.known.is_empty() {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl<'s> Foreign<'s> {
     }
 
     /// Proves the bundles that hold small files which were chosen. False if one is not what its file table says.
-    fn prove(&mut self, taken: &[(Loose, Row)], contents: &Contents, spool: &Temporary) -> Result<bool, Error> {
+    fn prove(&mut self, taken: &[(Loose, Row)], contents: &Contents, spool: &TemporaryFile) -> Result<bool, Error> {
         let mut bundles = Vec::new();
         let mut seen = HashSet::new();
         for &(piece, row) in taken {
@@ -275,7 +275,7 @@ fn one_per_pack(rows: impl Iterator<Item = Row>) -> Vec<Row> {
 }
 
 /// Returns the bytes of a small file that this layer brought.
-fn bytes_at_hand(digest: Blake3, contents: &Contents, spool: &Temporary) -> Result<Option<Vec<u8>>, Error> {
+fn bytes_at_hand(digest: Blake3, contents: &Contents, spool: &TemporaryFile) -> Result<Option<Vec<u8>>, Error> {
     let Some(id) = contents.small.find(digest)?.filter(|&id| contents.small.place(id).is_none()) else {
         return Ok(None);
     };

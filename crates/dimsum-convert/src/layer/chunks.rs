@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::{BLOCK, Blake3, FormatError};
-use dimsum_recipe::temporary::Temporary;
+use dimsum_recipe::temporary::TemporaryFile;
 use sha2::{Digest as _, Sha256};
 
 use super::device::Device;
@@ -49,7 +49,7 @@ pub(crate) fn bundle(
     slices: &Slices,
     arrived: Arrived,
     rows: SmallRows,
-    small: Arc<Temporary>,
+    small: Arc<TemporaryFile>,
     framed: bool,
 ) -> Bundling {
     let mut chunks = Chunks { hasher: arrived.hasher_of(&device.slices), framed, ..Chunks::default() };
@@ -123,7 +123,7 @@ fn blocks(bytes: usize) -> u32 {
 }
 
 /// Puts a bundle together.
-fn together(device: &Device, number: usize, rows: &SmallRows, small: &Temporary) -> Result<Vec<u8>, Error> {
+fn together(device: &Device, number: usize, rows: &SmallRows, small: &TemporaryFile) -> Result<Vec<u8>, Error> {
     let records = rows.records(device.bundle(number))?;
     let (mut bytes, mut together) = (Vec::new(), Vec::new());
     // Files that came in one after the other, as most did, are read at once.

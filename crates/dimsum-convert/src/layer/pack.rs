@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dimsum_format::codec::Decompressor;
 use dimsum_format::{BLOCK, DeviceId, Digest};
-use dimsum_recipe::temporary::{Temporaries, Temporary};
+use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_tree::Tree;
 use sha2::{Digest as _, Sha256};
 
@@ -38,13 +38,13 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy)]
 pub(crate) struct Common<'a> {
     pub(crate) contents: &'a Contents,
-    pub(crate) frames: &'a Temporary,
+    pub(crate) frames: &'a TemporaryFile,
     /// Device id and blocks of each layer that has a device.
     pub(crate) devices: &'a [Option<(DeviceId, u32)>],
     pub(crate) options: &'a Options,
     /// Threads for one pack: several are written at once.
     pub(crate) jobs: NonZeroUsize,
-    pub(crate) temporaries: &'a Temporaries,
+    pub(crate) temporaries: &'a TemporaryFiles,
 }
 
 /// A pack that is written but not visible yet.
@@ -90,7 +90,7 @@ fn frames(plan: &Plan, (map, frames): &Maps) -> impl Iterator<Item = Frame> {
     })
 }
 
-fn read(spool: &Temporary, frame: Frame) -> Result<Vec<u8>, Error> {
+fn read(spool: &TemporaryFile, frame: Frame) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; usize::try_from(frame.length).expect("a frame is at most 16 MiB")];
     spool.read(frame.offset, &mut bytes)?;
     Ok(bytes)

@@ -14,7 +14,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dimsum_format::Digest;
-use dimsum_recipe::temporary::{Gathering, Temporaries, Temporary};
+use dimsum_recipe::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles};
 use dimsum_recipe::{Recorded, Recording};
 use dimsum_tree::{Compression, LayerDecoder, LayerReadError, LayerTree, Policy, Tree};
 use sha2::{Digest as _, Sha256};
@@ -48,7 +48,7 @@ pub(crate) struct Taken {
     pub(crate) counts: ContentCounts,
     pub(crate) arrived: Arrived,
     /// New small files as they are.
-    pub(crate) small: Arc<Temporary>,
+    pub(crate) small: Arc<TemporaryFile>,
 }
 
 /// What reading needs besides the source.
@@ -57,7 +57,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) pool: &'a Pool,
     /// Slices that are in packs already.
     pub(crate) promised: Promised,
-    pub(crate) temporaries: &'a Temporaries,
+    pub(crate) temporaries: &'a TemporaryFiles,
     pub(crate) options: &'a Options,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) origin: &'a str,
@@ -137,7 +137,7 @@ impl Reader<'_> {
     ) -> Result<(LayerTree, Taken), Error> {
         let Self { contents, pool, promised, temporaries, options, progress, origin } = self;
         let shared_before = content::read(&contents.slices).shared_bytes();
-        let mut spool = Gathering::new(temporaries.create()?);
+        let mut spool = BufferedTemporary::new(temporaries.create()?);
         let mut sink = Splitter::new(
             &mut contents.small,
             &mut contents.large,

@@ -8,8 +8,8 @@ use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Descriptor, Manifest};
 use dimsum_format::{DeviceId, Digest, media};
 use dimsum_recipe::limits::MAX_RECIPE_BYTES;
-use dimsum_recipe::temporary::Temporaries;
-use dimsum_recipe::{Form, Reason, RecipeError, RecipeParts, Recorded, Section, note};
+use dimsum_recipe::temporary::TemporaryFiles;
+use dimsum_recipe::{BlobForm, RecipeError, RecipeParts, Recorded, Section, UnkeptReason, note};
 use dimsum_source::{Source, SourceError, Target};
 
 use super::artifact::{Artifact, EMPTY, Piece};
@@ -125,7 +125,7 @@ impl<'a> Keeping<'a> {
         contents: &Contents,
         devices: &[Option<(DeviceId, u32)>],
         options: &Options,
-        temporaries: &Temporaries,
+        temporaries: &TemporaryFiles,
         progress: &dyn Progress,
     ) -> Result<Kept<'a>, Error> {
         let Self { source, manifest, layers } = self;
@@ -214,16 +214,16 @@ impl Kept<'_> {
 }
 
 /// How a blob comes from its tar: not at all, as it is, or by these notes.
-type Compression = Result<Option<Section>, Reason>;
+type Compression = Result<Option<Section>, UnkeptReason>;
 
 impl Ready {
     /// Writes the recipe.
     fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
         let Self { expected, tar_bytes, recipe, compression } = self;
         let (form, gives) = match &compression {
-            Ok(None) => (Form::Plain, Gives::Blob),
-            Ok(Some(_)) => (Form::Gzip, Gives::Blob),
-            Err(reason) => (Form::Unknown, Gives::Tar(reason)),
+            Ok(None) => (BlobForm::Plain, Gives::Blob),
+            Ok(Some(_)) => (BlobForm::Gzip, Gives::Blob),
+            Err(reason) => (BlobForm::Unknown, Gives::Tar(reason)),
         };
         let recipe = RecipeParts {
             form,
@@ -246,9 +246,9 @@ impl Ready {
 fn note_compression(
     blob: impl Read,
     expected: &Expected,
-    temporaries: &Temporaries,
+    temporaries: &TemporaryFiles,
     progress: &dyn Progress,
-) -> Result<Result<Section, Reason>, Error> {
+) -> Result<Result<Section, UnkeptReason>, Error> {
     let quiet = Quiet(progress);
     let mut input = Hashing::new(blob.take(expected.size.saturating_add(1)), &quiet);
     let section = match note(&mut input, expected.size, temporaries) {

@@ -9,8 +9,8 @@ use std::io::{self, Read};
 
 use dimsum_format::{BLOCK_U64, DeviceId};
 use dimsum_recipe::limits::{COPY, MAX_DEVICES, max_references};
-use dimsum_recipe::temporary::Temporaries;
-use dimsum_recipe::{Operations, RecipeError, Recorded, RecordedReader, Section, Segment};
+use dimsum_recipe::temporary::TemporaryFiles;
+use dimsum_recipe::{OperationWriter, RecipeError, Recorded, RecordedReader, Section, Segment};
 use dimsum_tree::{ContentId, LayerDecoder};
 
 use super::unkept;
@@ -29,7 +29,7 @@ pub(crate) struct Kitchen<'a> {
     pub(crate) contents: &'a Contents,
     /// Device id and blocks by the number that a place has.
     pub(crate) devices: &'a [Option<(DeviceId, u32)>],
-    pub(crate) temporaries: &'a Temporaries,
+    pub(crate) temporaries: &'a TemporaryFiles,
     /// Opens the blob of the layer again.
     pub(crate) open: &'a dyn Fn() -> Result<Box<dyn Read + Send>, Error>,
 }
@@ -59,7 +59,7 @@ struct Stretch {
 pub(crate) fn build_recipe(recorded: Recorded, context: &Kitchen<'_>) -> Result<Cooked, Error> {
     let mut builder = Cook {
         context,
-        out: Operations::new(context.temporaries).map_err(unkept)?,
+        out: OperationWriter::new(context.temporaries).map_err(unkept)?,
         known: recorded.reader().map_err(unkept)?,
         numbers: HashMap::new(),
         devices: Vec::new(),
@@ -81,7 +81,7 @@ pub(crate) fn build_recipe(recorded: Recorded, context: &Kitchen<'_>) -> Result<
 
 struct Cook<'a> {
     context: &'a Kitchen<'a>,
-    out: Operations,
+    out: OperationWriter,
     /// What is not content.
     known: RecordedReader<'a>,
     /// The number in the recipe of each device used.

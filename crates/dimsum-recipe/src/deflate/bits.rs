@@ -111,7 +111,7 @@ impl BitReader<'_> {
     }
 
     /// Says why nothing could be read: no symbol and what belongs to it has more than 48 bits.
-    pub(super) const fn stop(&self) -> super::Stop {
-        if self.at + 48 > self.bytes.len() * 8 { super::Stop::More } else { super::Stop::Odd }
+    pub(super) const fn stop(&self) -> super::DescribeStop {
+        if self.at + 48 > self.bytes.len() * 8 { super::DescribeStop::More } else { super::DescribeStop::Odd }
     }
 }

@@ -13,7 +13,7 @@ mod model;
 use self::bits::{BitReader, BitWriter};
 use self::codes::{END, Pair};
 use self::model::{Model, STYLES, Token};
-use crate::effort::{Effort, TooMuch};
+use crate::effort::{Effort, TooMuchWork};
 use crate::varint::put;
 
 /// Numbers of the styles.
@@ -21,7 +21,7 @@ pub(crate) const STYLE_COUNT: u8 = STYLES.len() as u8;
 
 /// Why a stream is not described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum DescribeStop {
     /// No block ends in the bytes that were given.
     More,
     /// It is no DEFLATE stream, or has something that cannot be written again.
@@ -33,16 +33,16 @@ pub(crate) enum Stop {
 }
 
 /// A block of a stream.
-struct Block {
+struct DeflateBlock {
     /// Whole bytes of the stream before it, of those that were given.
     at: usize,
     last: bool,
-    kind: Kind,
+    kind: BlockKind,
     /// Bytes of the text.
     length: usize,
 }
 
-enum Kind {
+enum BlockKind {
     Stored,
     Coded {
         /// Bits that describe the codes, none where they are fixed.
@@ -53,7 +53,7 @@ enum Kind {
 }
 
 /// Some blocks of a stream.
-pub(crate) struct Described {
+pub(crate) struct DescribedBlocks {
     /// Whole bytes of the stream that are done; the next block may start in the byte behind them.
     pub(crate) used: usize,
     /// The stream has ended, and `used` counts its last byte.
@@ -67,7 +67,7 @@ pub(crate) struct Described {
 }
 
 /// Takes a stream apart.
-pub(crate) struct Describer {
+pub(crate) struct StreamDescriber {
     model: Model,
     /// Bits of the first byte that are done.
     bit: usize,
@@ -75,14 +75,19 @@ pub(crate) struct Describer {
     window: Vec<u8>,
 }
 
-impl Describer {
+impl StreamDescriber {
     pub(crate) fn new(style: u8) -> Option<Self> {
         let style = *STYLES.get(usize::from(style))?;
         Some(Self { model: Model::new(style), bit: 0, window: Vec::new() })
     }
 
     /// Describes the whole blocks at the start of `bytes`, of which at most `limit` bytes of text.
-    pub(crate) fn describe(&mut self, bytes: &[u8], limit: usize, effort: &mut Effort) -> Result<Described, Stop> {
+    pub(crate) fn describe(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        effort: &mut Effort,
+    ) -> Result<DescribedBlocks, DescribeStop> {
         let mut input = BitReader::new(bytes, self.bit);
         let mut text = std::mem::take(&mut self.window);
         let before = text.len();
@@ -106,22 +111,22 @@ impl Describer {
             }
         };
         if ended && input.align() != Some(0) {
-            return Err(Stop::Odd);
+            return Err(DescribeStop::Odd);
         }
         if let (Some(stop), true) = (stop, blocks.is_empty()) {
             self.window = text;
             return Err(stop);
         }
-        if stop == Some(Stop::Odd) {
-            return Err(Stop::Odd);
+        if stop == Some(DescribeStop::Odd) {
+            return Err(DescribeStop::Odd);
         }
         let own = text.get(before..).unwrap_or_default().to_vec();
         self.model.add(&own);
         let mut described =
-            Described { used: input.at() / 8, ended, text: own, tokens: 0, wrong: 0, corrections: Vec::new() };
+            DescribedBlocks { used: input.at() / 8, ended, text: own, tokens: 0, wrong: 0, corrections: Vec::new() };
         put(&mut described.corrections, blocks.len() as u64);
         for block in &blocks {
-            self.compare(block, &mut described, effort).map_err(|_| Stop::Work)?;
+            self.compare(block, &mut described, effort).map_err(|_| DescribeStop::Work)?;
         }
         effort.give(described.used);
         self.bit = input.at() % 8;
@@ -131,16 +136,21 @@ impl Describer {
         Ok(described)
     }
 
-    fn compare(&mut self, block: &Block, out: &mut Described, effort: &mut Effort) -> Result<(), TooMuch> {
+    fn compare(
+        &mut self,
+        block: &DeflateBlock,
+        out: &mut DescribedBlocks,
+        effort: &mut Effort,
+    ) -> Result<(), TooMuchWork> {
         let most = effort.most(block.at);
         let kind = match &block.kind {
-            Kind::Stored => 0,
-            Kind::Coded { header_bits: 0, .. } => 1,
-            Kind::Coded { .. } => 2,
+            BlockKind::Stored => 0,
+            BlockKind::Coded { header_bits: 0, .. } => 1,
+            BlockKind::Coded { .. } => 2,
         };
         let bytes = &mut out.corrections;
         put(bytes, (block.length as u64) << 3 | kind << 1 | u64::from(block.last));
-        let Kind::Coded { header, header_bits, tokens } = &block.kind else {
+        let BlockKind::Coded { header, header_bits, tokens } = &block.kind else {
             self.model.pass_stored(block.length);
             return effort.check(most);
         };
@@ -179,31 +189,31 @@ impl Describer {
 }
 
 /// Reads one block; its text goes behind `text`.
-fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<Block, Stop> {
+fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<DeflateBlock, DescribeStop> {
     let (start, at) = (text.len(), input.at() / 8);
-    let last = input.take(1).ok_or(Stop::More)? == 1;
-    let kind = input.take(2).ok_or(Stop::More)?;
+    let last = input.take(1).ok_or(DescribeStop::More)? == 1;
+    let kind = input.take(2).ok_or(DescribeStop::More)?;
     if kind == 0 {
-        if input.align().ok_or(Stop::More)? != 0 {
-            return Err(Stop::Odd);
+        if input.align().ok_or(DescribeStop::More)? != 0 {
+            return Err(DescribeStop::Odd);
         }
-        let length = input.take(16).ok_or(Stop::More)?;
-        if input.take(16).ok_or(Stop::More)? != length ^ 0xffff {
-            return Err(Stop::Odd);
+        let length = input.take(16).ok_or(DescribeStop::More)?;
+        if input.take(16).ok_or(DescribeStop::More)? != length ^ 0xffff {
+            return Err(DescribeStop::Odd);
         }
-        text.extend_from_slice(input.bytes(length as usize).ok_or(Stop::More)?);
+        text.extend_from_slice(input.bytes(length as usize).ok_or(DescribeStop::More)?);
         if text.len() > limit {
-            return Err(Stop::Long);
+            return Err(DescribeStop::Long);
         }
-        return Ok(Block { at, last, kind: Kind::Stored, length: length as usize });
+        return Ok(DeflateBlock { at, last, kind: BlockKind::Stored, length: length as usize });
     }
     let header_at = input.at();
-    let own = if kind == 2 { Pair::read(input).ok_or(Stop::More)? } else { None };
+    let own = if kind == 2 { Pair::read(input).ok_or(DescribeStop::More)? } else { None };
     let pair = match kind {
         1 => Pair::fixed(),
         _ => own.as_ref(),
     };
-    let pair = pair.ok_or(Stop::Odd)?;
+    let pair = pair.ok_or(DescribeStop::Odd)?;
     let header_bits = input.at() - header_at;
     let header = BitReader::copy(input, header_at, header_bits);
     let mut tokens = Vec::new();
@@ -218,8 +228,8 @@ fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<
             Err(_) if symbol == END => break,
             Err(_) => {
                 let Some(read) = pair.read_match(symbol, input) else { return Err(before.stop()) };
-                let (length, distance) = read.ok_or(Stop::Odd)?;
-                let from = text.len().checked_sub(distance.into()).ok_or(Stop::Odd)?;
+                let (length, distance) = read.ok_or(DescribeStop::Odd)?;
+                let from = text.len().checked_sub(distance.into()).ok_or(DescribeStop::Odd)?;
                 for at in from..from + usize::from(length) {
                     let byte = text.get(at).copied().unwrap_or(0);
                     text.push(byte);
@@ -228,34 +238,34 @@ fn parse(input: &mut BitReader<'_>, text: &mut Vec<u8>, limit: usize) -> Result<
             }
         }
         if text.len() > limit {
-            return Err(Stop::Long);
+            return Err(DescribeStop::Long);
         }
     }
-    Ok(Block { at, last, kind: Kind::Coded { header, header_bits, tokens }, length: text.len() - start })
+    Ok(DeflateBlock { at, last, kind: BlockKind::Coded { header, header_bits, tokens }, length: text.len() - start })
 }
 
 /// Puts a stream together.
-pub(crate) struct Maker {
+pub(crate) struct StreamMaker {
     model: Model,
     out: BitWriter,
 }
 
 /// Why no stream is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unmade {
+pub(crate) enum MakeError {
     /// The corrections make no sense.
     Nonsense,
     /// It is too much work.
-    Work(TooMuch),
+    Work(TooMuchWork),
 }
 
-impl From<TooMuch> for Unmade {
-    fn from(error: TooMuch) -> Self {
+impl From<TooMuchWork> for MakeError {
+    fn from(error: TooMuchWork) -> Self {
         Self::Work(error)
     }
 }
 
-impl Maker {
+impl StreamMaker {
     pub(crate) fn new(style: u8) -> Option<Self> {
         let style = *STYLES.get(usize::from(style))?;
         Some(Self { model: Model::new(style), out: BitWriter::default() })
@@ -263,7 +273,12 @@ impl Maker {
 
     /// Returns the next bytes of the stream, as far as they are whole, for the next bytes of the text and their
     /// corrections.
-    pub(crate) fn make(&mut self, text: &[u8], mut corrections: &[u8], effort: &mut Effort) -> Result<Vec<u8>, Unmade> {
+    pub(crate) fn make(
+        &mut self,
+        text: &[u8],
+        mut corrections: &[u8],
+        effort: &mut Effort,
+    ) -> Result<Vec<u8>, MakeError> {
         self.model.add(text);
         let input = &mut corrections;
         let blocks = get(input)?;
@@ -271,40 +286,40 @@ impl Maker {
             self.block(input, effort)?;
         }
         if self.model.left() > 0 || !input.is_empty() {
-            return Err(Unmade::Nonsense);
+            return Err(MakeError::Nonsense);
         }
         effort.give(self.out.bytes.len());
         Ok(std::mem::take(&mut self.out.bytes))
     }
 
-    fn block(&mut self, input: &mut &[u8], effort: &mut Effort) -> Result<(), Unmade> {
+    fn block(&mut self, input: &mut &[u8], effort: &mut Effort) -> Result<(), MakeError> {
         let most = effort.most(self.out.bytes.len());
         let number = get(input)?;
         let length = usize::try_from(number >> 3).ok().filter(|&length| length <= self.model.left());
-        let length = length.ok_or(Unmade::Nonsense)?;
+        let length = length.ok_or(MakeError::Nonsense)?;
         let (kind, last) = (number >> 1 & 3, number & 1 == 1);
         self.out.put(last.into(), 1);
-        self.out.put(u32::try_from(kind).map_err(|_| Unmade::Nonsense)?, 2);
+        self.out.put(u32::try_from(kind).map_err(|_| MakeError::Nonsense)?, 2);
         match kind {
             0 => self.stored(length)?,
-            1 => self.coded(Pair::fixed().ok_or(Unmade::Nonsense)?, length, input, (effort, most))?,
+            1 => self.coded(Pair::fixed().ok_or(MakeError::Nonsense)?, length, input, (effort, most))?,
             2 => {
                 effort.codes();
-                let bits = usize::try_from(get(input)?).map_err(|_| Unmade::Nonsense)?;
-                let (header, rest) = input.split_at_checked(bits.div_ceil(8)).ok_or(Unmade::Nonsense)?;
+                let bits = usize::try_from(get(input)?).map_err(|_| MakeError::Nonsense)?;
+                let (header, rest) = input.split_at_checked(bits.div_ceil(8)).ok_or(MakeError::Nonsense)?;
                 *input = rest;
                 let mut reader = BitReader::new(header, 0);
-                let pair = Pair::read(&mut reader).flatten().ok_or(Unmade::Nonsense)?;
+                let pair = Pair::read(&mut reader).flatten().ok_or(MakeError::Nonsense)?;
                 if reader.at() != bits {
-                    return Err(Unmade::Nonsense);
+                    return Err(MakeError::Nonsense);
                 }
                 let mut reader = BitReader::new(header, 0);
                 for _ in 0..bits {
-                    self.out.put(reader.take(1).ok_or(Unmade::Nonsense)?, 1);
+                    self.out.put(reader.take(1).ok_or(MakeError::Nonsense)?, 1);
                 }
                 self.coded(&pair, length, input, (effort, most))?;
             }
-            _ => return Err(Unmade::Nonsense),
+            _ => return Err(MakeError::Nonsense),
         }
         if last {
             self.out.align();
@@ -312,12 +327,12 @@ impl Maker {
         Ok(effort.check(most)?)
     }
 
-    fn stored(&mut self, length: usize) -> Result<(), Unmade> {
-        let count = u16::try_from(length).map_err(|_| Unmade::Nonsense)?;
+    fn stored(&mut self, length: usize) -> Result<(), MakeError> {
+        let count = u16::try_from(length).map_err(|_| MakeError::Nonsense)?;
         self.out.align();
         self.out.put(count.into(), 16);
         self.out.put((!count).into(), 16);
-        let bytes = self.model.rest().get(..length).ok_or(Unmade::Nonsense)?;
+        let bytes = self.model.rest().get(..length).ok_or(MakeError::Nonsense)?;
         self.out.bytes.extend_from_slice(bytes);
         self.model.pass_stored(length);
         Ok(())
@@ -329,7 +344,7 @@ impl Maker {
         length: usize,
         input: &mut &[u8],
         (effort, most): (&mut Effort, u64),
-    ) -> Result<(), Unmade> {
+    ) -> Result<(), MakeError> {
         let end = self.model.left() - length;
         let mut wrong = get(input)?;
         let mut right = if wrong > 0 { get(input)? } else { u64::MAX };
@@ -344,8 +359,8 @@ impl Maker {
                 let token = match get(input)? {
                     0 => Token::Literal,
                     length => {
-                        let length = u16::try_from(length.saturating_add(2)).map_err(|_| Unmade::Nonsense)?;
-                        let distance = u16::try_from(get(input)?).map_err(|_| Unmade::Nonsense)?;
+                        let length = u16::try_from(length.saturating_add(2)).map_err(|_| MakeError::Nonsense)?;
+                        let distance = u16::try_from(get(input)?).map_err(|_| MakeError::Nonsense)?;
                         Token::Match { length, distance }
                     }
                 };
@@ -355,8 +370,8 @@ impl Maker {
             };
             match token {
                 Token::Literal => {
-                    let byte = self.model.rest().first().copied().ok_or(Unmade::Nonsense)?;
-                    pair.write_literal(byte, &mut self.out).ok_or(Unmade::Nonsense)?;
+                    let byte = self.model.rest().first().copied().ok_or(MakeError::Nonsense)?;
+                    pair.write_literal(byte, &mut self.out).ok_or(MakeError::Nonsense)?;
                 }
                 Token::Match { length, distance } => {
                     let fits = (3..=258).contains(&length)
@@ -364,22 +379,22 @@ impl Maker {
                         && usize::from(distance) <= self.model.reach()
                         && usize::from(length) <= self.model.left() - end;
                     if !fits {
-                        return Err(Unmade::Nonsense);
+                        return Err(MakeError::Nonsense);
                     }
-                    pair.write_match(length, distance, &mut self.out).ok_or(Unmade::Nonsense)?;
+                    pair.write_match(length, distance, &mut self.out).ok_or(MakeError::Nonsense)?;
                 }
             }
             self.model.pass(token);
         }
         if wrong > 0 {
-            return Err(Unmade::Nonsense);
+            return Err(MakeError::Nonsense);
         }
-        pair.write_end(&mut self.out).ok_or(Unmade::Nonsense)
+        pair.write_end(&mut self.out).ok_or(MakeError::Nonsense)
     }
 }
 
-fn get(input: &mut &[u8]) -> Result<u64, Unmade> {
-    crate::varint::need(input, "corrections").map_err(|_| Unmade::Nonsense)
+fn get(input: &mut &[u8]) -> Result<u64, MakeError> {
+    crate::varint::need(input, "corrections").map_err(|_| MakeError::Nonsense)
 }
 
 #[cfg(test)]
@@ -418,8 +433,8 @@ mod tests {
     }
 
     /// Describes a stream of which `step` bytes more are known at each try.
-    fn described(stream: &[u8], style: u8, step: usize) -> Vec<Described> {
-        let (mut describer, mut effort) = (Describer::new(style).unwrap(), Effort::default());
+    fn described(stream: &[u8], style: u8, step: usize) -> Vec<DescribedBlocks> {
+        let (mut describer, mut effort) = (StreamDescriber::new(style).unwrap(), Effort::default());
         let (mut at, mut size, mut all) = (0, step, Vec::new());
         loop {
             match describer.describe(&stream[at..stream.len().min(at + size)], 1 << 20, &mut effort) {
@@ -432,7 +447,7 @@ mod tests {
                         return all;
                     }
                 }
-                Err(Stop::More) if at + size < stream.len() => size += step,
+                Err(DescribeStop::More) if at + size < stream.len() => size += step,
                 Err(stop) => panic!("{stop:?}"),
             }
         }
@@ -445,7 +460,7 @@ mod tests {
             let stream = deflated(&text, level);
             for style in 0..STYLE_COUNT {
                 for step in [stream.len(), 5_000] {
-                    let (mut maker, mut effort) = (Maker::new(style).unwrap(), Effort::default());
+                    let (mut maker, mut effort) = (StreamMaker::new(style).unwrap(), Effort::default());
                     let (mut made, mut read) = (Vec::new(), Vec::new());
                     for chunk in described(&stream, style, step) {
                         made.extend(maker.make(&chunk.text, &chunk.corrections, &mut effort).unwrap());
@@ -462,7 +477,7 @@ mod tests {
         let text = text(20_000);
         let stream = deflated(&text, 6);
         let chunk = described(&stream, 0, stream.len()).pop().unwrap();
-        let make = |bad: &[u8]| Maker::new(0).unwrap().make(&chunk.text, bad, &mut Effort::default());
+        let make = |bad: &[u8]| StreamMaker::new(0).unwrap().make(&chunk.text, bad, &mut Effort::default());
         for at in (0..chunk.corrections.len()).step_by(7) {
             let mut bad = chunk.corrections.clone();
             bad[at] ^= 1 << (at % 8);
@@ -472,17 +487,17 @@ mod tests {
             }
             assert!(make(&chunk.corrections[..at]).is_err());
         }
-        assert!(Maker::new(STYLE_COUNT).is_none());
+        assert!(StreamMaker::new(STYLE_COUNT).is_none());
     }
 
     #[test]
     fn what_is_no_stream_is_refused() {
-        let describe = |bytes: &[u8]| Describer::new(0).unwrap().describe(bytes, 1 << 20, &mut Effort::default());
+        let describe = |bytes: &[u8]| StreamDescriber::new(0).unwrap().describe(bytes, 1 << 20, &mut Effort::default());
         for bytes in [&[0x07][..], &[0x01, 1, 0, 0, 0], &[0xff; 100], &[0x05, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
         {
             assert!(describe(bytes).is_err());
         }
         let bomb = deflated(&vec![0; 3_000_000], 9);
-        assert!(matches!(describe(&bomb), Err(Stop::Long) | Ok(_)));
+        assert!(matches!(describe(&bomb), Err(DescribeStop::Long) | Ok(_)));
     }
 }

@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 
 /// Whose choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum CompressorKind {
     /// zlib, gzip, pigz at levels 1 to 3: takes the first match.
     ZlibFast,
     /// The same at levels 4 to 9.
@@ -33,34 +33,34 @@ enum Kind {
 /// A compressor and how much it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
-    kind: Kind,
+    kind: CompressorKind,
     good: usize,
     lazy: usize,
     nice: usize,
     chain: usize,
 }
 
-const fn style(kind: Kind, good: usize, lazy: usize, nice: usize, chain: usize) -> Style {
+const fn style(kind: CompressorKind, good: usize, lazy: usize, nice: usize, chain: usize) -> Style {
     Style { kind, good, lazy, nice, chain }
 }
 
 /// All that are tried, the usual ones first. A recipe names them by their numbers: new ones are added behind.
 pub(super) const STYLES: [Style; 15] = [
-    style(Kind::Zlib, 8, 16, 128, 128),
-    style(Kind::Go, 8, 16, 128, 128),
-    style(Kind::Zlib, 32, 258, 258, 4096),
-    style(Kind::ZlibFast, 4, 4, 8, 4),
-    style(Kind::Go, 32, 258, 258, 4096),
-    style(Kind::Zlib, 8, 16, 32, 32),
-    style(Kind::Zlib, 4, 4, 16, 16),
-    style(Kind::Zlib, 8, 32, 128, 256),
-    style(Kind::Zlib, 32, 128, 258, 1024),
-    style(Kind::ZlibFast, 4, 5, 16, 8),
-    style(Kind::ZlibFast, 4, 6, 32, 32),
-    style(Kind::Go, 8, 16, 32, 32),
-    style(Kind::Go, 4, 4, 16, 16),
-    style(Kind::Go, 8, 32, 128, 256),
-    style(Kind::Go, 32, 128, 258, 1024),
+    style(CompressorKind::Zlib, 8, 16, 128, 128),
+    style(CompressorKind::Go, 8, 16, 128, 128),
+    style(CompressorKind::Zlib, 32, 258, 258, 4096),
+    style(CompressorKind::ZlibFast, 4, 4, 8, 4),
+    style(CompressorKind::Go, 32, 258, 258, 4096),
+    style(CompressorKind::Zlib, 8, 16, 32, 32),
+    style(CompressorKind::Zlib, 4, 4, 16, 16),
+    style(CompressorKind::Zlib, 8, 32, 128, 256),
+    style(CompressorKind::Zlib, 32, 128, 258, 1024),
+    style(CompressorKind::ZlibFast, 4, 5, 16, 8),
+    style(CompressorKind::ZlibFast, 4, 6, 32, 32),
+    style(CompressorKind::Go, 8, 16, 32, 32),
+    style(CompressorKind::Go, 4, 4, 16, 16),
+    style(CompressorKind::Go, 8, 32, 128, 256),
+    style(CompressorKind::Go, 32, 128, 258, 1024),
 ];
 
 /// What stands in a DEFLATE stream for some bytes.
@@ -71,7 +71,7 @@ pub(super) enum Token {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Found {
+struct FoundMatch {
     length: usize,
     distance: usize,
 }
@@ -90,16 +90,16 @@ pub(super) struct Model {
     head: Vec<u32>,
     prev: Vec<u32>,
     /// What was found for the next position when the last one was looked at.
-    ahead: Option<Found>,
+    ahead: Option<FoundMatch>,
     /// What will be that, if the token is a literal.
-    next: Option<Found>,
+    next: Option<FoundMatch>,
     /// Places that were looked at.
     looked: u64,
 }
 
 impl Model {
     pub(super) fn new(style: Style) -> Self {
-        let bits = if style.kind == Kind::Go { GO_HASH } else { ZLIB_HASH };
+        let bits = if style.kind == CompressorKind::Go { GO_HASH } else { ZLIB_HASH };
         Self {
             style,
             text: Vec::new(),
@@ -153,8 +153,8 @@ impl Model {
         if found.length < least {
             return Token::Literal;
         }
-        if self.style.kind != Kind::ZlibFast && found.length < self.style.lazy && self.left() > 1 {
-            let from = if self.style.kind == Kind::Go { least - 1 } else { found.length };
+        if self.style.kind != CompressorKind::ZlibFast && found.length < self.style.lazy && self.left() > 1 {
+            let from = if self.style.kind == CompressorKind::Go { least - 1 } else { found.length };
             let better = self.find(at + 1, from);
             if better.length > found.length {
                 self.next = Some(better);
@@ -180,7 +180,7 @@ impl Model {
         self.next = None;
         let start = self.at;
         self.at += length;
-        if self.style.kind == Kind::ZlibFast && length > self.style.lazy {
+        if self.style.kind == CompressorKind::ZlibFast && length > self.style.lazy {
             // Long matches are not looked into.
             self.insert(start + 1);
             self.inserted = self.at;
@@ -197,13 +197,13 @@ impl Model {
     }
 
     const fn least(&self) -> usize {
-        if matches!(self.style.kind, Kind::Go) { 4 } else { 3 }
+        if matches!(self.style.kind, CompressorKind::Go) { 4 } else { 3 }
     }
 
     fn hash(&self, at: usize) -> Option<usize> {
         let bytes = self.text.get(at - self.base..)?;
         match self.style.kind {
-            Kind::Go => {
+            CompressorKind::Go => {
                 let word = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
                 Some((word.wrapping_mul(0x1e35_a7bd) >> (32 - GO_HASH)) as usize)
             }
@@ -232,16 +232,16 @@ impl Model {
     }
 
     /// Looks for a match at `at` that is longer than `length`.
-    fn find(&mut self, at: usize, length: usize) -> Found {
+    fn find(&mut self, at: usize, length: usize) -> FoundMatch {
         self.insert(at);
         let Style { kind, good, nice, chain, .. } = self.style;
-        let none = Found { length, distance: 0 };
+        let none = FoundMatch { length, distance: 0 };
         let Some(hash) = self.hash(at) else { return none };
         let Some(ahead) = self.text.get(at - self.base..) else { return none };
         let limit = ahead.len().min(MAX_LENGTH);
         let ahead = ahead.get(..limit).unwrap_or_default();
         let nice = nice.min(limit);
-        let farthest = if kind == Kind::Go { WINDOW } else { ZLIB_DISTANCE };
+        let farthest = if kind == CompressorKind::Go { WINDOW } else { ZLIB_DISTANCE };
         let mut steps = if length >= good { chain >> 2 } else { chain };
         let (mut best, mut candidate) = (none, self.head.get(hash).copied().unwrap_or(NONE));
         while steps > 0 && candidate != NONE {
@@ -257,9 +257,9 @@ impl Model {
             let from = self.text.get(there - self.base..).unwrap_or_default();
             if from.get(best.length) == ahead.get(best.length) {
                 let same = same(from, ahead);
-                let worth = kind != Kind::Go || same > 4 || distance <= TOO_FAR;
+                let worth = kind != CompressorKind::Go || same > 4 || distance <= TOO_FAR;
                 if same > best.length && worth {
-                    best = Found { length: same, distance };
+                    best = FoundMatch { length: same, distance };
                     if same >= nice {
                         break;
                     }
@@ -272,8 +272,8 @@ impl Model {
             candidate = next;
             steps -= 1;
         }
-        if kind == Kind::Zlib && best.length == 3 && best.distance > TOO_FAR {
-            return Found { length: 2, distance: 0 };
+        if kind == CompressorKind::Zlib && best.length == 3 && best.distance > TOO_FAR {
+            return FoundMatch { length: 2, distance: 0 };
         }
         best
     }
