@@ -4,14 +4,14 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use dimsum_convert::{Input, Options, convert};
+use dimsum_convert::{ConvertOptions, Input, convert};
 use dimsum_layout::{OciLayout, add_schemes};
 use dimsum_source::{Prefer, Schemes, host_platform, resolve};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source, target, jobs @ ..] = &*arguments else { anyhow::bail!("convert SOURCE TARGET [JOBS]") };
-    let mut options = Options::default();
+    let mut options = ConvertOptions::default();
     if let [jobs] = jobs {
         options.jobs = jobs.parse::<NonZeroUsize>()?;
     }

@@ -12,24 +12,26 @@ use dimsum_source::Source;
 use dimsum_tree::Tree;
 
 use crate::blob::BlobOut;
-use crate::content::{Contents, SmallRows};
-use crate::error::Error;
-use crate::image::{self, Meta};
-use crate::known::Foreign;
-use crate::layer::{Bundling, Chunks, Common, Device, Maps, Packed, Plan, verify_pack, write_pack};
+use crate::content::{ContentTable, SmallRows};
+use crate::error::ConvertError;
+use crate::image::{self, WrittenMeta};
+use crate::known::ForeignPacks;
+use crate::layer::{
+    Bundling, LayerChunks, LayerDevice, Maps, PackContent, PackContext, Packed, verify_pack, write_pack,
+};
 use crate::manifest::{ListedPack, SourceLayer};
 use crate::ordered_tasks::with_workers;
 use crate::original::{Keeping, Kept};
 use crate::outcome::LayerSummary;
-use crate::progress::Phase;
+use crate::progress::ConversionPhase;
 use crate::reuse::Reusable;
-use crate::task::Task;
+use crate::task::ConvertTask;
 
 /// A layer whose content has its places.
 pub(crate) enum LaidOut<'a> {
     /// It was read, and its bundles are with the pool.
     Own {
-        device: Arc<Device>,
+        device: Arc<LayerDevice>,
         tree: Arc<Tree>,
         rows: SmallRows,
         bundling: Bundling,
@@ -47,7 +49,7 @@ pub(crate) struct Assembled<'t> {
     pub(crate) packs: Vec<Assembly<'t>>,
     /// Packs of which the image uses nothing, and recipes do.
     pub(crate) unlisted: Vec<Assembly<'t>>,
-    pub(crate) meta: Meta<'t>,
+    pub(crate) meta: WrittenMeta<'t>,
     /// The recipes.
     pub(crate) kept: Option<Kept<'t>>,
 }
@@ -57,13 +59,13 @@ pub(crate) struct Assembly<'t> {
     pub(crate) listed: ListedPack,
     /// The layer that it stands for; none if it is another image's.
     pub(crate) layer: Option<usize>,
-    pub(crate) from: From<'t>,
+    pub(crate) from: PackOrigin<'t>,
     /// Whether a tag is to say that it is the layer's pack: it was made here, or found elsewhere and proven.
     pub(crate) to_tag: bool,
 }
 
 /// Where a pack comes from.
-pub(crate) enum From<'t> {
+pub(crate) enum PackOrigin<'t> {
     /// It was written.
     Written(Packed<'t>),
     /// It is there already.
@@ -71,17 +73,17 @@ pub(crate) enum From<'t> {
 }
 
 /// A device that the image lists.
-struct Listed<'t> {
+struct ListedDevice<'t> {
     number: u16,
     id: DeviceId,
     layer: Option<usize>,
-    pack: Pack<'t>,
+    pack: PackPlan<'t>,
 }
 
 /// What is to be done for a pack.
-enum Pack<'t> {
+enum PackPlan<'t> {
     /// It is written, or compared with one that may take its place.
-    Make(Box<Plan>, Option<Box<Reusable<'t>>>),
+    Make(Box<PackContent>, Option<Box<Reusable<'t>>>),
     /// It is taken as it is.
     Take { pack: ListedPack, source: &'t dyn Source, what: String },
 }
@@ -89,12 +91,12 @@ enum Pack<'t> {
 /// What is known when all layers have been read and the pool has done everything.
 #[derive(Clone, Copy)]
 pub(crate) struct Assembler<'i, 'a> {
-    pub(crate) task: Task<'a>,
-    pub(crate) contents: &'i Contents,
+    pub(crate) task: ConvertTask<'a>,
+    pub(crate) contents: &'i ContentTable,
     /// The spool of frames.
     pub(crate) frames: &'i TemporaryFile,
     pub(crate) temporaries: &'i TemporaryFiles,
-    pub(crate) foreign: &'i Foreign<'a>,
+    pub(crate) foreign: &'i ForeignPacks<'a>,
     pub(crate) layers: &'i [SourceLayer],
 }
 
@@ -106,20 +108,21 @@ impl<'a> Assembler<'_, 'a> {
         laid: Vec<Option<LaidOut<'a>>>,
         keeping: Option<Keeping<'a>>,
         summaries: &mut [LayerSummary],
-    ) -> Result<Assembled<'a>, Error> {
+    ) -> Result<Assembled<'a>, ConvertError> {
         let live = image::live(tree, self.contents)?;
-        let Planned { listed, maps, mut unlisted, devices } = self.plan(&live, laid, keeping.is_some(), summaries)?;
+        let PlannedPacks { listed, maps, mut unlisted, devices } =
+            self.plan(&live, laid, keeping.is_some(), summaries)?;
         let keeping = keeping.map(|keeping| {
-            let Task { options, progress, .. } = self.task;
+            let ConvertTask { options, progress, .. } = self.task;
             keeping.make_recipes(self.contents, &devices, options, self.temporaries, progress)
         });
         let kept = keeping.transpose()?;
         let needed = kept.as_ref().map(Kept::devices).unwrap_or_default();
         unlisted.retain(|(pack, _)| needed.contains(&pack.id));
-        let count = listed.iter().filter(|listed| matches!(listed.pack, Pack::Make(..))).count();
-        let Task { target, options, progress, .. } = self.task;
+        let count = listed.iter().filter(|listed| matches!(listed.pack, PackPlan::Make(..))).count();
+        let ConvertTask { target, options, progress, .. } = self.task;
         let threads = options.jobs.get().min(count).max(1);
-        let common = Common {
+        let common = PackContext {
             contents: self.contents,
             frames: self.frames,
             devices: &devices,
@@ -128,28 +131,28 @@ impl<'a> Assembler<'_, 'a> {
             temporaries: self.temporaries,
         };
         let count = self.layers.len();
-        let work = |(): &mut (), (listed, maps): (&Listed<'a>, &Maps)| {
+        let work = |(): &mut (), (listed, maps): (&ListedDevice<'a>, &Maps)| {
             let layer = listed.layer;
-            if let (Some(index), Pack::Make(..)) = (layer, &listed.pack) {
-                progress.phase(Phase::Pack { index, count });
+            if let (Some(index), PackPlan::Make(..)) = (layer, &listed.pack) {
+                progress.phase(ConversionPhase::Pack { index, count });
             }
             let (listed, from, to_tag) = match &listed.pack {
-                Pack::Make(plan, None) => {
+                PackPlan::Make(plan, None) => {
                     let packed = write_pack(plan, maps, common, BlobOut::new(target, progress)?)?;
                     let listed = ListedPack { blob: packed.blob.blob, diff_id: packed.diff_id, foreign: None };
-                    (listed, From::Written(packed), true)
+                    (listed, PackOrigin::Written(packed), true)
                 }
-                Pack::Make(plan, Some(reusable)) => {
+                PackPlan::Make(plan, Some(reusable)) => {
                     let candidate = &reusable.candidate;
                     verify_pack(plan, maps, common, reusable, progress)?;
-                    let from = From::Source { source: candidate.source, what: candidate.what.clone() };
+                    let from = PackOrigin::Source { source: candidate.source, what: candidate.what.clone() };
                     (candidate.listed(), from, !candidate.tagged)
                 }
-                Pack::Take { pack, source, what } => {
-                    (*pack, From::Source { source: *source, what: what.clone() }, false)
+                PackPlan::Take { pack, source, what } => {
+                    (*pack, PackOrigin::Source { source: *source, what: what.clone() }, false)
                 }
             };
-            Ok::<_, Error>(Assembly { listed, layer, from, to_tag })
+            Ok::<_, ConvertError>(Assembly { listed, layer, from, to_tag })
         };
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         with_workers(
@@ -164,7 +167,7 @@ impl<'a> Assembler<'_, 'a> {
                         packs.push(pack?);
                     }
                 }
-                progress.phase(Phase::Meta);
+                progress.phase(ConversionPhase::Meta);
                 let out = BlobOut::new(target, progress)?;
                 let devices: Vec<_> = listed.iter().map(|listed| (listed.number, listed.id)).collect();
                 let meta = image::write_meta(tree, self.contents, &devices, &maps, options, out)?;
@@ -186,9 +189,9 @@ impl<'a> Assembler<'_, 'a> {
         laid: Vec<Option<LaidOut<'a>>>,
         keeping: bool,
         summaries: &mut [LayerSummary],
-    ) -> Result<Planned<'a>, Error> {
+    ) -> Result<PlannedPacks<'a>, ConvertError> {
         let is_live = |number: u16| live.get(usize::from(number)) == Some(&true);
-        let mut planned = Planned::default();
+        let mut planned = PlannedPacks::default();
         let mut foreign = Vec::new();
         for number in self.foreign.devices() {
             let Some((known, source)) = self.foreign.pack_of(number) else { continue };
@@ -197,10 +200,10 @@ impl<'a> Assembler<'_, 'a> {
                 continue;
             }
             let pack = ListedPack { blob: known.blob, diff_id: known.diff_id, foreign: Some(known.image) };
-            let pack = Pack::Take { pack, source, what: known.name() };
+            let pack = PackPlan::Take { pack, source, what: known.name() };
             let maps = (known.map.clone(), known.frames.clone());
             let chain_id = known.of.map(|(_, chain_id)| chain_id);
-            let pack = (Listed { number, id: known.id, layer: None, pack }, maps);
+            let pack = (ListedDevice { number, id: known.id, layer: None, pack }, maps);
             if is_live(number) {
                 foreign.push((chain_id, pack));
             } else {
@@ -223,9 +226,9 @@ impl<'a> Assembler<'_, 'a> {
                 summary.chunks = maps.0.chunks();
             }
             if is_live(number) {
-                own.push((Listed { number, id, layer: Some(layer), pack }, maps));
+                own.push((ListedDevice { number, id, layer: Some(layer), pack }, maps));
             } else if keeping {
-                planned.unlisted.push((Listed { number, id, layer: Some(layer), pack }, maps));
+                planned.unlisted.push((ListedDevice { number, id, layer: Some(layer), pack }, maps));
             }
         }
         (planned.listed, planned.maps) = foreign.into_iter().map(|(_, listed)| listed).chain(own).unzip();
@@ -236,31 +239,31 @@ impl<'a> Assembler<'_, 'a> {
     fn stands_for(
         self,
         layer: usize,
-        foreign: &mut Vec<(Option<Digest>, (Listed<'a>, Maps))>,
-    ) -> Option<(Listed<'a>, Maps)> {
+        foreign: &mut Vec<(Option<Digest>, (ListedDevice<'a>, Maps))>,
+    ) -> Option<(ListedDevice<'a>, Maps)> {
         let (_, chain_id) = self.layers.get(layer)?.source?;
         let found = foreign.iter().position(|(of, _)| *of == Some(chain_id))?;
         let (_, (listed, maps)) = foreign.remove(found);
-        Some((Listed { layer: Some(layer), ..listed }, maps))
+        Some((ListedDevice { layer: Some(layer), ..listed }, maps))
     }
 }
 
 /// Takes the chunks of a layer together.
-fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, Pack<'_>), Error> {
+fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, PackPlan<'_>), ConvertError> {
     match laid {
         LaidOut::Own { device, tree, rows, bundling, origin, reusable } => {
-            let Chunks { maps: (map, frames), offsets, hasher, .. } = bundling.finish(&origin)?;
+            let LayerChunks { maps: (map, frames), offsets, hasher, .. } = bundling.finish(&origin)?;
             let id = map.id();
             let frames = match &reusable {
                 None => frames,
                 Some(reusable) => reusable.frames_of(id)?,
             };
-            let plan = Plan { number, id, offsets, hasher, device, tree, rows, origin };
-            Ok((id, (map, frames), Pack::Make(Box::new(plan), reusable.map(Box::new))))
+            let plan = PackContent { number, id, offsets, hasher, device, tree, rows, origin };
+            Ok((id, (map, frames), PackPlan::Make(Box::new(plan), reusable.map(Box::new))))
         }
         LaidOut::Trusted(Reusable { candidate, described }) => {
             let (pack, source) = (candidate.listed(), candidate.source);
-            let pack = Pack::Take { pack, source, what: candidate.what };
+            let pack = PackPlan::Take { pack, source, what: candidate.what };
             Ok((described.id, (described.map, described.frames), pack))
         }
     }
@@ -268,18 +271,18 @@ fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, Pack<'_>),
 
 /// What is known before packs are written.
 #[derive(Default)]
-struct Planned<'t> {
+struct PlannedPacks<'t> {
     /// In the order of the image.
-    listed: Vec<Listed<'t>>,
+    listed: Vec<ListedDevice<'t>>,
     /// Of each that is listed.
     maps: Vec<Maps>,
     /// Devices of which the image uses nothing, if their packs may be needed all the same.
-    unlisted: Vec<(Listed<'t>, Maps)>,
+    unlisted: Vec<(ListedDevice<'t>, Maps)>,
     /// Id and blocks of each device, by its number.
     devices: Vec<Option<(DeviceId, u32)>>,
 }
 
-impl Planned<'_> {
+impl PlannedPacks<'_> {
     fn name(&mut self, number: u16, id: DeviceId, blocks: u32) {
         let index = usize::from(number);
         if self.devices.len() <= index {

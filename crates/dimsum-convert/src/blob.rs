@@ -8,14 +8,14 @@ use dimsum_format::manifest::Blob;
 use dimsum_source::{BlobWriter, SourceError, Target};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
-use crate::progress::Progress;
+use crate::error::ConvertError;
+use crate::progress::ConversionProgress;
 
 /// A blob that is being written.
 pub(crate) struct BlobOut<'t> {
     writer: Box<dyn BlobWriter + 't>,
     target: &'t dyn Target,
-    progress: &'t dyn Progress,
+    progress: &'t dyn ConversionProgress,
     hasher: Sha256,
     size: u64,
 }
@@ -23,21 +23,21 @@ pub(crate) struct BlobOut<'t> {
 /// A blob that is whole but not visible yet. Dropped, it is as if it had never been.
 pub(crate) struct WholeBlob<'t> {
     writer: Box<dyn BlobWriter + 't>,
-    progress: &'t dyn Progress,
+    progress: &'t dyn ConversionProgress,
     pub(crate) blob: Blob,
 }
 
 impl<'t> BlobOut<'t> {
-    pub(crate) fn new(target: &'t dyn Target, progress: &'t dyn Progress) -> Result<Self, Error> {
+    pub(crate) fn new(target: &'t dyn Target, progress: &'t dyn ConversionProgress) -> Result<Self, ConvertError> {
         Ok(Self { writer: target.start_blob()?, target, progress, hasher: Sha256::new(), size: 0 })
     }
 
     /// Writes the next bytes.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), ConvertError> {
         if self.progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
-        let failed = |source| Error::Write { target_name: self.target.name().to_owned(), source };
+        let failed = |source| ConvertError::Write { target_name: self.target.name().to_owned(), source };
         self.writer.write_all(bytes).map_err(failed)?;
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
@@ -58,21 +58,21 @@ impl<'t> BlobOut<'t> {
 
 impl WholeBlob<'_> {
     /// Makes the blob durable and visible.
-    pub(crate) fn commit(self) -> Result<(), Error> {
+    pub(crate) fn commit(self) -> Result<(), ConvertError> {
         let Self { writer, progress, blob } = self;
         writer.commit(blob.digest, blob.size, &|_| go_on(progress)).map_err(|error| unless_cancelled(error, progress))
     }
 }
 
 /// Says to a target whether to go on.
-pub(crate) fn go_on(progress: &dyn Progress) -> ControlFlow<()> {
+pub(crate) fn go_on(progress: &dyn ConversionProgress) -> ControlFlow<()> {
     if progress.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// What a target says of bytes that did not move, which may be that it was told not to go on.
-pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn Progress) -> Error {
+pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn ConversionProgress) -> ConvertError {
     match error {
-        SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
+        SourceError::Cancelled { .. } if progress.cancelled() => ConvertError::Cancelled,
         error => error.into(),
     }
 }
@@ -80,7 +80,7 @@ pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn Progress) -> E
 /// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry took its
 /// time, and they stay there unseen; in a directory it took a moment, and a whole image is better than blobs of
 /// none.
-pub(crate) fn last_chance(target: &dyn Target, progress: &dyn Progress) -> Result<(), Error> {
+pub(crate) fn last_chance(target: &dyn Target, progress: &dyn ConversionProgress) -> Result<(), ConvertError> {
     let sent = target.place().is_some_and(|place| place.is_remote());
-    if sent && progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    if sent && progress.cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
 }

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use dimsum_format::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Takes the blocks of a stream, in order.
 pub(crate) trait BlockSink {
     /// Takes the next block. All but the last have the same size; none is empty.
-    fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
+    fn block(&mut self, bytes: Vec<u8>) -> Result<(), ConvertError>;
 }
 
 /// Cuts what is written into blocks for a sink.
@@ -23,7 +23,7 @@ pub(crate) struct Chunked<S> {
     /// Bytes handed to the sink.
     length: u64,
     /// The sink's error. [`Write`] can only say that there is one.
-    error: Option<Error>,
+    error: Option<ConvertError>,
 }
 
 /// A stream that has ended.
@@ -42,7 +42,7 @@ impl<S: BlockSink> Chunked<S> {
     }
 
     /// Writes all bytes; fails with the sink's error.
-    pub(crate) fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, mut bytes: &[u8]) -> Result<(), ConvertError> {
         while !bytes.is_empty() {
             bytes = bytes.get(self.take(bytes)?..).unwrap_or_default();
         }
@@ -50,12 +50,12 @@ impl<S: BlockSink> Chunked<S> {
     }
 
     /// Returns the sink's error, if it stopped a [`Write`].
-    pub(crate) const fn take_error(&mut self) -> Option<Error> {
+    pub(crate) const fn take_error(&mut self) -> Option<ConvertError> {
         self.error.take()
     }
 
     /// Hands over the last block.
-    pub(crate) fn finish(mut self) -> Result<Ended<S>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Ended<S>, ConvertError> {
         if !self.buffer.is_empty() {
             self.submit()?;
         }
@@ -63,7 +63,7 @@ impl<S: BlockSink> Chunked<S> {
     }
 
     /// Takes bytes up to the end of the block and returns how many.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, ConvertError> {
         let (now, _) = bytes.split_at(bytes.len().min(self.size - self.buffer.len()));
         self.buffer.extend_from_slice(now);
         if self.buffer.len() == self.size {
@@ -72,7 +72,7 @@ impl<S: BlockSink> Chunked<S> {
         Ok(now.len())
     }
 
-    fn submit(&mut self) -> Result<(), Error> {
+    fn submit(&mut self) -> Result<(), ConvertError> {
         let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(self.size));
         self.hasher.update(&block);
         self.length += block.len() as u64;
@@ -101,9 +101,9 @@ mod tests {
     struct List(Vec<Vec<u8>>);
 
     impl BlockSink for List {
-        fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        fn block(&mut self, bytes: Vec<u8>) -> Result<(), ConvertError> {
             self.0.push(bytes);
-            if self.0.len() > 9 { Err(Error::Cancelled) } else { Ok(()) }
+            if self.0.len() > 9 { Err(ConvertError::Cancelled) } else { Ok(()) }
         }
     }
 
@@ -129,8 +129,8 @@ mod tests {
     fn the_error_of_the_sink_is_told_behind_a_writer() {
         let mut stream = Chunked::new(1, List::default());
         assert!(stream.write_all(&[0; 11]).is_err());
-        assert!(matches!(stream.take_error(), Some(Error::Cancelled)));
+        assert!(matches!(stream.take_error(), Some(ConvertError::Cancelled)));
         let mut stream = Chunked::new(1, List::default());
-        assert!(matches!(stream.put(&[0; 11]), Err(Error::Cancelled)));
+        assert!(matches!(stream.put(&[0; 11]), Err(ConvertError::Cancelled)));
     }
 }

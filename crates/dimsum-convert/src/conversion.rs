@@ -15,31 +15,33 @@ use dimsum_source::Source;
 use dimsum_tree::{Tree, TreeBuilder, merge};
 
 use crate::assemble::{Assembler, LaidOut};
-use crate::content::{self, Contents, SliceId};
-use crate::error::Error;
-use crate::known::{FETCHES, Foreign, Promised, describe, load, refuse};
-use crate::layer::{Device, Expected, ReadLayer, Reader, Taken, bundle, read_directory, read_image_layer};
+use crate::content::{self, ContentTable, SliceId};
+use crate::error::ConvertError;
+use crate::known::{FETCHES, ForeignPacks, Promised, describe, load, refuse};
+use crate::layer::{
+    Expected, LayerDevice, LayerReader, ReadLayer, SpooledContent, bundle, read_directory, read_image_layer,
+};
 use crate::manifest::{self, SourceLayer};
 use crate::ordered_tasks::with_workers;
 use crate::original::Keeping;
 use crate::outcome::{Converted, LayerSummary};
-use crate::progress::Phase;
+use crate::progress::ConversionPhase;
 use crate::publish::Publication;
 use crate::reuse::Reusable;
-use crate::sharing::{Refusals, Reuse};
-use crate::task::Task;
+use crate::sharing::{PackReuse, Refusals};
+use crate::task::ConvertTask;
 use crate::trusted;
-use crate::worker_pool::Pool;
+use crate::worker_pool::WorkerPool;
 
 /// A conversion under way.
 pub(crate) struct Conversion<'a> {
-    task: Task<'a>,
+    task: ConvertTask<'a>,
     /// Layers of the source.
     count: usize,
     temporaries: TemporaryFiles,
-    pool: Pool,
-    contents: Contents,
-    foreign: Foreign<'a>,
+    pool: WorkerPool,
+    contents: ContentTable,
+    foreign: ForeignPacks<'a>,
     /// The layers so far, merged.
     tree: Option<Arc<Tree>>,
     /// The layers so far, each if it has data of its own.
@@ -55,24 +57,24 @@ pub(crate) struct Conversion<'a> {
 
 /// Prepares for an image of `count` layers, and lets `body` convert it. `keeping` collects what is kept of the source.
 pub(crate) fn run<'a>(
-    task: Task<'a>,
+    task: ConvertTask<'a>,
     count: usize,
     refused: &'a mut Refusals,
     keeping: Option<Keeping<'a>>,
-    body: impl FnOnce(Conversion<'a>) -> Result<Converted, Error>,
-) -> Result<Converted, Error> {
-    let Task { options, sharing, .. } = task;
+    body: impl FnOnce(Conversion<'a>) -> Result<Converted, ConvertError>,
+) -> Result<Converted, ConvertError> {
+    let ConvertTask { options, sharing, .. } = task;
     let temporaries = TemporaryFiles::new(options.temp_dir.clone());
-    let contents = Contents::new(&temporaries, options.slice_size)?;
+    let contents = ContentTable::new(&temporaries, options.slice_size)?;
     let frames = temporaries.create()?;
     let foreign = load(&sharing.with, &temporaries, refused)?;
-    let foreign = Foreign::new(foreign, count, sharing.reuse != Reuse::Trust);
+    let foreign = ForeignPacks::new(foreign, count, sharing.reuse != PackReuse::Trust);
     thread::scope(|scope| {
         body(Conversion {
             task,
             count,
             temporaries,
-            pool: Pool::start(scope, options.jobs, options.level, frames),
+            pool: WorkerPool::start(scope, options.jobs, options.level, frames),
             contents,
             foreign,
             tree: None,
@@ -88,8 +90,8 @@ pub(crate) fn run<'a>(
 
 impl<'a> Conversion<'a> {
     /// Reads a directory as the only layer.
-    pub(crate) fn directory(&mut self, path: &Path) -> Result<(), Error> {
-        self.task.progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+    pub(crate) fn directory(&mut self, path: &Path) -> Result<(), ConvertError> {
+        self.task.progress.phase(ConversionPhase::Layer { index: 0, count: 1, digest: None, size: None });
         let origin = path.display().to_string();
         let read = read_directory(self.reader(&origin, self.foreign.promised()), path)?;
         self.layers.push(SourceLayer::default());
@@ -98,9 +100,9 @@ impl<'a> Conversion<'a> {
     }
 
     /// Reads the next layer.
-    pub(crate) fn layer(&mut self, source: &dyn Source, layer: &Expected, index: usize) -> Result<(), Error> {
+    pub(crate) fn layer(&mut self, source: &dyn Source, layer: &Expected, index: usize) -> Result<(), ConvertError> {
         let (digest, size) = (Some(layer.digest), Some(layer.size));
-        self.task.progress.phase(Phase::Layer { index, count: self.count, digest, size });
+        self.task.progress.phase(ConversionPhase::Layer { index, count: self.count, digest, size });
         let origin = format!("layer {}", layer.digest);
         let below = self.layers.last().and_then(|below| below.source).map(|(_, chain_id)| chain_id);
         let chain_id = manifest::chain_id(below, layer.diff_id);
@@ -130,7 +132,7 @@ impl<'a> Conversion<'a> {
 
     /// Writes the packs and what belongs to the image as a whole, and makes everything visible. `source` is the
     /// manifest that was converted, if it was one.
-    pub(crate) fn finish(self, config: ImageConfig, source: Option<Digest>) -> Result<Converted, Error> {
+    pub(crate) fn finish(self, config: ImageConfig, source: Option<Digest>) -> Result<Converted, ConvertError> {
         self.pool.wait_for_batches()?;
         let Self { task, temporaries, pool, contents, mut foreign, tree, laid, layers, mut summaries, .. } = self;
         let (refused, unseen) = (self.refused, self.unseen);
@@ -138,7 +140,9 @@ impl<'a> Conversion<'a> {
             Some(tree) => tree,
             // An image may have no layers at all.
             None => Arc::new(
-                TreeBuilder::new().finish().map_err(|source| Error::Tree { origin: "image".to_owned(), source })?,
+                TreeBuilder::new()
+                    .finish()
+                    .map_err(|source| ConvertError::Tree { origin: "image".to_owned(), source })?,
             ),
         };
         let assembler = Assembler {
@@ -160,7 +164,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// Looks for a pack that a layer may turn out to be.
-    fn reusable(&mut self, chain_id: Digest) -> Result<Option<Reusable<'a>>, Error> {
+    fn reusable(&mut self, chain_id: Digest) -> Result<Option<Reusable<'a>>, ConvertError> {
         while let Some(candidate) = self.task.candidates.find(chain_id, self.refused)? {
             match describe(candidate.source, candidate.blob, &self.temporaries) {
                 Ok(described) => return Ok(Some(Reusable { candidate, described })),
@@ -175,11 +179,11 @@ impl<'a> Conversion<'a> {
     fn is_trusted(&self) -> bool {
         let read = |laid: &Option<LaidOut<'_>>| matches!(laid, Some(LaidOut::Own { .. }));
         // A recipe is made of what was read.
-        self.task.sharing.reuse == Reuse::Trust && self.keeping.is_none() && !self.laid.iter().any(read)
+        self.task.sharing.reuse == PackReuse::Trust && self.keeping.is_none() && !self.laid.iter().any(read)
     }
 
     /// Takes a layer as its pack says.
-    fn trust(&mut self, reusable: Reusable<'a>, summary: LayerSummary) -> Result<(), Error> {
+    fn trust(&mut self, reusable: Reusable<'a>, summary: LayerSummary) -> Result<(), ConvertError> {
         let number = self.number();
         let lower = self.laid.iter().zip(0..).filter_map(|(laid, number)| match laid {
             Some(LaidOut::Trusted(below)) => Some((number, below.described.id, below.described.map.blocks())),
@@ -191,7 +195,7 @@ impl<'a> Conversion<'a> {
         let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin);
         let tree = tree.map_err(|error| match error {
             // Trust is for what a pack says, not for nonsense.
-            Error::Malformed { source, .. } => reusable.differs(&source.to_string()),
+            ConvertError::Malformed { source, .. } => reusable.differs(&source.to_string()),
             error => error,
         })?;
         self.contents.forget_unplaced();
@@ -207,8 +211,8 @@ impl<'a> Conversion<'a> {
         u16::try_from(self.laid.len()).expect("a source has at most 512 layers")
     }
 
-    fn reader<'r>(&'r mut self, origin: &'r str, promised: Promised) -> Reader<'r> {
-        Reader {
+    fn reader<'r>(&'r mut self, origin: &'r str, promised: Promised) -> LayerReader<'r> {
+        LayerReader {
             contents: &mut self.contents,
             pool: &self.pool,
             promised,
@@ -226,11 +230,11 @@ impl<'a> Conversion<'a> {
         mut summary: LayerSummary,
         origin: String,
         reusable: Option<Reusable<'a>>,
-    ) -> Result<(), Error> {
-        let ReadLayer { layer, taken: Taken { counts, arrived, small }, .. } = read;
+    ) -> Result<(), ConvertError> {
+        let ReadLayer { layer, taken: SpooledContent { counts, arrived, small }, .. } = read;
         self.foreign.place(&layer.tree, &mut self.contents, &small)?;
         let (number, half) = (self.number(), self.task.options.bundle_half());
-        let device = Device::lay_out(&layer.tree, &mut self.contents, number, half, &origin)?;
+        let device = LayerDevice::lay_out(&layer.tree, &mut self.contents, number, half, &origin)?;
         self.contents.forget_unplaced();
         if self.laid.len() + 1 == self.count {
             self.contents.small.end_lookups();
@@ -259,7 +263,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// Fetches and compresses what packs of other images promised and the layer stores after all.
-    fn fetch_promised(&self, device: &Device) -> Result<(), Error> {
+    fn fetch_promised(&self, device: &LayerDevice) -> Result<(), ConvertError> {
         let table = content::read(&self.contents.slices);
         let promised = device.slices().iter().copied().filter(|&id| table.slice(id).frame_length == 0);
         let promised: Vec<SliceId> = promised.collect();
@@ -268,7 +272,7 @@ impl<'a> Conversion<'a> {
             let digest = content::read(&self.contents.slices).slice(id).digest;
             (id, self.foreign.fetch(digest, decompressor))
         };
-        let store = |(id, bytes): (SliceId, Result<Vec<u8>, Error>)| {
+        let store = |(id, bytes): (SliceId, Result<Vec<u8>, ConvertError>)| {
             let (bytes, table) = (bytes?, Arc::clone(&self.contents.slices));
             self.pool.slice(move |encoder| {
                 let stored = encoder.store(&bytes)?;
@@ -287,7 +291,7 @@ impl<'a> Conversion<'a> {
 
     /// Merges a layer over those below. The tree of a lowest layer that hides nothing is the merged one too,
     /// and not copied.
-    fn merge(&mut self, layer: &Arc<Tree>, origin: &str) -> Result<Arc<Tree>, Error> {
+    fn merge(&mut self, layer: &Arc<Tree>, origin: &str) -> Result<Arc<Tree>, ConvertError> {
         let merged = match self.tree.take() {
             None if layer.ids().all(|id| !layer.inode(id).is_whiteout() && !layer.inode(id).is_opaque()) => {
                 return Ok(Arc::clone(layer));
@@ -295,6 +299,6 @@ impl<'a> Conversion<'a> {
             None => Tree::clone(layer).into_base(),
             Some(lower) => merge(Arc::unwrap_or_clone(lower), layer),
         };
-        merged.map(Arc::new).map_err(|source| Error::Tree { origin: origin.to_owned(), source })
+        merged.map(Arc::new).map_err(|source| ConvertError::Tree { origin: origin.to_owned(), source })
     }
 }

@@ -5,15 +5,15 @@
 use dimsum_source::{Role, Target};
 
 use crate::conversion::run;
-use crate::error::Error;
+use crate::error::ConvertError;
 use crate::input::Input;
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::original::Keeping;
 use crate::outcome::Converted;
-use crate::progress::Progress;
+use crate::progress::ConversionProgress;
 use crate::reuse::Candidates;
-use crate::sharing::{Refusals, Refused, Reuse, Sharing};
-use crate::task::Task;
+use crate::sharing::{PackReuse, Refusals, RefusedPack, Sharing};
+use crate::task::ConvertTask;
 use crate::{manifest, source};
 
 /// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can
@@ -27,10 +27,10 @@ const MAX_ATTEMPTS: u32 = 8;
 pub fn convert(
     input: Input<'_>,
     target: &dyn Target,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Converted, Error> {
-    let alone = Sharing { reuse: Reuse::Never, ..Sharing::default() };
+    options: &ConvertOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<Converted, ConvertError> {
+    let alone = Sharing { reuse: PackReuse::Never, ..Sharing::default() };
     convert_as(input, target, Role::Root, options, &alone, progress)
 }
 
@@ -43,20 +43,20 @@ pub fn convert_as(
     input: Input<'_>,
     target: &dyn Target,
     role: Role,
-    options: &Options,
+    options: &ConvertOptions,
     sharing: &Sharing<'_>,
-    progress: &dyn Progress,
-) -> Result<Converted, Error> {
+    progress: &dyn ConversionProgress,
+) -> Result<Converted, ConvertError> {
     options.check()?;
     let mut refused = Refusals::of(&sharing.refused);
     let candidates = Candidates::new(target, options, sharing, &mut refused)?;
     let mut attempts = 0;
     loop {
-        let task = Task { target, role, options, sharing, candidates: &candidates, progress };
+        let task = ConvertTask { target, role, options, sharing, candidates: &candidates, progress };
         match once(input, task, &mut refused) {
             // What it was to stand for has not been compressed, so all is done again, without it.
-            Err(Error::Reuse { what, reason }) => {
-                refused.add(Refused { what, reason });
+            Err(ConvertError::Reuse { what, reason }) => {
+                refused.add(RefusedPack { what, reason });
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {
                     refused.add_everything(format!("{MAX_ATTEMPTS} packs were not what they were said to be"));
@@ -67,7 +67,7 @@ pub fn convert_as(
     }
 }
 
-fn once<'a>(input: Input<'a>, task: Task<'a>, refused: &'a mut Refusals) -> Result<Converted, Error> {
+fn once<'a>(input: Input<'a>, task: ConvertTask<'a>, refused: &'a mut Refusals) -> Result<Converted, ConvertError> {
     let keeping = Keeping::start(input, task.target, task.options)?;
     match input {
         Input::Directory { path } => run(task, 1, refused, keeping, |mut conversion| {

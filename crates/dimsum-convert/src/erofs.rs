@@ -7,9 +7,9 @@ use dimsum_format::limits::{MAX_FLAT_BLOCKS, MAX_META_BYTES};
 use dimsum_format::{BLOCK_U64, DeviceId, FormatError};
 use dimsum_tree::{InodeId, Tree};
 
-use crate::content::{Contents, to_run};
-use crate::error::Error;
-use crate::options::Options;
+use crate::content::{ContentTable, to_run};
+use crate::error::ConvertError;
+use crate::options::ConvertOptions;
 
 /// The data area behind a meta: which devices it has, in order.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl DataArea {
 }
 
 /// Calls `each` with the layer of every run of data, inodes ascending.
-pub(crate) fn for_each_use(tree: &Tree, contents: &Contents, mut each: impl FnMut(u16)) {
+pub(crate) fn for_each_use(tree: &Tree, contents: &ContentTable, mut each: impl FnMut(u16)) {
     for id in tree.ids() {
         contents.for_each_run(&tree.inode(id), |_, place| {
             if let Some(place) = place {
@@ -55,13 +55,13 @@ pub(crate) fn for_each_use(tree: &Tree, contents: &Contents, mut each: impl FnMu
 }
 
 /// Tells the EROFS writer where data lies.
-struct Places<'a> {
+struct RunPlaces<'a> {
     tree: &'a Tree,
-    contents: &'a Contents,
+    contents: &'a ContentTable,
     area: &'a DataArea,
 }
 
-impl Placements for Places<'_> {
+impl Placements for RunPlaces<'_> {
     fn runs(&self, inode: InodeId, runs: &mut Vec<BlockRun>) -> io::Result<()> {
         self.contents.for_each_run(&self.tree.inode(inode), |blocks, place| {
             let base = |device| self.area.base(device).expect("the area has every device that the tree uses");
@@ -72,25 +72,25 @@ impl Placements for Places<'_> {
 }
 
 /// A tree with everything decided.
-pub(crate) struct Image<'a> {
+pub(crate) struct PlannedImage<'a> {
     layout: ErofsLayout<'a>,
-    places: Places<'a>,
+    places: RunPlaces<'a>,
     origin: &'a str,
 }
 
-impl<'a> Image<'a> {
+impl<'a> PlannedImage<'a> {
     pub(crate) fn plan(
         tree: &'a Tree,
-        contents: &'a Contents,
+        contents: &'a ContentTable,
         area: &'a DataArea,
         kind: ImageKind,
-        options: &Options,
+        options: &ConvertOptions,
         origin: &'a str,
-    ) -> Result<Self, Error> {
-        let places = Places { tree, contents, area };
+    ) -> Result<Self, ConvertError> {
+        let places = RunPlaces { tree, contents, area };
         let plan = dimsum_erofs::ErofsOptions { slice_blocks_log2: options.slice_blocks_log2(), kind };
         let layout = ErofsLayout::plan(tree, &places, plan);
-        let layout = layout.map_err(|source| Error::Layout { origin: origin.to_owned(), source })?;
+        let layout = layout.map_err(|source| ConvertError::Layout { origin: origin.to_owned(), source })?;
         Ok(Self { layout, places, origin })
     }
 
@@ -100,8 +100,8 @@ impl<'a> Image<'a> {
     }
 
     /// Works out addresses and uuid for a meta of `meta_length` bytes, which takes one pass over the tree.
-    pub(crate) fn address(&self, meta_length: u64) -> Result<WriteParams, Error> {
-        let limit = |part, value, limit| Error::format(self.origin, FormatError::Limit { part, value, limit });
+    pub(crate) fn address(&self, meta_length: u64) -> Result<WriteParams, ConvertError> {
+        let limit = |part, value, limit| ConvertError::format(self.origin, FormatError::Limit { part, value, limit });
         if meta_length > MAX_META_BYTES {
             return Err(limit("meta", meta_length, MAX_META_BYTES));
         }
@@ -119,7 +119,7 @@ impl<'a> Image<'a> {
         };
         let mut hasher = blake3::Hasher::new();
         let hashed = self.write(&params, &mut hasher);
-        hashed.map_err(|source| Error::Meta { origin: self.origin.to_owned(), source })?;
+        hashed.map_err(|source| ConvertError::Meta { origin: self.origin.to_owned(), source })?;
         for id in &self.places.area.ids {
             hasher.update(id.as_bytes());
         }

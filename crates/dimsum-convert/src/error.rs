@@ -13,7 +13,7 @@ use dimsum_tree::PathName;
 /// Why there is no image. Nothing of it is visible in the target then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ConvertError {
     /// An option outside of its limits.
     #[error("{option} {reason}")]
     Option {
@@ -234,12 +234,12 @@ pub enum Error {
         /// What is wrong.
         source: Box<RecipeError>,
     },
-    /// [`Progress::cancelled`](crate::Progress::cancelled) said so.
+    /// [`Progress::cancelled`](crate::ConversionProgress::cancelled) said so.
     #[error("cancelled")]
     Cancelled,
 }
 
-impl Error {
+impl ConvertError {
     /// Says whether bytes were not what a digest says they are.
     #[must_use]
     pub fn is_damage(&self) -> bool {
@@ -266,22 +266,22 @@ impl Error {
 }
 
 /// Refuses a value above its limit.
-pub(crate) fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), Error> {
+pub(crate) fn limit(part: &'static str, value: u64, limit: u64) -> Result<(), ConvertError> {
     if value > limit {
         let source = FormatError::Limit { part, value, limit };
-        return Err(Error::format("image", source));
+        return Err(ConvertError::format("image", source));
     }
     Ok(())
 }
 
-impl From<TemporaryError> for Error {
+impl From<TemporaryError> for ConvertError {
     fn from(TemporaryError { dir, source }: TemporaryError) -> Self {
         Self::Temporary { dir, source }
     }
 }
 
 /// The recipe of an original that is to be made again is wrong.
-impl From<RecipeError> for Error {
+impl From<RecipeError> for ConvertError {
     fn from(error: RecipeError) -> Self {
         match error {
             RecipeError::Temporary(error) => error.into(),

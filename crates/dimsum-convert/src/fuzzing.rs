@@ -8,10 +8,10 @@ use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 use dimsum_tree::OverlayEntries;
 
-use crate::content::Contents;
+use crate::content::ContentTable;
 use crate::known::describe;
-use crate::layer::Cutter;
-use crate::{Options, trusted};
+use crate::layer::BundleCutter;
+use crate::{ConvertOptions, trusted};
 
 /// Reads what a pack says of itself, then its layer as if it were trusted. Says how far that went: not at all,
 /// described, read.
@@ -21,7 +21,7 @@ use crate::{Options, trusted};
 pub fn pack_description(source: &dyn Source, pack: Blob, temp_dir: &Path) -> u8 {
     let temporaries = TemporaryFiles::new(temp_dir.to_owned());
     let Ok(described) = describe(source, pack, &temporaries) else { return 0 };
-    let options = Options {
+    let options = ConvertOptions {
         // The least: more slices, more bundles.
         slice_size: 64 << 10,
         bundle_size: 32 << 10,
@@ -31,7 +31,7 @@ pub fn pack_description(source: &dyn Source, pack: Blob, temp_dir: &Path) -> u8 
         keep_original: false,
         temp_dir: temp_dir.to_owned(),
     };
-    let mut contents = Contents::new(&temporaries, options.slice_size).expect("temporary files can be made");
+    let mut contents = ContentTable::new(&temporaries, options.slice_size).expect("temporary files can be made");
     // Whatever it refers to is there.
     let lower = described.references.iter().zip(1..).map(|(&(id, blocks), number)| (number, id, blocks));
     let lower: Vec<_> = lower.collect();
@@ -43,7 +43,7 @@ pub fn pack_description(source: &dyn Source, pack: Blob, temp_dir: &Path) -> u8 
 /// Cuts a sequence of small files, each with its blocks and the first bytes of its digest; returns the number of bundles.
 #[must_use]
 pub fn bundles(files: &[(u64, u32)], half: u64) -> usize {
-    let mut cutter = Cutter::new(half);
+    let mut cutter = BundleCutter::new(half);
     let cuts = files.iter().map(|&(blocks, fragment)| cutter.file(blocks, fragment));
     1 + cuts.map(|cut| usize::from(cut.before) + usize::from(cut.after)).sum::<usize>()
 }

@@ -5,20 +5,20 @@ use std::io::{self, Read};
 use dimsum_format::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::progress::Progress;
+use crate::progress::ConversionProgress;
 
 /// Hashes and counts what is read, and stops when everything was cancelled.
-pub(crate) struct Hashing<'p, R> {
+pub(crate) struct HashingReader<'p, R> {
     inner: R,
     hasher: Sha256,
     count: u64,
     /// Whether reading failed, so that what was hashed is not all there is.
     failed: bool,
-    progress: &'p dyn Progress,
+    progress: &'p dyn ConversionProgress,
 }
 
-impl<'p, R: Read> Hashing<'p, R> {
-    pub(crate) fn new(inner: R, progress: &'p dyn Progress) -> Self {
+impl<'p, R: Read> HashingReader<'p, R> {
+    pub(crate) fn new(inner: R, progress: &'p dyn ConversionProgress) -> Self {
         Self { inner, hasher: Sha256::new(), count: 0, failed: false, progress }
     }
 
@@ -33,7 +33,7 @@ impl<'p, R: Read> Hashing<'p, R> {
     }
 }
 
-impl<R: Read> Read for Hashing<'_, R> {
+impl<R: Read> Read for HashingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.progress.cancelled() {
             return Err(io::Error::other("cancelled"));

@@ -11,15 +11,15 @@ use dimsum_format::{DeviceId, Digest, FormatError, MetaRoot};
 use dimsum_tree::Tree;
 
 use crate::blob::{BlobOut, WholeBlob};
-use crate::content::Contents;
-use crate::erofs::{DataArea, Image, for_each_use};
-use crate::error::Error;
+use crate::content::ContentTable;
+use crate::erofs::{DataArea, PlannedImage, for_each_use};
+use crate::error::ConvertError;
 use crate::layer::Maps;
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::stream::stream;
 
 /// A meta that is written but not visible yet.
-pub(crate) struct Meta<'t> {
+pub(crate) struct WrittenMeta<'t> {
     pub(crate) blob: WholeBlob<'t>,
     pub(crate) root: MetaRoot,
     /// SHA-256 of the uncompressed meta.
@@ -31,7 +31,7 @@ pub(crate) struct Meta<'t> {
 const ORIGIN: &str = "image";
 
 /// Says of each device, by its number, whether the image uses something of it.
-pub(crate) fn live(tree: &Tree, contents: &Contents) -> Result<Vec<bool>, Error> {
+pub(crate) fn live(tree: &Tree, contents: &ContentTable) -> Result<Vec<bool>, ConvertError> {
     let mut live = Vec::new();
     for_each_use(tree, contents, |number| {
         let number = usize::from(number);
@@ -45,7 +45,7 @@ pub(crate) fn live(tree: &Tree, contents: &Contents) -> Result<Vec<bool>, Error>
     let listed = live.iter().filter(|live| **live).count();
     if listed > MAX_PACKS {
         let source = FormatError::Limit { part: "packs of an image", value: listed as u64, limit: MAX_PACKS as u64 };
-        return Err(Error::format(ORIGIN, source));
+        return Err(ConvertError::format(ORIGIN, source));
     }
     Ok(live)
 }
@@ -53,17 +53,17 @@ pub(crate) fn live(tree: &Tree, contents: &Contents) -> Result<Vec<bool>, Error>
 /// Writes the meta over the listed devices, each a number and an id; `maps` are theirs.
 pub(crate) fn write_meta<'t>(
     tree: &Tree,
-    contents: &Contents,
+    contents: &ContentTable,
     listed: &[(u16, DeviceId)],
     maps: &[Maps],
-    options: &Options,
+    options: &ConvertOptions,
     mut out: BlobOut<'t>,
-) -> Result<Meta<'t>, Error> {
+) -> Result<WrittenMeta<'t>, ConvertError> {
     let mut area = DataArea::default();
     for ((number, id), (map, _)) in listed.iter().zip(maps) {
         area.push(*number, *id, map.blocks());
     }
-    let image = Image::plan(tree, contents, &area, ImageKind::Image, options, ORIGIN)?;
+    let image = PlannedImage::plan(tree, contents, &area, ImageKind::Image, options, ORIGIN)?;
     let length = MetaMaps::footer(image.blocks(), maps).length();
     let params = image.address(length)?;
     let mut put = |bytes: &[u8]| out.put(bytes);
@@ -72,8 +72,8 @@ pub(crate) fn write_meta<'t>(
         stream.write_all(&MetaMaps::tail_bytes(image.blocks(), maps))
     })?;
     let index = MetaIndex::to_bytes(&streamed.frames, &streamed.values, length);
-    out.put(&index.map_err(|source| Error::format(ORIGIN, source))?)?;
-    Ok(Meta {
+    out.put(&index.map_err(|source| ConvertError::format(ORIGIN, source))?)?;
+    Ok(WrittenMeta {
         blob: out.finish(),
         root: MetaRoot::new(*streamed.digest.as_bytes()),
         diff_id: streamed.diff_id,

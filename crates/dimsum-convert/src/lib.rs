@@ -17,7 +17,7 @@
 //! ```
 //!
 //! The target shows nothing before every digest of the source has been checked and the whole image is written.
-//! The manifest comes last. The same source and [`Options`] give the same bytes with any number of threads.
+//! The manifest comes last. The same source and [`ConvertOptions`] give the same bytes with any number of threads.
 
 #![forbid(unsafe_code)]
 
@@ -57,11 +57,11 @@ mod worker_pool;
 pub use convert::{convert, convert_as};
 pub use dimsum_recipe::RecipeError;
 pub use dimsum_tree::{LayerReport, OverlayEntries};
-pub use error::Error;
+pub use error::ConvertError;
 pub use input::Input;
-pub use options::Options;
+pub use options::ConvertOptions;
 pub use original::{Gives, KeptLayer, KeptOriginal};
 pub use outcome::{Converted, LayerSummary};
-pub use platforms::{Choice, ConvertedImage, ConvertedRoot, LeftOut, Reason, convert_all};
-pub use progress::{Phase, Progress};
-pub use sharing::{ForeignPack, KnownImage, Refused, Reuse, ReusedPack, Shared, Sharing, SharingFrom};
+pub use platforms::{Choice, ConvertedImage, ConvertedRoot, SkipReason, SkippedImage, convert_all};
+pub use progress::{ConversionPhase, ConversionProgress};
+pub use sharing::{ForeignPack, KnownImage, PackReuse, RefusedPack, ReusedPack, SharedContent, Sharing, SharingFrom};

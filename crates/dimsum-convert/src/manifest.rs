@@ -5,7 +5,7 @@ use dimsum_format::{Digest, MetaRoot, codec, media};
 use dimsum_source::host_platform;
 use serde_json::{Map, Value, json};
 
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::sharing::Sharing;
 
 /// What history says of the meta, the one layer the source does not have.
@@ -35,10 +35,10 @@ pub(crate) struct ListedPack {
 
 /// What a manifest says of the making of its image.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct ManifestOrigin<'a> {
     /// The manifest that was converted, if it was one.
     pub(crate) source: Option<Digest>,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a ConvertOptions,
     pub(crate) sharing: &'a Sharing<'a>,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn new_manifest(
     foreign: &[ListedPack],
     layers: &[SourceLayer],
     meta: &MetaLayer,
-    origin: Origin<'_>,
+    origin: ManifestOrigin<'_>,
 ) -> Manifest {
     let common = Annotations::from([
         (media::ANNOTATION_META.to_owned(), meta.blob.digest.to_string()),
@@ -137,8 +137,8 @@ pub(crate) fn new_manifest(
     }
 }
 
-fn annotations(origin: Origin<'_>) -> Annotations {
-    let Origin { source, options, sharing } = origin;
+fn annotations(origin: ManifestOrigin<'_>) -> Annotations {
+    let ManifestOrigin { source, options, sharing } = origin;
     let mut annotations = Annotations::from([
         (media::ANNOTATION_FORMAT.to_owned(), "1".to_owned()),
         (media::ANNOTATION_ENCODER.to_owned(), codec::encoder_id(options.level)),

@@ -9,14 +9,14 @@ use dimsum_format::limits::{BUNDLE_SIZES, SLICE_SIZES};
 use dimsum_format::{BLOCK, BLOCK_U64};
 use dimsum_tree::OverlayEntries;
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Threads beyond this bring nothing: one thread reads, hashes and unpacks, which is what they would wait for.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// How to convert. The first three change bytes, the others do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct ConvertOptions {
     /// Bytes of a slice of a large file: a power of two, 64 KiB to 4 MiB.
     pub slice_size: u32,
     /// Bytes of a bundle of small files on average: a power of two, 32 KiB to 1 MiB, at most the slice size.
@@ -41,7 +41,7 @@ pub struct Options {
     pub temp_dir: PathBuf,
 }
 
-impl Default for Options {
+impl Default for ConvertOptions {
     /// 256 KiB slices, 128 KiB bundles, level 9, all processors, overlay entries refused, `/var/tmp` (which,
     /// unlike `/tmp`, is seldom in memory).
     fn default() -> Self {
@@ -57,7 +57,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ConvertOptions {
     /// Returns the options that change the canonical bytes as the manifest records them.
     #[must_use]
     pub fn canonical(&self) -> String {
@@ -68,8 +68,8 @@ impl Options {
     ///
     /// # Errors
     /// If one is outside of them.
-    pub fn check(&self) -> Result<(), Error> {
-        let refuse = |option, reason| Err(Error::Option { option, reason });
+    pub fn check(&self) -> Result<(), ConvertError> {
+        let refuse = |option, reason| Err(ConvertError::Option { option, reason });
         if !self.slice_size.is_power_of_two() || !SLICE_SIZES.contains(&self.slice_size) {
             return refuse("slice size", "must be a power of two from 64 KiB to 4 MiB");
         }

@@ -1,7 +1,7 @@
 //! An ordered sink: many threads bring items, and a sink takes them in order.
 //!
 //! A SHA-256 over pieces that are compressed in parallel can only be computed in order. No extra thread does
-//! it. The thread that brings the next item feeds it to the [`Sink`], with all items that wait behind it. The
+//! it. The thread that brings the next item feeds it to the [`InOrderSink`], with all items that wait behind it. The
 //! other threads leave their items and go on.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use parking_lot::{Condvar, Mutex};
 
 /// Takes items in the order of their numbers.
-pub(crate) trait Sink {
+pub(crate) trait InOrderSink {
     /// What it takes.
     type Item;
 
@@ -18,13 +18,13 @@ pub(crate) trait Sink {
 }
 
 /// Brings items into order.
-pub(crate) struct Sequence<S: Sink> {
-    state: Mutex<State<S>>,
+pub(crate) struct OrderedSink<S: InOrderSink> {
+    state: Mutex<OrderedState<S>>,
     moved: Condvar,
     window: u64,
 }
 
-struct State<S: Sink> {
+struct OrderedState<S: InOrderSink> {
     /// Number of the item to be taken next.
     next: u64,
     waiting: BTreeMap<u64, S::Item>,
@@ -36,23 +36,23 @@ struct State<S: Sink> {
 
 /// The right, and the duty, to bring one item. Dropped without, the sequence is broken and nobody waits for it
 /// any more.
-pub(crate) struct Turn<'s, S: Sink> {
-    sequence: &'s Sequence<S>,
+pub(crate) struct SinkSlot<'s, S: InOrderSink> {
+    sequence: &'s OrderedSink<S>,
     number: u64,
     filled: bool,
 }
 
-impl<S: Sink> Sequence<S> {
+impl<S: InOrderSink> OrderedSink<S> {
     /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that what is held
     /// stays small; the items must be started in order, so that the next one is always on its way.
     pub(crate) fn new(sink: S, window: usize) -> Self {
-        let state = State { next: 0, waiting: BTreeMap::new(), sink: Some(sink), broken: false };
+        let state = OrderedState { next: 0, waiting: BTreeMap::new(), sink: Some(sink), broken: false };
         Self { state: Mutex::new(state), moved: Condvar::new(), window: window.max(1) as u64 }
     }
 
     /// Announces item `number`.
-    pub(crate) fn slot(&self, number: u64) -> Turn<'_, S> {
-        Turn { sequence: self, number, filled: false }
+    pub(crate) fn slot(&self, number: u64) -> SinkSlot<'_, S> {
+        SinkSlot { sequence: self, number, filled: false }
     }
 
     /// Returns the sink when all `count` items have been taken; none if one never came.
@@ -85,7 +85,7 @@ impl<S: Sink> Sequence<S> {
     }
 }
 
-impl<S: Sink> Turn<'_, S> {
+impl<S: InOrderSink> SinkSlot<'_, S> {
     /// Brings the item; waits if it is too far ahead.
     pub(crate) fn put(mut self, item: S::Item) {
         self.sequence.insert(self.number, item);
@@ -93,7 +93,7 @@ impl<S: Sink> Turn<'_, S> {
     }
 }
 
-impl<S: Sink> Drop for Turn<'_, S> {
+impl<S: InOrderSink> Drop for SinkSlot<'_, S> {
     fn drop(&mut self) {
         if !self.filled {
             self.sequence.state.lock().broken = true;
@@ -111,7 +111,7 @@ mod tests {
 
     struct List(Vec<u64>);
 
-    impl Sink for List {
+    impl InOrderSink for List {
         type Item = u64;
 
         fn take(&mut self, item: u64) {
@@ -123,7 +123,7 @@ mod tests {
     fn items_are_taken_in_order_whoever_is_faster() {
         const COUNT: u64 = 2_000;
         for (threads, window) in [(1, 1), (2, 1), (2, 4), (5, 10)] {
-            let sequence = Sequence::new(List(Vec::new()), window);
+            let sequence = OrderedSink::new(List(Vec::new()), window);
             let next = AtomicU64::new(0);
             thread::scope(|scope| {
                 for _ in 0..threads {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_goes_on_when_the_next_comes() {
-        let sequence = Sequence::new(List(Vec::new()), 3);
+        let sequence = OrderedSink::new(List(Vec::new()), 3);
         sequence.slot(2).put(2);
         sequence.slot(1).put(1);
         thread::scope(|scope| {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_an_item_that_never_comes() {
-        let sequence = Sequence::new(List(Vec::new()), 1);
+        let sequence = OrderedSink::new(List(Vec::new()), 1);
         thread::scope(|scope| {
             scope.spawn(|| sequence.slot(5).put(5));
             drop(sequence.slot(0));

@@ -15,7 +15,7 @@ const TASKS_PER_JOB: usize = 2;
 
 /// The giving and taking end.
 #[derive(Debug)]
-pub(crate) struct Ordered<T, R> {
+pub(crate) struct OrderedTasks<T, R> {
     tasks: Sender<(u64, T)>,
     results: Receiver<(u64, thread::Result<R>)>,
     /// Results from [`taken`](Self::taken) on, as far as they have come in.
@@ -29,7 +29,7 @@ pub(crate) fn with_workers<T: Send, R: Send, W, O>(
     jobs: NonZeroUsize,
     worker: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, T) -> R + Sync,
-    body: impl FnOnce(&mut Ordered<T, R>) -> O,
+    body: impl FnOnce(&mut OrderedTasks<T, R>) -> O,
 ) -> O {
     let window = jobs.get() * TASKS_PER_JOB;
     let (tasks, inbox) = bounded::<(u64, T)>(window);
@@ -51,12 +51,12 @@ pub(crate) fn with_workers<T: Send, R: Send, W, O>(
         }
         drop((inbox, outbox));
         // Dropped at the end of this block, which ends the threads.
-        let mut ordered = Ordered { tasks, results, waiting: VecDeque::new(), taken: 0, window };
+        let mut ordered = OrderedTasks { tasks, results, waiting: VecDeque::new(), taken: 0, window };
         body(&mut ordered)
     })
 }
 
-impl<T, R> Ordered<T, R> {
+impl<T, R> OrderedTasks<T, R> {
     /// Gives a task, and returns the oldest result if the window is full.
     pub(crate) fn submit(&mut self, task: T) -> Option<R> {
         let ready = if self.waiting.len() >= self.window { self.take() } else { None };
@@ -113,7 +113,7 @@ mod tests {
             jobs,
             || (),
             |(), ()| panic!("worker"),
-            |ordered: &mut Ordered<(), ()>| {
+            |ordered: &mut OrderedTasks<(), ()>| {
                 ordered.submit(());
                 ordered.take();
             },

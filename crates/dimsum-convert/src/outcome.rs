@@ -5,7 +5,7 @@ use dimsum_format::{DeviceId, Digest, MetaRoot};
 use dimsum_tree::LayerReport;
 
 use crate::original::KeptOriginal;
-use crate::sharing::Shared;
+use crate::sharing::SharedContent;
 
 /// What came out of a conversion.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct Converted {
     /// The layers of the source, lowest first.
     pub layers: Vec<LayerSummary>,
     /// What was taken from other images.
-    pub shared: Shared,
+    pub shared: SharedContent,
     /// The most that temporary files had together, in bytes.
     pub temp_bytes: u64,
     /// What was kept of the source, if that was asked for.

@@ -18,11 +18,11 @@ use dimsum_source::{
 };
 
 use crate::convert::convert_as;
-use crate::error::{Error, limit};
+use crate::error::{ConvertError, limit};
 use crate::input::Input;
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::outcome::Converted;
-use crate::progress::{Phase, Progress};
+use crate::progress::{ConversionPhase, ConversionProgress};
 use crate::sharing::SharingFrom;
 
 /// Indexes inside of indexes that are followed: the specification allows any number, tools write one.
@@ -50,7 +50,7 @@ pub struct ConvertedRoot {
     /// The images, in the order of the source.
     pub images: Vec<ConvertedImage>,
     /// Entries of the source's index that are not in the target.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<SkippedImage>,
 }
 
 /// One image of several.
@@ -70,19 +70,19 @@ pub struct ConvertedImage {
 /// An entry of an index that was not converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LeftOut {
+pub struct SkippedImage {
     /// The entry.
     pub digest: Digest,
     /// What it is for.
     pub platform: Option<Platform>,
     /// Why it is not there.
-    pub reason: Reason,
+    pub reason: SkipReason,
 }
 
 /// Why an entry of an index is not converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum SkipReason {
     /// It is for a platform that was not asked for.
     Platform,
     /// It is an attestation, signature or another thing that is no image.
@@ -94,7 +94,7 @@ pub enum Reason {
 }
 
 /// An image to convert.
-struct Wanted {
+struct WantedImage {
     /// As the source lists it; of a single manifest, without a platform.
     entry: Descriptor,
 }
@@ -108,9 +108,9 @@ pub fn convert_all(
     place: &dyn Place,
     target: &dyn Target,
     choice: &Choice<'_>,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<ConvertedRoot, Error> {
+    options: &ConvertOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<ConvertedRoot, ConvertError> {
     options.check()?;
     let root = place.root()?;
     let single = !root.is_index() && !choice.with_original;
@@ -131,13 +131,13 @@ pub fn convert_all(
     let mut images: Vec<ConvertedImage> = Vec::new();
     let mut done: HashMap<Digest, usize> = HashMap::new();
     let count = wanted.len();
-    for (number, Wanted { entry }) in wanted.into_iter().enumerate() {
+    for (number, WantedImage { entry }) in wanted.into_iter().enumerate() {
         let source = entry.digest;
         let image = match done.get(&source).and_then(|&number| images.get(number)) {
             // Two platforms may share an image.
             Some(known) => ConvertedImage { platform: entry.platform.clone(), ..known.clone() },
             None => {
-                progress.phase(Phase::Image { index: number, count, digest: source });
+                progress.phase(ConversionPhase::Image { index: number, count, digest: source });
                 one(place, target, &entry, choice, options, progress)?
             }
         };
@@ -148,7 +148,7 @@ pub fn convert_all(
     let index = Index { schema_version: 2, media_type: Some(media::INDEX.to_owned()), manifests: index, annotations };
     let bytes = index.to_bytes();
     // What cannot be read again is not written.
-    Index::parse(&bytes).map_err(|source| Error::format("index", source))?;
+    Index::parse(&bytes).map_err(|source| ConvertError::format("index", source))?;
     let digest = target.put_manifest(media::INDEX, &bytes, Role::Root)?;
     Ok(ConvertedRoot {
         root: Descriptor::new(media::INDEX, Blob { digest, size: bytes.len() as u64 }),
@@ -163,13 +163,13 @@ fn one(
     target: &dyn Target,
     entry: &Descriptor,
     choice: &Choice<'_>,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<ConvertedImage, Error> {
+    options: &ConvertOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<ConvertedImage, ConvertError> {
     let original = if choice.with_original {
-        let copied = copy_manifest(place, target, entry.digest, Role::Part, &Copying(progress));
+        let copied = copy_manifest(place, target, entry.digest, Role::Part, &OriginalCopying(progress));
         Some(copied.map_err(|error| match error {
-            SourceError::Cancelled { .. } if progress.cancelled() => Error::Cancelled,
+            SourceError::Cancelled { .. } if progress.cancelled() => ConvertError::Cancelled,
             error => error.into(),
         })?)
     } else {
@@ -197,20 +197,20 @@ fn list(index: &mut Vec<Descriptor>, entry: Descriptor, image: &ConvertedImage) 
 struct Survey<'a> {
     place: &'a dyn Place,
     choice: &'a Choice<'a>,
-    wanted: Vec<Wanted>,
-    left_out: Vec<LeftOut>,
+    wanted: Vec<WantedImage>,
+    left_out: Vec<SkippedImage>,
 }
 
 impl Survey<'_> {
     /// Looks at the root and returns the annotations that the new index gets from it.
-    fn root(&mut self, root: &Document) -> Result<Annotations, Error> {
+    fn root(&mut self, root: &Document) -> Result<Annotations, ConvertError> {
         if !root.is_index() {
             if self.parse(root)?.is_dimsum() {
-                return Err(Error::AlreadyDimsum { digest: root.descriptor.digest });
+                return Err(ConvertError::AlreadyDimsum { digest: root.descriptor.digest });
             }
             let mut entry = Descriptor { annotations: Annotations::new(), ..root.descriptor.clone() };
             entry.platform = Some(self.platform(root)?);
-            self.wanted.push(Wanted { entry });
+            self.wanted.push(WantedImage { entry });
             return Ok(Annotations::new());
         }
         let annotations = self.index(root, 0)?;
@@ -219,22 +219,22 @@ impl Survey<'_> {
             return Ok(annotations);
         }
         let digest = root.descriptor.digest;
-        let only_dimsum = self.left_out.iter().any(|each| each.reason == Reason::Dimsum);
-        Err(if only_dimsum { Error::AlreadyDimsum { digest } } else { self.nothing(digest) })
+        let only_dimsum = self.left_out.iter().any(|each| each.reason == SkipReason::Dimsum);
+        Err(if only_dimsum { ConvertError::AlreadyDimsum { digest } } else { self.nothing(digest) })
     }
 
-    fn nothing(&self, digest: Digest) -> Error {
+    fn nothing(&self, digest: Digest) -> ConvertError {
         let text = |platform: &Platform| format!("{}/{}", platform.os, platform.architecture);
         let wanted = self.choice.platforms.iter().map(text).collect();
-        let of_images = self.left_out.iter().filter(|each| each.reason == Reason::Platform);
+        let of_images = self.left_out.iter().filter(|each| each.reason == SkipReason::Platform);
         let offered = of_images.filter_map(|each| each.platform.as_ref()).map(text).collect();
-        Error::NoPlatform { digest, wanted, offered }
+        ConvertError::NoPlatform { digest, wanted, offered }
     }
 
-    fn index(&mut self, document: &Document, depth: usize) -> Result<Annotations, Error> {
+    fn index(&mut self, document: &Document, depth: usize) -> Result<Annotations, ConvertError> {
         let digest = document.descriptor.digest;
         limit("depth of nested indexes", depth as u64, MAX_NESTING as u64)?;
-        let failed = |source| Error::Document { object: "index", digest, source: Box::new(source) };
+        let failed = |source| ConvertError::Document { object: "index", digest, source: Box::new(source) };
         let index = Index::parse(&document.bytes).map_err(failed)?;
         for entry in index.manifests {
             self.entry(entry, depth)?;
@@ -242,21 +242,21 @@ impl Survey<'_> {
         Ok(index.annotations)
     }
 
-    fn entry(&mut self, mut entry: Descriptor, depth: usize) -> Result<(), Error> {
+    fn entry(&mut self, mut entry: Descriptor, depth: usize) -> Result<(), ConvertError> {
         if is_twin(&entry) {
-            return self.leave_out(entry, Reason::Dimsum);
+            return self.leave_out(entry, SkipReason::Dimsum);
         }
         let unknown = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
         let nested = matches!(&*entry.media_type, media::INDEX | media::DOCKER_INDEX);
         let manifest = matches!(&*entry.media_type, media::MANIFEST | media::DOCKER_MANIFEST);
         if unknown || entry.artifact_type.is_some() || !(nested || manifest) {
-            return self.leave_out(entry, Reason::NoImage);
+            return self.leave_out(entry, SkipReason::NoImage);
         }
         if entry.platform.as_ref().is_some_and(|platform| !self.chosen(platform)) {
-            return self.leave_out(entry, Reason::Platform);
+            return self.leave_out(entry, SkipReason::Platform);
         }
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "windows") {
-            return self.leave_out(entry, Reason::Windows);
+            return self.leave_out(entry, SkipReason::Windows);
         }
         let bytes = self.place.read_manifest(entry.digest)?;
         let document = Document { descriptor: entry.clone(), bytes };
@@ -265,19 +265,19 @@ impl Survey<'_> {
         }
         let parsed = self.parse(&document)?;
         if parsed.is_dimsum() {
-            return self.leave_out(entry, Reason::Dimsum);
+            return self.leave_out(entry, SkipReason::Dimsum);
         }
         if !crate::source::is_image(&parsed) {
-            return self.leave_out(entry, Reason::NoImage);
+            return self.leave_out(entry, SkipReason::NoImage);
         }
         if entry.platform.is_none() {
             let platform = self.platform(&document)?;
             if !self.chosen(&platform) {
-                return self.leave_out(entry, Reason::Platform);
+                return self.leave_out(entry, SkipReason::Platform);
             }
             entry.platform = Some(platform);
         }
-        self.wanted.push(Wanted { entry });
+        self.wanted.push(WantedImage { entry });
         Ok(())
     }
 
@@ -286,22 +286,22 @@ impl Survey<'_> {
         platforms.is_empty() || platforms.iter().any(|wanted| fits(platform, wanted))
     }
 
-    fn leave_out(&mut self, entry: Descriptor, reason: Reason) -> Result<(), Error> {
-        self.left_out.push(LeftOut { digest: entry.digest, platform: entry.platform, reason });
+    fn leave_out(&mut self, entry: Descriptor, reason: SkipReason) -> Result<(), ConvertError> {
+        self.left_out.push(SkippedImage { digest: entry.digest, platform: entry.platform, reason });
         Ok(())
     }
 
-    fn parse(&self, document: &Document) -> Result<Manifest, Error> {
+    fn parse(&self, document: &Document) -> Result<Manifest, ConvertError> {
         let digest = document.descriptor.digest;
-        let failed = |source| Error::Document { object: "manifest", digest, source: Box::new(source) };
+        let failed = |source| ConvertError::Document { object: "manifest", digest, source: Box::new(source) };
         Manifest::parse(&document.bytes).map_err(failed)
     }
 
     /// Returns what an image is for, as its config says.
-    fn platform(&self, document: &Document) -> Result<Platform, Error> {
+    fn platform(&self, document: &Document) -> Result<Platform, ConvertError> {
         let digest = self.parse(document)?.config.digest;
         let bytes = self.place.read_small("config", digest, MAX_CONFIG_BYTES)?;
-        let failed = |source| Error::Document { object: "config", digest, source: Box::new(source) };
+        let failed = |source| ConvertError::Document { object: "config", digest, source: Box::new(source) };
         let config = ImageConfig::parse(&bytes).map_err(failed)?;
         let text = |key: &str| config.object().get(key).and_then(|value| value.as_str()).map(str::to_owned);
         let missing = || failed(FormatError::NotDimsum { reason: "the config does not say what platform it is for" });
@@ -315,11 +315,11 @@ impl Survey<'_> {
 }
 
 /// Tells the progress of a conversion what copying an original does.
-struct Copying<'p>(&'p dyn Progress);
+struct OriginalCopying<'p>(&'p dyn ConversionProgress);
 
-impl CopyProgress for Copying<'_> {
+impl CopyProgress for OriginalCopying<'_> {
     fn planned(&self, _manifests: usize, _blobs: usize, bytes: u64) {
-        self.0.phase(Phase::Original { size: bytes });
+        self.0.phase(ConversionPhase::Original { size: bytes });
     }
 
     fn blob_moved(&self, _blob: Blob, count: u64) {
@@ -332,7 +332,7 @@ impl CopyProgress for Copying<'_> {
     }
 }
 
-fn refuse_shape(target: &dyn Target, shape: Shape) -> Result<(), Error> {
+fn refuse_shape(target: &dyn Target, shape: Shape) -> Result<(), ConvertError> {
     match target.refuses(shape) {
         Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
         None => Ok(()),

@@ -5,7 +5,7 @@ use dimsum_format::Digest;
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Phase {
+pub enum ConversionPhase {
     /// An image of several begins.
     Image {
         /// Its number, from 0.
@@ -17,7 +17,7 @@ pub enum Phase {
     },
     /// The original is copied.
     Original {
-        /// Bytes of its blobs. [`Progress::bytes_in`] gets as many, less what the target has already.
+        /// Bytes of its blobs. [`ConversionProgress::bytes_in`] gets as many, less what the target has already.
         size: u64,
     },
     /// A layer is read, split and compressed.
@@ -28,7 +28,7 @@ pub enum Phase {
         count: usize,
         /// Its blob; none if the source is a directory.
         digest: Option<Digest>,
-        /// Bytes of the blob, as many as [`Progress::bytes_in`] will get; none if not known before.
+        /// Bytes of the blob, as many as [`ConversionProgress::bytes_in`] will get; none if not known before.
         size: Option<u64>,
     },
     /// The layer's pack is written.
@@ -45,9 +45,9 @@ pub enum Phase {
 }
 
 /// Is told how a conversion gets on; calls come from several threads and should return at once.
-pub trait Progress: Send + Sync {
+pub trait ConversionProgress: Send + Sync {
     /// A phase begins.
-    fn phase(&self, phase: Phase) {
+    fn phase(&self, phase: ConversionPhase) {
         let _ = phase;
     }
 
@@ -62,7 +62,7 @@ pub trait Progress: Send + Sync {
         let _ = count;
     }
 
-    /// Is asked often; once it says yes the conversion ends with [`Error::Cancelled`](crate::Error::Cancelled)
+    /// Is asked often; once it says yes the conversion ends with [`Error::Cancelled`](crate::ConvertError::Cancelled)
     /// and leaves nothing behind.
     fn cancelled(&self) -> bool {
         false
@@ -70,4 +70,4 @@ pub trait Progress: Send + Sync {
 }
 
 /// Tells nobody.
-impl Progress for () {}
+impl ConversionProgress for () {}

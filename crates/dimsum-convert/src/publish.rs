@@ -6,20 +6,20 @@ use dimsum_format::{Digest, media};
 use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 
-use crate::assemble::{Assembled, Assembly, From};
+use crate::assemble::{Assembled, Assembly, PackOrigin};
 use crate::blob::{BlobOut, go_on, last_chance, unless_cancelled};
-use crate::error::{Error, limit};
+use crate::error::{ConvertError, limit};
 use crate::known::without;
-use crate::manifest::{self, ListedPack, MetaLayer, Origin, SourceLayer};
+use crate::manifest::{self, ListedPack, ManifestOrigin, MetaLayer, SourceLayer};
 use crate::outcome::{Converted, LayerSummary};
-use crate::progress::Phase;
-use crate::reuse::{Made, remember};
-use crate::sharing::{ForeignPack, Reuse, ReusedPack, Shared};
-use crate::task::Task;
+use crate::progress::ConversionPhase;
+use crate::reuse::{TaggedPack, remember};
+use crate::sharing::{ForeignPack, PackReuse, ReusedPack, SharedContent};
+use crate::task::ConvertTask;
 
 /// What is known of an image whose data is written.
 pub(crate) struct Publication<'p, 'a> {
-    pub(crate) task: Task<'a>,
+    pub(crate) task: ConvertTask<'a>,
     pub(crate) layers: Vec<SourceLayer>,
     pub(crate) summaries: Vec<LayerSummary>,
     /// Whether a pack was taken unseen: then nothing here proves what a layer becomes, and no tag may say it.
@@ -38,8 +38,8 @@ impl Publication<'_, '_> {
         Assembled { packs, unlisted, meta, kept }: Assembled<'_>,
         mut config: ImageConfig,
         source: Option<Digest>,
-    ) -> Result<Converted, Error> {
-        let Task { target, role, options, sharing, progress, .. } = self.task;
+    ) -> Result<Converted, ConvertError> {
+        let ConvertTask { target, role, options, sharing, progress, .. } = self.task;
         let meta_layer = MetaLayer { blob: meta.blob.blob, diff_id: meta.diff_id, root: meta.root };
         let mut foreign: Vec<ListedPack> = Vec::new();
         for pack in &packs {
@@ -50,7 +50,7 @@ impl Publication<'_, '_> {
             if let (Some(layer), Some(summary)) = (self.layers.get_mut(number), self.summaries.get_mut(number)) {
                 layer.pack = Some(pack.listed);
                 summary.pack = Some(pack.listed.blob);
-                if let From::Written(packed) = &pack.from {
+                if let PackOrigin::Written(packed) = &pack.from {
                     summary.layer_meta_bytes = packed.layer_meta_bytes;
                 }
             }
@@ -60,38 +60,38 @@ impl Publication<'_, '_> {
         config_out.put(&config.to_bytes())?;
         let config_out = config_out.finish();
         let config = config_out.blob;
-        let origin = Origin { source, options, sharing };
+        let origin = ManifestOrigin { source, options, sharing };
         let manifest = manifest::new_manifest(config, &foreign, &self.layers, &meta_layer, origin).to_bytes();
         limit("config", config.size, MAX_CONFIG_BYTES)?;
         limit("manifest", manifest.len() as u64, MAX_MANIFEST_BYTES)?;
         if progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
-        progress.phase(Phase::Publish);
-        let mut shared = Shared {
+        progress.phase(ConversionPhase::Publish);
+        let mut shared = SharedContent {
             with: sharing.with.iter().map(|known| known.manifest).collect(),
             parent: sharing.parent,
             content_bytes: self.shared_bytes,
-            ..Shared::default()
+            ..SharedContent::default()
         };
         // What others have may be gone by now. It comes first, so that nothing is half done where all is done
         // again without it.
         for pack in packs.iter().chain(&unlisted) {
-            if let From::Source { source, what } = &pack.from {
+            if let PackOrigin::Source { source, what } = &pack.from {
                 self.copy_pack(pack.listed.blob, *source, what, &mut shared)?;
             }
         }
         for Assembly { listed, from, .. } in &packs {
-            let From::Source { what, .. } = from else { continue };
+            let PackOrigin::Source { what, .. } = from else { continue };
             match listed.foreign {
                 Some(image) => shared.foreign.push(ForeignPack { blob: listed.blob, image }),
                 None => shared.reused.push(ReusedPack { blob: listed.blob, what: what.clone() }),
             }
         }
-        let made: Vec<Made> = packs.iter().filter_map(|pack| self.to_tag(pack)).collect();
+        let made: Vec<TaggedPack> = packs.iter().filter_map(|pack| self.to_tag(pack)).collect();
         let beside = unlisted.iter().map(|pack| pack.listed.blob).collect();
         for pack in packs.into_iter().chain(unlisted) {
-            if let From::Written(packed) = pack.from {
+            if let PackOrigin::Written(packed) = pack.from {
                 packed.blob.commit()?;
             }
         }
@@ -120,8 +120,14 @@ impl Publication<'_, '_> {
     }
 
     /// Makes a pack that is elsewhere visible in the target.
-    fn copy_pack(&self, blob: Blob, from: &dyn Source, what: &str, shared: &mut Shared) -> Result<(), Error> {
-        let Task { target, progress, .. } = self.task;
+    fn copy_pack(
+        &self,
+        blob: Blob,
+        from: &dyn Source,
+        what: &str,
+        shared: &mut SharedContent,
+    ) -> Result<(), ConvertError> {
+        let ConvertTask { target, progress, .. } = self.task;
         if target.has(blob.digest, blob.size)? {
             return Ok(());
         }
@@ -141,14 +147,14 @@ impl Publication<'_, '_> {
     }
 
     /// Returns what a tag may say of a pack: only in a registry, where others look for it.
-    fn to_tag(&self, pack: &Assembly<'_>) -> Option<Made> {
-        let Task { target, sharing, .. } = self.task;
-        let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
+    fn to_tag(&self, pack: &Assembly<'_>) -> Option<TaggedPack> {
+        let ConvertTask { target, sharing, .. } = self.task;
+        let wanted = sharing.reuse != PackReuse::Never && sharing.with.is_empty();
         let in_registry = target.place().is_some_and(|place| place.is_remote());
         if !(pack.to_tag && wanted && in_registry) || self.unseen {
             return None;
         }
         let (diff_id, chain_id) = self.layers.get(pack.layer?)?.source?;
-        Some(Made { diff_id, chain_id, pack: pack.listed.blob, pack_diff_id: pack.listed.diff_id })
+        Some(TaggedPack { diff_id, chain_id, pack: pack.listed.blob, pack_diff_id: pack.listed.diff_id })
     }
 }

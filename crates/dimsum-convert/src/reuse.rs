@@ -6,7 +6,7 @@
 //! manifest of a named image. Images that refer to packs of other images are left out: their data depends on
 //! those packs too, and a reference to such a pack serves as well.
 //!
-//! Under [`Reuse::Verify`] a writer of tags cannot change the content of an image, nor make it unreadable. The
+//! Under [`PackReuse::Verify`] a writer of tags cannot change the content of an image, nor make it unreadable. The
 //! layer is read and hashed, only not compressed. Its device map and layer meta must equal those of the pack,
 //! and the pack's data must match them ([`crate::layer::verify_pack`]).
 //!
@@ -21,12 +21,12 @@ use dimsum_format::{Blake3, DeviceId, Digest, codec, media};
 use dimsum_source::{Source, Target};
 
 use crate::blob::BlobOut;
-use crate::error::Error;
-use crate::known::{Described, Promised, list, refuse};
+use crate::error::ConvertError;
+use crate::known::{DescribedPack, Promised, list, refuse};
 use crate::manifest::ListedPack;
-use crate::options::Options;
-use crate::progress::Progress;
-use crate::sharing::{Refusals, Refused, Reuse, Sharing};
+use crate::options::ConvertOptions;
+use crate::progress::ConversionProgress;
+use crate::sharing::{PackReuse, Refusals, RefusedPack, Sharing};
 
 /// A pack that may be what a layer becomes.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Candidate<'_> {
 #[derive(Debug)]
 pub(crate) struct Reusable<'s> {
     pub(crate) candidate: Candidate<'s>,
-    pub(crate) described: Described,
+    pub(crate) described: DescribedPack,
 }
 
 impl Reusable<'_> {
@@ -64,15 +64,15 @@ impl Reusable<'_> {
     }
 
     /// Returns the frame map, if the device is the one that the layer gives.
-    pub(crate) fn frames_of(&self, device: DeviceId) -> Result<FrameMap, Error> {
+    pub(crate) fn frames_of(&self, device: DeviceId) -> Result<FrameMap, ConvertError> {
         if device == self.described.id {
             return Ok(self.described.frames.clone());
         }
         Err(self.differs("its device is another"))
     }
 
-    pub(crate) fn differs(&self, reason: &str) -> Error {
-        Error::Reuse { what: self.candidate.what.clone(), reason: reason.to_owned() }
+    pub(crate) fn differs(&self, reason: &str) -> ConvertError {
+        ConvertError::Reuse { what: self.candidate.what.clone(), reason: reason.to_owned() }
     }
 }
 
@@ -82,18 +82,18 @@ pub(crate) struct Candidates<'s> {
     tags: Option<&'s dyn Target>,
     /// Packs of images that were named, by chain id.
     named: Vec<(Digest, Candidate<'s>)>,
-    options: Options,
+    options: ConvertOptions,
 }
 
 impl<'s> Candidates<'s> {
     /// Reads the manifests of the images that were named.
     pub(crate) fn new(
         target: &'s dyn Target,
-        options: &Options,
+        options: &ConvertOptions,
         sharing: &Sharing<'s>,
         refused: &mut Refusals,
-    ) -> Result<Self, Error> {
-        let wanted = sharing.reuse != Reuse::Never && sharing.with.is_empty();
+    ) -> Result<Self, ConvertError> {
+        let wanted = sharing.reuse != PackReuse::Never && sharing.with.is_empty();
         let mut named = Vec::new();
         for image in sharing.reuse_from.iter().filter(|_| wanted) {
             let name = format!("{} {}", image.source.name(), image.manifest);
@@ -105,7 +105,7 @@ impl<'s> Candidates<'s> {
                 }
             };
             if let Some(reason) = unlike(&listed.manifest.annotations, options) {
-                refused.add(Refused { what: name, reason });
+                refused.add(RefusedPack { what: name, reason });
                 continue;
             }
             for pack in listed.packs.iter().filter(|pack| !pack.foreign) {
@@ -120,7 +120,7 @@ impl<'s> Candidates<'s> {
     }
 
     /// Looks for the pack of a layer: in the images that were named, then by its tag.
-    pub(crate) fn find(&self, chain_id: Digest, refused: &Refusals) -> Result<Option<Candidate<'s>>, Error> {
+    pub(crate) fn find(&self, chain_id: Digest, refused: &Refusals) -> Result<Option<Candidate<'s>>, ConvertError> {
         let fits = |what: &str| !refused.hold(what);
         let named = self.named.iter().find(|(of, candidate)| *of == chain_id && fits(&candidate.what));
         if let Some((_, candidate)) = named {
@@ -144,7 +144,7 @@ impl<'s> Candidates<'s> {
 }
 
 /// Says what tells an image's packs from what these options would make; none if nothing does.
-fn unlike(annotations: &Annotations, options: &Options) -> Option<String> {
+fn unlike(annotations: &Annotations, options: &ConvertOptions) -> Option<String> {
     let own = [
         (media::ANNOTATION_OPTIONS, options.canonical()),
         (media::ANNOTATION_ENCODER, codec::encoder_id(options.level)),
@@ -159,7 +159,7 @@ fn unlike(annotations: &Annotations, options: &Options) -> Option<String> {
 }
 
 /// Returns the tag under which the pack of a layer is kept for the next who has it (`docs/format.md`, section 8.2).
-pub(crate) fn cache_tag(chain_id: Digest, options: &Options) -> String {
+pub(crate) fn cache_tag(chain_id: Digest, options: &ConvertOptions) -> String {
     let key = format!("{chain_id}\n{}\n{}\n", options.canonical(), codec::encoder_id(options.level));
     let digest = Blake3::of(key.as_bytes()).to_string();
     let hex = digest.strip_prefix("blake3:").unwrap_or(&digest);
@@ -178,7 +178,7 @@ fn cached(manifest: &Manifest) -> Option<(Blob, Digest)> {
 }
 
 /// A layer whose pack is in the target now, known to be what the layer gives: others will take a tag's word.
-pub(crate) struct Made {
+pub(crate) struct TaggedPack {
     pub(crate) diff_id: Digest,
     pub(crate) chain_id: Digest,
     pub(crate) pack: Blob,
@@ -188,10 +188,10 @@ pub(crate) struct Made {
 /// Puts the pack of each layer under its tag.
 pub(crate) fn remember(
     target: &dyn Target,
-    made: &[Made],
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
+    made: &[TaggedPack],
+    options: &ConvertOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<(), ConvertError> {
     if made.is_empty() {
         return Ok(());
     }
@@ -207,7 +207,7 @@ pub(crate) fn remember(
     Ok(())
 }
 
-fn cache_manifest(made: &Made, config: Descriptor, options: &Options) -> Manifest {
+fn cache_manifest(made: &TaggedPack, config: Descriptor, options: &ConvertOptions) -> Manifest {
     let mut pack = Descriptor::new(media::PACK, made.pack);
     pack.annotations = Annotations::from([
         (media::ANNOTATION_PACK_DIFF_ID.to_owned(), made.pack_diff_id.to_string()),
@@ -236,16 +236,16 @@ mod tests {
 
     #[test]
     fn a_tag_depends_on_all_that_changes_a_pack_and_is_a_tag() {
-        let (chain, options) = (Digest::of(b"chain"), Options::default());
+        let (chain, options) = (Digest::of(b"chain"), ConvertOptions::default());
         let tag = cache_tag(chain, &options);
         assert!(tag.len() <= 128 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{tag}");
         let others = [
             cache_tag(Digest::of(b"other"), &options),
-            cache_tag(chain, &Options { level: 4, ..options.clone() }),
-            cache_tag(chain, &Options { bundle_size: 64 << 10, ..options.clone() }),
-            cache_tag(chain, &Options { slice_size: 128 << 10, ..options.clone() }),
+            cache_tag(chain, &ConvertOptions { level: 4, ..options.clone() }),
+            cache_tag(chain, &ConvertOptions { bundle_size: 64 << 10, ..options.clone() }),
+            cache_tag(chain, &ConvertOptions { slice_size: 128 << 10, ..options.clone() }),
         ];
         assert!(!others.contains(&tag));
-        assert_eq!(cache_tag(chain, &Options { jobs: std::num::NonZeroUsize::MIN, ..options }), tag);
+        assert_eq!(cache_tag(chain, &ConvertOptions { jobs: std::num::NonZeroUsize::MIN, ..options }), tag);
     }
 }

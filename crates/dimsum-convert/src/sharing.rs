@@ -7,8 +7,8 @@ use dimsum_format::manifest::{Blob, Manifest, Platform};
 use dimsum_format::{Digest, codec, media};
 use dimsum_source::{Place, Prefer, Source, SourceError, Target, host_platform, resolve};
 
-use crate::error::Error;
-use crate::options::Options;
+use crate::error::ConvertError;
+use crate::options::ConvertOptions;
 
 /// A Dimsum image that is there already.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,7 @@ pub struct KnownImage<'a> {
 
 /// Whether packs that exist for the same layers are taken instead of making them again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Reuse {
+pub enum PackReuse {
     /// If the layer, which is read for that but not compressed, gives the same device and the same layer meta;
     /// and small files of other images are referred to only where they are proven to be.
     #[default]
@@ -42,18 +42,18 @@ pub struct Sharing<'a> {
     /// The image that the target's name stood for before, if it was asked for: recorded in the manifest.
     pub parent: Option<Digest>,
     /// Whether packs are re-used. Changes no bytes.
-    pub reuse: Reuse,
+    pub reuse: PackReuse,
     /// Images whose packs may be re-used, besides those that the target has cache tags for. The target gets
     /// tags for those that were and that are proven, so that the next conversion finds them there.
     pub reuse_from: Vec<KnownImage<'a>>,
     /// Images that were named and have nothing for this platform.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedPack>,
 }
 
 /// What a conversion took from other images.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct Shared {
+pub struct SharedContent {
     /// Images that were looked at for packs to refer to, in the order of preference.
     pub with: Vec<Digest>,
     /// The image that is followed: the one that the target's name stood for, if it was asked for and is there.
@@ -69,7 +69,7 @@ pub struct Shared {
     /// Bytes of file content that lie in packs of other images.
     pub content_bytes: u64,
     /// What was not taken, and why.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedPack>,
 }
 
 /// A pack of another image.
@@ -95,7 +95,7 @@ pub struct ReusedPack {
 /// Something that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refused {
+pub struct RefusedPack {
     /// An image, a pack, or a cache tag.
     pub what: String,
     /// Why.
@@ -105,21 +105,21 @@ pub struct Refused {
 /// All that is not taken in a conversion, over all of its attempts: what stands here is never offered again.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    pub(crate) list: Vec<Refused>,
+    pub(crate) list: Vec<RefusedPack>,
     names: HashSet<String>,
     everything: bool,
 }
 
 impl Refusals {
     /// Starts with what was refused before.
-    pub(crate) fn of(refused: &[Refused]) -> Self {
+    pub(crate) fn of(refused: &[RefusedPack]) -> Self {
         let mut refusals = Self::default();
         refused.iter().for_each(|refused| refusals.add(refused.clone()));
         refusals
     }
 
     /// Adds something, once.
-    pub(crate) fn add(&mut self, refused: Refused) {
+    pub(crate) fn add(&mut self, refused: RefusedPack) {
         if self.names.insert(refused.what.clone()) {
             self.list.push(refused);
         }
@@ -128,7 +128,7 @@ impl Refusals {
     /// Adds all that may be offered from now on.
     pub(crate) fn add_everything(&mut self, reason: String) {
         self.everything = true;
-        self.add(Refused { what: "everything else".to_owned(), reason });
+        self.add(RefusedPack { what: "everything else".to_owned(), reason });
     }
 
     /// Says whether something was refused.
@@ -146,7 +146,7 @@ pub struct SharingFrom<'a> {
     /// Whether the image that the target's name stands for now comes first, and the one that it followed.
     pub auto: bool,
     /// Whether packs are re-used.
-    pub reuse: Reuse,
+    pub reuse: PackReuse,
     /// Images whose packs may be re-used.
     pub reuse_from: Vec<&'a dyn Place>,
 }
@@ -161,8 +161,8 @@ impl<'a> SharingFrom<'a> {
         target: &'a dyn Target,
         source: Option<Digest>,
         platform: Option<&Platform>,
-        options: &Options,
-    ) -> Result<Sharing<'a>, Error> {
+        options: &ConvertOptions,
+    ) -> Result<Sharing<'a>, ConvertError> {
         let own = platform.cloned().unwrap_or_else(host_platform);
         let mut sharing = Sharing { reuse: self.reuse, ..Sharing::default() };
         if self.auto {
@@ -170,10 +170,12 @@ impl<'a> SharingFrom<'a> {
         }
         let find = |place: &&'a dyn Place| match named(*place, &own) {
             // One image of an index: others may have what they share with.
-            Err(Error::Registry(error @ SourceError::Name { .. })) if platform.is_some() && place.root().is_ok() => {
-                Ok(Err(Refused { what: place.name().to_owned(), reason: error.to_string() }))
+            Err(ConvertError::Registry(error @ SourceError::Name { .. }))
+                if platform.is_some() && place.root().is_ok() =>
+            {
+                Ok(Err(RefusedPack { what: place.name().to_owned(), reason: error.to_string() }))
             }
-            Err(source) => Err(Error::Sharing { name: place.name().to_owned(), source: Box::new(source) }),
+            Err(source) => Err(ConvertError::Sharing { name: place.name().to_owned(), source: Box::new(source) }),
             Ok(found) => Ok(Ok(found)),
         };
         for place in &self.with {
@@ -200,7 +202,7 @@ impl<'a> SharingFrom<'a> {
         platform: &Platform,
         is_same: impl Fn(&Manifest) -> bool,
         sharing: &mut Sharing<'a>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ConvertError> {
         let Some(place) = target.place() else { return Ok(()) };
         let document = match resolve(place, platform, Prefer::Dimsum) {
             Ok(document) => document,
@@ -224,7 +226,7 @@ impl<'a> SharingFrom<'a> {
 }
 
 /// Says whether an image was made of the same source in the same way.
-fn is_same(before: &Manifest, source: Option<Digest>, options: &Options) -> bool {
+fn is_same(before: &Manifest, source: Option<Digest>, options: &ConvertOptions) -> bool {
     let says = |key: &str, value: &str| before.annotations.get(key).is_some_and(|own| own == value);
     source.is_some_and(|source| says(media::ANNOTATION_SOURCE_MANIFEST, &source.to_string()))
         && says(media::ANNOTATION_OPTIONS, &options.canonical())
@@ -237,7 +239,7 @@ fn ours(digest: Digest, bytes: &[u8]) -> Option<(Digest, Manifest)> {
 }
 
 /// Reads the manifest of the image that another one followed; none if it is deleted.
-fn parent(place: &dyn Place, image: &Manifest) -> Result<Option<(Digest, Manifest)>, Error> {
+fn parent(place: &dyn Place, image: &Manifest) -> Result<Option<(Digest, Manifest)>, ConvertError> {
     let parent = image.annotations.get(media::ANNOTATION_PARENT).and_then(|parent| parent.parse().ok());
     let Some(parent) = parent else { return Ok(None) };
     match place.read_manifest(parent) {
@@ -249,12 +251,12 @@ fn parent(place: &dyn Place, image: &Manifest) -> Result<Option<(Digest, Manifes
 }
 
 /// Finds an image that was named to be shared with, which must be one of ours.
-fn named<'a>(place: &'a dyn Place, platform: &Platform) -> Result<KnownImage<'a>, Error> {
+fn named<'a>(place: &'a dyn Place, platform: &Platform) -> Result<KnownImage<'a>, ConvertError> {
     let document = resolve(place, platform, Prefer::Dimsum)?;
     let digest = document.descriptor.digest;
-    let failed = |source| Error::Document { object: "manifest", digest, source: Box::new(source) };
+    let failed = |source| ConvertError::Document { object: "manifest", digest, source: Box::new(source) };
     if !Manifest::parse(&document.bytes).map_err(failed)?.is_dimsum() {
-        return Err(Error::NotDimsum { name: place.name().to_owned(), digest });
+        return Err(ConvertError::NotDimsum { name: place.name().to_owned(), digest });
     }
     Ok(KnownImage { source: place, manifest: digest })
 }

@@ -5,7 +5,7 @@ use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_source::Source;
 
-use crate::error::Error;
+use crate::error::ConvertError;
 use crate::layer::Expected;
 
 /// A source image that can be converted.
@@ -22,15 +22,16 @@ pub(crate) fn is_image(manifest: &Manifest) -> bool {
 }
 
 /// Reads manifest and config.
-pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, Error> {
+pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, ConvertError> {
     let bytes = source.read_manifest(digest)?;
-    let document = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+    let document = |object, digest| move |source| ConvertError::Document { object, digest, source: Box::new(source) };
     let manifest = Manifest::parse(&bytes).map_err(document("manifest", digest))?;
     if manifest.is_dimsum() {
-        return Err(Error::AlreadyDimsum { digest });
+        return Err(ConvertError::AlreadyDimsum { digest });
     }
-    let refuse =
-        |object: String, media_type: &str| Err(Error::MediaType { digest, object, media_type: media_type.to_owned() });
+    let refuse = |object: String, media_type: &str| {
+        Err(ConvertError::MediaType { digest, object, media_type: media_type.to_owned() })
+    };
     let config_type = &*manifest.config.media_type;
     if !matches!(config_type, media::CONFIG | DOCKER_CONFIG) {
         return refuse("config".to_owned(), config_type);
@@ -45,7 +46,7 @@ pub(crate) fn read(source: &dyn Source, digest: Digest) -> Result<SourceImage, E
     let config = ImageConfig::parse(&bytes).map_err(document("config", config_digest))?;
     let diff_ids = config.diff_ids().map_err(document("config", config_digest))?;
     if diff_ids.len() != manifest.layers.len() {
-        return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
+        return Err(ConvertError::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
     }
     let layers = manifest.layers.iter().zip(diff_ids);
     let layers = layers.map(|(layer, diff_id)| Expected { digest: layer.digest, size: layer.size, diff_id }).collect();

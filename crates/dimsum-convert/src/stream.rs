@@ -10,8 +10,8 @@ use dimsum_format::pack::META_FRAME;
 use dimsum_format::{Blake3, Digest, FormatError};
 
 use crate::chunked::{BlockSink, Chunked, Ended};
-use crate::error::Error;
-use crate::ordered_tasks::{Ordered, with_workers};
+use crate::error::ConvertError;
+use crate::ordered_tasks::{OrderedTasks, with_workers};
 
 /// What is known when all has been written.
 #[derive(Debug)]
@@ -27,13 +27,13 @@ pub(crate) struct Streamed {
 }
 
 /// 128 KiB, or what is left at the end.
-pub(crate) struct Task {
+pub(crate) struct MetaBlock {
     bytes: Vec<u8>,
     first_group: u64,
     length: u64,
 }
 
-pub(crate) struct Frame {
+pub(crate) struct MetaBlockFrame {
     bytes: Result<Vec<u8>, FormatError>,
     values: Vec<ChainingValue>,
 }
@@ -43,8 +43,8 @@ pub(crate) type MetaStream<'a> = Chunked<MetaFrames<'a>>;
 
 /// Has blocks compressed and passes their frames on, in order.
 pub(crate) struct MetaFrames<'a> {
-    ordered: &'a mut Ordered<Task, Frame>,
-    out: &'a mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ordered: &'a mut OrderedTasks<MetaBlock, MetaBlockFrame>,
+    out: &'a mut dyn FnMut(&[u8]) -> Result<(), ConvertError>,
     origin: &'a str,
     /// Bytes there will be.
     length: u64,
@@ -60,9 +60,9 @@ pub(crate) fn stream(
     level: i32,
     origin: &str,
     length: u64,
-    out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    out: &mut dyn FnMut(&[u8]) -> Result<(), ConvertError>,
     body: impl FnOnce(&mut MetaStream<'_>) -> io::Result<()>,
-) -> Result<Streamed, Error> {
+) -> Result<Streamed, ConvertError> {
     with_workers(
         jobs,
         || Compressor::new(level).ok(),
@@ -77,8 +77,8 @@ pub(crate) fn stream(
     )
 }
 
-fn compress(compressor: &mut Option<Compressor>, task: Task) -> Frame {
-    let Task { bytes, first_group, length } = task;
+fn compress(compressor: &mut Option<Compressor>, task: MetaBlock) -> MetaBlockFrame {
+    let MetaBlock { bytes, first_group, length } = task;
     let groups = bytes.chunks(GROUP).zip(first_group..);
     let values = groups.map(|(bytes, number)| group::chaining_value(bytes, number, length)).collect();
     let mut frame = Vec::new();
@@ -86,12 +86,12 @@ fn compress(compressor: &mut Option<Compressor>, task: Task) -> Frame {
         Some(compressor) => compressor.compress(&bytes, &mut frame),
         None => Err(FormatError::Frame { reason: "zstd could not be started" }),
     };
-    Frame { bytes: done.map(|_| frame), values }
+    MetaBlockFrame { bytes: done.map(|_| frame), values }
 }
 
 impl BlockSink for MetaFrames<'_> {
-    fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        let task = Task { bytes, first_group: self.groups, length: self.length };
+    fn block(&mut self, bytes: Vec<u8>) -> Result<(), ConvertError> {
+        let task = MetaBlock { bytes, first_group: self.groups, length: self.length };
         self.groups += (META_FRAME / GROUP) as u64;
         match self.ordered.submit(task) {
             Some(frame) => self.put(frame),
@@ -101,8 +101,8 @@ impl BlockSink for MetaFrames<'_> {
 }
 
 impl MetaFrames<'_> {
-    fn put(&mut self, frame: Frame) -> Result<(), Error> {
-        let failed = |source| Error::format(self.origin, source);
+    fn put(&mut self, frame: MetaBlockFrame) -> Result<(), ConvertError> {
+        let failed = |source| ConvertError::format(self.origin, source);
         let bytes = frame.bytes.map_err(failed)?;
         self.frames.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).map_err(failed)?;
         self.values.extend_from_slice(&frame.values);
@@ -111,9 +111,14 @@ impl MetaFrames<'_> {
 }
 
 /// Ends the stream once `written` tells that all is in it.
-fn finish(mut stream: MetaStream<'_>, origin: &str, length: u64, written: io::Result<()>) -> Result<Streamed, Error> {
+fn finish(
+    mut stream: MetaStream<'_>,
+    origin: &str,
+    length: u64,
+    written: io::Result<()>,
+) -> Result<Streamed, ConvertError> {
     if let Err(source) = written {
-        let by_the_writer = || Error::Meta { origin: origin.to_owned(), source };
+        let by_the_writer = || ConvertError::Meta { origin: origin.to_owned(), source };
         return Err(stream.take_error().unwrap_or_else(by_the_writer));
     }
     let Ended { sink: mut frames, digest: diff_id, length: is } = stream.finish()?;
@@ -122,6 +127,6 @@ fn finish(mut stream: MetaStream<'_>, origin: &str, length: u64, written: io::Re
     }
     let mismatch = FormatError::Mismatch { part: "length of the meta", said: length, is };
     let digest = group::combine(&frames.values, length).filter(|_| is == length);
-    let digest = digest.ok_or_else(|| Error::format(origin, mismatch))?;
+    let digest = digest.ok_or_else(|| ConvertError::format(origin, mismatch))?;
     Ok(Streamed { frames: frames.frames, values: frames.values, digest, diff_id })
 }

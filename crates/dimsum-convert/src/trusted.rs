@@ -12,26 +12,30 @@ use dimsum_recipe::temporary::TemporaryFile;
 use dimsum_tree::{ContentId, Tree};
 use parking_lot::RwLockWriteGuard;
 
-use crate::content::{Content, Contents, Place, SliceId, SliceTable, SmallId, SmallRecord, slice_count, write};
-use crate::error::Error;
-use crate::known::Described;
-use crate::options::Options;
+use crate::content::{
+    ContentPlace, ContentTable, FileContent, SliceId, SliceTable, SmallId, SmallRecord, slice_count, write,
+};
+use crate::error::ConvertError;
+use crate::known::DescribedPack;
+use crate::options::ConvertOptions;
 
 /// Reads the layer that a pack describes, as the device with this number. `lower` are number, id and blocks of
 /// the devices below.
 pub(crate) fn read(
-    described: &Described,
+    described: &DescribedPack,
     number: u16,
     lower: &[(u16, DeviceId, u32)],
-    contents: &mut Contents,
-    options: &Options,
+    contents: &mut ContentTable,
+    options: &ConvertOptions,
     origin: &str,
-) -> Result<Tree, Error> {
-    let malformed =
-        |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed { object: origin.to_owned(), source };
-    let space = Space::new(described, number, lower)
+) -> Result<Tree, ConvertError> {
+    let malformed = |source: Box<dyn std::error::Error + Send + Sync>| ConvertError::Malformed {
+        object: origin.to_owned(),
+        source,
+    };
+    let space = TrustedSpace::new(described, number, lower)
         .ok_or_else(|| malformed("it refers to a device that no layer below has".into()))?;
-    let bytes = Bytes { file: &described.meta, length: u64::from(described.layer.erofs_blocks) * BLOCK_U64 };
+    let bytes = LayerMetaFile { file: &described.meta, length: u64::from(described.layer.erofs_blocks) * BLOCK_U64 };
     let meta_blocks = u32::try_from(described.meta.len() / BLOCK_U64).unwrap_or(u32::MAX);
     let bounds = Bounds { meta_blocks, devices: &space.blocks, kind: ImageKind::Layer };
     validate(&bytes, bounds).map_err(|error| malformed(Box::new(error)))?;
@@ -55,37 +59,37 @@ pub(crate) fn read(
 
 /// Why the content of a file is nowhere.
 enum Failed {
-    Ours(Error),
+    Ours(ConvertError),
     Meta(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The EROFS image of a layer meta.
-struct Bytes<'m> {
+struct LayerMetaFile<'m> {
     file: &'m TemporaryFile,
     length: u64,
 }
 
-impl MetaRead for Bytes<'_> {
-    type Error = Error;
+impl MetaRead for LayerMetaFile<'_> {
+    type Error = ConvertError;
 
     fn len(&self) -> u64 {
         self.length
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ConvertError> {
         Ok(self.file.read(offset, buffer)?)
     }
 }
 
 /// The devices behind the layer meta: end of each in blocks, and its number.
-struct Space {
+struct TrustedSpace {
     start: u64,
     areas: Vec<(u64, u16)>,
     blocks: Vec<u32>,
 }
 
-impl Space {
-    fn new(described: &Described, number: u16, lower: &[(u16, DeviceId, u32)]) -> Option<Self> {
+impl TrustedSpace {
+    fn new(described: &DescribedPack, number: u16, lower: &[(u16, DeviceId, u32)]) -> Option<Self> {
         let start = described.meta.len() / BLOCK_U64;
         let mut space = Self { start, areas: Vec::new(), blocks: Vec::new() };
         space.push(number, described.map.blocks());
@@ -102,28 +106,28 @@ impl Space {
         self.blocks.push(blocks);
     }
 
-    fn place(&self, block: u64) -> Option<Place> {
+    fn place(&self, block: u64) -> Option<ContentPlace> {
         let index = self.areas.partition_point(|(end, _)| *end <= block);
         let (end, device) = *self.areas.get(index)?;
         let blocks = u64::from(*self.blocks.get(index)?);
         let block = block.checked_sub(end - blocks)?;
-        Some(Place { device, block: u32::try_from(block).ok()? })
+        Some(ContentPlace { device, block: u32::try_from(block).ok()? })
     }
 }
 
 /// Finds content by its place.
 struct Loading<'c> {
-    contents: &'c mut Contents,
-    space: Space,
-    options: &'c Options,
-    slices: HashMap<Place, SliceId>,
-    small: HashMap<Place, SmallId>,
+    contents: &'c mut ContentTable,
+    space: TrustedSpace,
+    options: &'c ConvertOptions,
+    slices: HashMap<ContentPlace, SliceId>,
+    small: HashMap<ContentPlace, SmallId>,
 }
 
 impl Loading<'_> {
     /// Takes in what the device stores, and what devices below do.
-    fn stored(&mut self, described: &Described, number: u16) -> Result<(), Error> {
-        let Contents { small, slices, .. } = &mut *self.contents;
+    fn stored(&mut self, described: &DescribedPack, number: u16) -> Result<(), ConvertError> {
+        let ContentTable { small, slices, .. } = &mut *self.contents;
         let mut slices = write(slices);
         if self.space.areas.len() > 1 {
             self.slices.extend(slices.placed());
@@ -135,12 +139,12 @@ impl Loading<'_> {
             let (Some(blocks), Some(digest)) = (described.map.chunk_blocks(chunk), described.map.digest(chunk)) else {
                 break;
             };
-            let place = Place { device: number, block: blocks.start };
+            let place = ContentPlace { device: number, block: blocks.start };
             let id = slices.add_stored(digest, blocks.end - blocks.start, place)?;
             self.slices.insert(place, id);
         }
         for file in &described.files {
-            let place = Place { device: number, block: file.block };
+            let place = ContentPlace { device: number, block: file.block };
             // The bytes are nowhere here, and nobody will ask for them: the content has its place.
             let id = small.add(SmallRecord { digest: file.digest, length: file.length, offset: u64::MAX })?;
             small.set_place(id, place);
@@ -149,21 +153,21 @@ impl Loading<'_> {
         Ok(())
     }
 
-    fn content(&mut self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode) -> Result<Content, Failed> {
+    fn content(&mut self, erofs: &ErofsImage<LayerMetaFile<'_>>, inode: &ErofsInode) -> Result<FileContent, Failed> {
         let size = inode.size();
         if size == 0 {
-            return Ok(Content::Empty);
+            return Ok(FileContent::Empty);
         }
         if size > self.options.small_limit() {
             return self.large(erofs, inode);
         }
-        let At::Place(place) = self.at(erofs, inode, 0)? else { return Ok(Content::Null) };
+        let FlatAddress::Place(place) = self.at(erofs, inode, 0)? else { return Ok(FileContent::Null) };
         let id = self.small.get(&place).copied().ok_or_else(|| nowhere(inode))?;
         let length = self.contents.small.record(id).map_err(Failed::Ours)?.length;
-        if u64::from(length) == size { Ok(Content::Small(id)) } else { Err(nowhere(inode)) }
+        if u64::from(length) == size { Ok(FileContent::Small(id)) } else { Err(nowhere(inode)) }
     }
 
-    fn large(&mut self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode) -> Result<Content, Failed> {
+    fn large(&mut self, erofs: &ErofsImage<LayerMetaFile<'_>>, inode: &ErofsInode) -> Result<FileContent, Failed> {
         let slice_size = u64::from(self.options.slice_size);
         let start = self.table().start().map_err(Failed::Ours)?;
         let count = slice_count(inode.size(), slice_size);
@@ -171,13 +175,13 @@ impl Loading<'_> {
         while slice < count {
             let first = slice * slice_size;
             match self.at(erofs, inode, first)? {
-                At::Hole(length) => {
+                FlatAddress::Hole(length) => {
                     // A hole of terabytes is one step.
                     let skipped = (length / slice_size).clamp(1, count - slice);
                     self.table().push_null(u32::try_from(skipped).map_err(|_| nowhere(inode))?, start);
                     slice += skipped;
                 }
-                At::Place(place) => {
+                FlatAddress::Place(place) => {
                     slice += 1;
                     let end = if slice == count { inode.size() } else { slice * slice_size };
                     let id = self.slices.get(&place).copied().ok_or_else(|| nowhere(inode))?;
@@ -189,9 +193,9 @@ impl Loading<'_> {
             }
         }
         if self.table().drop_if_null(start) {
-            return Ok(Content::Null);
+            return Ok(FileContent::Null);
         }
-        self.contents.large.add(start).map(Content::Large).map_err(Failed::Ours)
+        self.contents.large.add(start).map(FileContent::Large).map_err(Failed::Ours)
     }
 
     fn table(&self) -> RwLockWriteGuard<'_, SliceTable> {
@@ -199,18 +203,23 @@ impl Loading<'_> {
     }
 
     /// Returns what there is from a byte of a file on.
-    fn at(&self, erofs: &ErofsImage<Bytes<'_>>, inode: &ErofsInode, offset: u64) -> Result<At, Failed> {
+    fn at(
+        &self,
+        erofs: &ErofsImage<LayerMetaFile<'_>>,
+        inode: &ErofsInode,
+        offset: u64,
+    ) -> Result<FlatAddress, Failed> {
         let extent = erofs.map(inode, offset).map_err(|error| Failed::Meta(Box::new(error)))?;
         let extent = extent.ok_or_else(|| nowhere(inode))?;
-        let Some(flat) = extent.flat else { return Ok(At::Hole(extent.len)) };
-        self.space.place(flat / BLOCK_U64).map(At::Place).ok_or_else(|| nowhere(inode))
+        let Some(flat) = extent.flat else { return Ok(FlatAddress::Hole(extent.len)) };
+        self.space.place(flat / BLOCK_U64).map(FlatAddress::Place).ok_or_else(|| nowhere(inode))
     }
 }
 
 /// What a byte of a file is part of.
-enum At {
+enum FlatAddress {
     /// The block at this place.
-    Place(Place),
+    Place(ContentPlace),
     /// A hole with so many bytes more.
     Hole(u64),
 }

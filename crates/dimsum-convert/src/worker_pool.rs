@@ -15,13 +15,13 @@ use dimsum_format::codec::Compressor;
 use dimsum_recipe::temporary::TemporaryFile;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Slices waiting per thread, so that no thread waits for the reader, nor the reader for one slow slice.
 const WAITING_PER_JOB: usize = 2;
 
 /// Compresses, with the memory for it.
-pub(crate) struct Encoder {
+pub(crate) struct FrameEncoder {
     compressor: Compressor,
     frame: Vec<u8>,
     frames: Arc<TemporaryFile>,
@@ -29,28 +29,28 @@ pub(crate) struct Encoder {
 
 /// Where a frame lies in the spool.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored {
+pub(crate) struct SpooledChunk {
     pub(crate) offset: u64,
     pub(crate) length: u32,
 }
 
-impl Stored {
+impl SpooledChunk {
     /// A chunk of a pack that is there already.
     pub(crate) const NOWHERE: Self = Self { offset: 0, length: 0 };
 }
 
-type Slice = Box<dyn FnOnce(&mut Encoder) -> Result<(), Error> + Send>;
-type Work = Arc<dyn Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync>;
+type SliceTask = Box<dyn FnOnce(&mut FrameEncoder) -> Result<(), ConvertError> + Send>;
+type BatchWork = Arc<dyn Fn(usize, &mut FrameEncoder) -> Result<(), ConvertError> + Send + Sync>;
 
 /// The giving end. Dropped, the threads end after what they are at.
-pub(crate) struct Pool {
-    shared: Arc<Shared>,
+pub(crate) struct WorkerPool {
+    shared: Arc<WorkerPoolShared>,
     frames: Arc<TemporaryFile>,
     jobs: NonZeroUsize,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct WorkerPoolShared {
+    state: Mutex<PoolState>,
     /// Something to do, or the end.
     work: Condvar,
     /// Something done, or the end.
@@ -58,40 +58,40 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
-    slices: VecDeque<Slice>,
-    batches: VecDeque<Batch>,
+struct PoolState {
+    slices: VecDeque<SliceTask>,
+    batches: VecDeque<TaskBatch>,
     running_slices: usize,
     running_batches: usize,
     ended: bool,
-    failed: Option<Error>,
+    failed: Option<ConvertError>,
 }
 
 /// Tasks `next..end` of a row of them.
-struct Batch {
+struct TaskBatch {
     next: usize,
     end: usize,
-    work: Work,
+    work: BatchWork,
 }
 
-enum Task {
-    Slice(Slice),
-    OfBatch(usize, Work),
+enum PoolTask {
+    Slice(SliceTask),
+    OfBatch(usize, BatchWork),
 }
 
-impl Encoder {
+impl FrameEncoder {
     /// Compresses bytes into the spool.
-    pub(crate) fn store(&mut self, bytes: &[u8]) -> Result<Stored, Error> {
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Result<SpooledChunk, ConvertError> {
         self.frame.clear();
         let compressed = self.compressor.compress(bytes, &mut self.frame);
-        compressed.map_err(|source| Error::format("chunk", source))?;
+        compressed.map_err(|source| ConvertError::format("chunk", source))?;
         let offset = self.frames.append(&self.frame)?;
         let length = u32::try_from(self.frame.len()).expect("a frame of 5 MiB has less than 16 MiB");
-        Ok(Stored { offset, length })
+        Ok(SpooledChunk { offset, length })
     }
 }
 
-impl Pool {
+impl WorkerPool {
     /// Starts the threads, with a spool for frames.
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
@@ -99,7 +99,7 @@ impl Pool {
         level: i32,
         frames: TemporaryFile,
     ) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new() });
+        let shared = Arc::new(WorkerPoolShared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new() });
         let frames = Arc::new(frames);
         for _ in 0..jobs.get() {
             let (shared, frames) = (Arc::clone(&shared), Arc::clone(&frames));
@@ -121,8 +121,8 @@ impl Pool {
     /// Hands a slice over; waits while all are busy.
     pub(crate) fn slice(
         &self,
-        slice: impl FnOnce(&mut Encoder) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
+        slice: impl FnOnce(&mut FrameEncoder) -> Result<(), ConvertError> + Send + 'static,
+    ) -> Result<(), ConvertError> {
         let room = self.jobs.get() * WAITING_PER_JOB;
         let mut state = self.wait(|state| state.slices.len() < room)?;
         state.slices.push_back(Box::new(slice));
@@ -135,30 +135,30 @@ impl Pool {
     pub(crate) fn batch(
         &self,
         count: usize,
-        work: impl Fn(usize, &mut Encoder) -> Result<(), Error> + Send + Sync + 'static,
+        work: impl Fn(usize, &mut FrameEncoder) -> Result<(), ConvertError> + Send + Sync + 'static,
     ) {
         if count > 0 {
-            self.shared.state.lock().batches.push_back(Batch { next: 0, end: count, work: Arc::new(work) });
+            self.shared.state.lock().batches.push_back(TaskBatch { next: 0, end: count, work: Arc::new(work) });
             self.shared.work.notify_all();
         }
     }
 
     /// Waits until all slices are done.
-    pub(crate) fn wait_for_slices(&self) -> Result<(), Error> {
+    pub(crate) fn wait_for_slices(&self) -> Result<(), ConvertError> {
         self.wait(|state| state.slices.is_empty() && state.running_slices == 0).map(drop)
     }
 
     /// Waits until all batches are done.
-    pub(crate) fn wait_for_batches(&self) -> Result<(), Error> {
+    pub(crate) fn wait_for_batches(&self) -> Result<(), ConvertError> {
         self.wait(|state| state.batches.is_empty() && state.running_batches == 0).map(drop)
     }
 
-    fn wait(&self, until: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Error> {
+    fn wait(&self, until: impl Fn(&PoolState) -> bool) -> Result<MutexGuard<'_, PoolState>, ConvertError> {
         let mut state = self.shared.state.lock();
         loop {
             if state.ended {
                 // If the error was told before, or a thread panicked, this is not what the caller will hear.
-                return Err(state.failed.take().unwrap_or(Error::Cancelled));
+                return Err(state.failed.take().unwrap_or(ConvertError::Cancelled));
             }
             if until(&state) {
                 return Ok(state);
@@ -168,21 +168,21 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.shared.end(None);
     }
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("jobs", &self.jobs).finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl WorkerPoolShared {
     /// Ends all threads; what nobody has begun is forgotten.
-    fn end(&self, error: Option<Error>) {
+    fn end(&self, error: Option<ConvertError>) {
         let mut state = self.state.lock();
         state.ended = true;
         if state.failed.is_none() {
@@ -196,7 +196,7 @@ impl Shared {
     }
 
     /// Waits for the next task; none at the end.
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<PoolTask> {
         let mut state = self.state.lock();
         loop {
             if state.ended {
@@ -204,7 +204,7 @@ impl Shared {
             }
             if let Some(slice) = state.slices.pop_front() {
                 state.running_slices += 1;
-                return Some(Task::Slice(slice));
+                return Some(PoolTask::Slice(slice));
             }
             if let Some(batch) = state.batches.front_mut() {
                 let (number, work) = (batch.next, Arc::clone(&batch.work));
@@ -213,7 +213,7 @@ impl Shared {
                     state.batches.pop_front();
                 }
                 state.running_batches += 1;
-                return Some(Task::OfBatch(number, work));
+                return Some(PoolTask::OfBatch(number, work));
             }
             self.work.wait(&mut state);
         }
@@ -221,9 +221,9 @@ impl Shared {
 }
 
 /// Ends all threads if one panics: nobody must wait for it.
-struct Watch<'s>(&'s Shared);
+struct PanicWatch<'s>(&'s WorkerPoolShared);
 
-impl Drop for Watch<'_> {
+impl Drop for PanicWatch<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.end(None);
@@ -231,17 +231,17 @@ impl Drop for Watch<'_> {
     }
 }
 
-fn work(shared: &Shared, level: i32, frames: Arc<TemporaryFile>) {
-    let _watch = Watch(shared);
+fn work(shared: &WorkerPoolShared, level: i32, frames: Arc<TemporaryFile>) {
+    let _watch = PanicWatch(shared);
     let compressor = match Compressor::new(level) {
         Ok(compressor) => compressor,
-        Err(source) => return shared.end(Some(Error::format("chunk", source))),
+        Err(source) => return shared.end(Some(ConvertError::format("chunk", source))),
     };
-    let mut encoder = Encoder { compressor, frame: Vec::new(), frames };
+    let mut encoder = FrameEncoder { compressor, frame: Vec::new(), frames };
     while let Some(task) = shared.next() {
         let (done, of_batch) = match task {
-            Task::Slice(slice) => (slice(&mut encoder), false),
-            Task::OfBatch(number, work) => (work(number, &mut encoder), true),
+            PoolTask::Slice(slice) => (slice(&mut encoder), false),
+            PoolTask::OfBatch(number, work) => (work(number, &mut encoder), true),
         };
         if let Err(error) = done {
             return shared.end(Some(error));
@@ -264,9 +264,9 @@ mod tests {
     use super::*;
     use dimsum_recipe::temporary::TemporaryFiles;
 
-    fn with_pool<R>(jobs: usize, body: impl FnOnce(&Pool) -> R) -> R {
+    fn with_pool<R>(jobs: usize, body: impl FnOnce(&WorkerPool) -> R) -> R {
         let frames = TemporaryFiles::new(std::env::temp_dir()).create().unwrap();
-        thread::scope(|scope| body(&Pool::start(scope, NonZeroUsize::new(jobs).unwrap(), 3, frames)))
+        thread::scope(|scope| body(&WorkerPool::start(scope, NonZeroUsize::new(jobs).unwrap(), 3, frames)))
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
                 // Every thread is held until all work has been given.
                 for _ in 0..jobs {
                     let hold = hold.clone();
-                    pool.slice(move |_| hold.recv().map_err(|_| Error::Cancelled)).unwrap();
+                    pool.slice(move |_| hold.recv().map_err(|_| ConvertError::Cancelled)).unwrap();
                 }
                 let list = Arc::clone(&done);
                 pool.batch(20, move |number, _| {
@@ -313,10 +313,10 @@ mod tests {
             let seen = Arc::clone(&count);
             pool.batch(1_000_000, move |number, _| {
                 seen.fetch_add(1, Ordering::Relaxed);
-                if number == 3 { Err(Error::Option { option: "this", reason: "fails" }) } else { Ok(()) }
+                if number == 3 { Err(ConvertError::Option { option: "this", reason: "fails" }) } else { Ok(()) }
             });
-            assert!(matches!(pool.wait_for_batches(), Err(Error::Option { .. })));
-            assert!(matches!(pool.slice(|_| Ok(())), Err(Error::Cancelled)));
+            assert!(matches!(pool.wait_for_batches(), Err(ConvertError::Option { .. })));
+            assert!(matches!(pool.slice(|_| Ok(())), Err(ConvertError::Cancelled)));
         });
         assert!(count.load(Ordering::Relaxed) < 1_000_000);
     }

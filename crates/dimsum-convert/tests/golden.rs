@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use dimsum_convert::{Input, Options, convert};
+use dimsum_convert::{ConvertOptions, Input, convert};
 use dimsum_layout::OciLayout;
 use dimsum_source::{ImageName, Prefer, host_platform, resolve};
 
@@ -18,7 +18,7 @@ fn golden_sources_give_the_golden_bytes() {
         let target = OciLayout::create(scratch.path(), name()).unwrap();
         let manifest = resolve(&source, &host_platform(), Prefer::Original).unwrap().descriptor.digest;
         // The encoder of the golden images, which are older than the default.
-        let options = Options { level: 3, ..Options::default() };
+        let options = ConvertOptions { level: 3, ..ConvertOptions::default() };
         convert(Input::Image { source: &source, manifest }, &target, &options, &()).unwrap();
 
         let (made, kept) = (blobs(scratch.path()).unwrap(), blobs(&golden.join(image)).unwrap());

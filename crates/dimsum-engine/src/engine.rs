@@ -150,7 +150,7 @@ impl Engine {
         let name = tree.display().to_string();
         let target = image::create_target(self, target)?;
         let shown = ConvertProgress::new(self, &name);
-        let options = dimsum_convert::Options { temp_dir: self.config.temp_dir.clone(), ..Default::default() };
+        let options = dimsum_convert::ConvertOptions { temp_dir: self.config.temp_dir.clone(), ..Default::default() };
         let input = dimsum_convert::Input::Directory { path: tree };
         let converted = dimsum_convert::convert(input, &*target, &options, &shown);
         converted.map(|converted| converted.manifest).map_err(|error| shown.error(error))

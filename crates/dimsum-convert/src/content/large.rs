@@ -9,8 +9,8 @@ use dimsum_format::{BLOCK_U64, Blake3, FormatError};
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{MAX_CONTENTS, Place};
-use crate::error::Error;
+use super::{ContentPlace, MAX_CONTENTS};
+use crate::error::ConvertError;
 
 /// A slice of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,18 +18,18 @@ pub(crate) struct SliceId(u32);
 
 /// What is known of a slice.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slice {
+pub(crate) struct SliceRecord {
     pub(crate) digest: Blake3,
     /// Its frame in the spool.
     pub(crate) offset: u64,
     pub(crate) frame_length: u32,
     pub(crate) blocks: u32,
-    pub(crate) place: Place,
+    pub(crate) place: ContentPlace,
 }
 
 /// What a piece turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resolved {
+pub(super) struct ResolvedPieces {
     pub(super) id: SliceId,
     /// Whether the slice was not known.
     pub(super) new: bool,
@@ -41,7 +41,7 @@ const NULL: u32 = 1 << 31;
 /// The slices of all large files: shared by those who find and those who compress them.
 #[derive(Debug, Default)]
 pub(crate) struct SliceTable {
-    rows: Vec<Slice>,
+    rows: Vec<SliceRecord>,
     index: HashTable<u32>,
     /// The pieces of all files, one file after the other.
     pieces: Vec<u32>,
@@ -74,7 +74,7 @@ pub(crate) struct LargeFiles {
 
 /// A piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum ContentPiece {
     Null { blocks: u64 },
     Slice { id: SliceId, blocks: u64 },
 }
@@ -93,14 +93,14 @@ impl LargeFiles {
     }
 
     /// Adds a file whose pieces start there.
-    pub(crate) fn add(&mut self, start: u32) -> Result<u32, Error> {
+    pub(crate) fn add(&mut self, start: u32) -> Result<u32, ConvertError> {
         let number = number_below("large files", self.starts.len(), MAX_CONTENTS)?;
         self.starts.push(start);
         Ok(number)
     }
 
     /// Returns the pieces of a file of `size` bytes.
-    pub(crate) fn pieces(&self, number: u32, size: u64, table: &SliceTable) -> impl Iterator<Item = Piece> {
+    pub(crate) fn pieces(&self, number: u32, size: u64, table: &SliceTable) -> impl Iterator<Item = ContentPiece> {
         let slices = slice_count(size, self.slice_size);
         let blocks = size.div_ceil(BLOCK_U64);
         let slice_blocks = self.slice_size / BLOCK_U64;
@@ -114,14 +114,18 @@ impl LargeFiles {
             next += if piece & NULL == 0 { 1 } else { u64::from(piece & !NULL) };
             let end = if next == slices { blocks } else { next * slice_blocks };
             let blocks = end - first * slice_blocks;
-            Some(if piece & NULL == 0 { Piece::Slice { id: SliceId(piece), blocks } } else { Piece::Null { blocks } })
+            Some(if piece & NULL == 0 {
+                ContentPiece::Slice { id: SliceId(piece), blocks }
+            } else {
+                ContentPiece::Null { blocks }
+            })
         })
     }
 }
 
 impl SliceTable {
     /// Returns where the pieces of the next file start.
-    pub(crate) fn start(&self) -> Result<u32, Error> {
+    pub(crate) fn start(&self) -> Result<u32, ConvertError> {
         number_below("slices", self.pieces.len(), u32::MAX)
     }
 
@@ -137,30 +141,35 @@ impl SliceTable {
     }
 
     /// Adds a slice that a worker will say more of.
-    pub(super) fn push_slice(&mut self) -> Result<u32, Error> {
+    pub(super) fn push_slice(&mut self) -> Result<u32, ConvertError> {
         let piece = self.start()?;
         self.pieces.push(0);
         Ok(piece)
     }
 
     /// Adds a slice that is known.
-    pub(crate) fn push_known(&mut self, id: SliceId) -> Result<(), Error> {
+    pub(crate) fn push_known(&mut self, id: SliceId) -> Result<(), ConvertError> {
         self.start()?;
         self.pieces.push(id.0);
         Ok(())
     }
 
     /// Adds a slice that a pack stores.
-    pub(crate) fn add_stored(&mut self, digest: Blake3, blocks: u32, place: Place) -> Result<SliceId, Error> {
+    pub(crate) fn add_stored(
+        &mut self,
+        digest: Blake3,
+        blocks: u32,
+        place: ContentPlace,
+    ) -> Result<SliceId, ConvertError> {
         let Self { rows, index, .. } = self;
         let row = number_below("different slices", rows.len(), NULL)?;
-        rows.push(Slice { digest, offset: 0, frame_length: 0, blocks, place });
+        rows.push(SliceRecord { digest, offset: 0, frame_length: 0, blocks, place });
         index.insert_unique(hash(digest), row, |&row| hash(rows.get(row as usize).expect(OURS).digest));
         Ok(SliceId(row))
     }
 
     /// Returns all slices that have a place, by it.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (Place, SliceId)> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (ContentPlace, SliceId)> {
         let rows = self.rows.iter().zip(0..);
         rows.filter(|(row, _)| !row.place.is_none()).map(|(row, number)| (row.place, SliceId(number)))
     }
@@ -176,7 +185,13 @@ impl SliceTable {
     }
 
     /// Says what a piece is. A slice that was not known is to be completed by [`set_frame`](Self::set_frame).
-    pub(super) fn resolve(&mut self, piece: u32, digest: Blake3, blocks: u32, length: u64) -> Result<Resolved, Error> {
+    pub(super) fn resolve(
+        &mut self,
+        piece: u32,
+        digest: Blake3,
+        blocks: u32,
+        length: u64,
+    ) -> Result<ResolvedPieces, ConvertError> {
         let Self { rows, index, .. } = self;
         let known = index.find(hash(digest), |&row| rows.get(row as usize).is_some_and(|row| row.digest == digest));
         let (row, new) = match known {
@@ -186,13 +201,13 @@ impl SliceTable {
             }
             None => {
                 let row = number_below("different slices", rows.len(), NULL)?;
-                rows.push(Slice { digest, offset: 0, frame_length: 0, blocks, place: Place::NONE });
+                rows.push(SliceRecord { digest, offset: 0, frame_length: 0, blocks, place: ContentPlace::NONE });
                 index.insert_unique(hash(digest), row, |&row| hash(rows.get(row as usize).expect(OURS).digest));
                 (row, true)
             }
         };
         *self.pieces.get_mut(piece as usize).expect(OURS) = row;
-        Ok(Resolved { id: SliceId(row), new })
+        Ok(ResolvedPieces { id: SliceId(row), new })
     }
 
     pub(crate) fn set_frame(&mut self, id: SliceId, offset: u64, length: u32) {
@@ -200,15 +215,15 @@ impl SliceTable {
         (row.offset, row.frame_length) = (offset, length);
     }
 
-    pub(crate) fn slice(&self, id: SliceId) -> Slice {
+    pub(crate) fn slice(&self, id: SliceId) -> SliceRecord {
         *self.rows.get(id.0 as usize).expect(OURS)
     }
 
-    pub(crate) fn place(&self, id: SliceId) -> Place {
+    pub(crate) fn place(&self, id: SliceId) -> ContentPlace {
         self.slice(id).place
     }
 
-    pub(crate) fn set_place(&mut self, id: SliceId, place: Place) {
+    pub(crate) fn set_place(&mut self, id: SliceId, place: ContentPlace) {
         self.rows.get_mut(id.0 as usize).expect(OURS).place = place;
     }
 
@@ -241,9 +256,9 @@ fn hash(digest: Blake3) -> u64 {
     u64::from_le_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
 }
 
-fn number_below(part: &'static str, number: usize, limit: u32) -> Result<u32, Error> {
+fn number_below(part: &'static str, number: usize, limit: u32) -> Result<u32, ConvertError> {
     let source = FormatError::Limit { part, value: number as u64, limit: u64::from(limit) };
-    u32::try_from(number).ok().filter(|&number| number < limit).ok_or_else(|| Error::format("image", source))
+    u32::try_from(number).ok().filter(|&number| number < limit).ok_or_else(|| ConvertError::format("image", source))
 }
 
 #[cfg(test)]
@@ -273,13 +288,13 @@ mod tests {
         let size = 4 * (64 << 10) + 64 * 1024 + 1;
         let pieces: Vec<_> = files.pieces(file, size, &table).collect();
         let expected = [
-            Piece::Slice { id: first, blocks: 16 },
-            Piece::Null { blocks: 48 },
-            Piece::Slice { id: second, blocks: 17 },
+            ContentPiece::Slice { id: first, blocks: 16 },
+            ContentPiece::Null { blocks: 48 },
+            ContentPiece::Slice { id: second, blocks: 17 },
         ];
         assert_eq!(pieces, expected);
         let again = table.resolve(slice, Blake3::of(b"2"), 17, 65537).unwrap();
-        assert_eq!(again, Resolved { id: second, new: false });
+        assert_eq!(again, ResolvedPieces { id: second, new: false });
         assert_eq!(table.shared_bytes(), 65537);
     }
 }

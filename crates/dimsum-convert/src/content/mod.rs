@@ -14,16 +14,16 @@ use dimsum_format::BLOCK_U64;
 use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_tree::{ContentId, Inode};
 
-pub(crate) use self::large::{LargeFiles, Piece, SliceId, SliceTable, Slices, read, slice_count, write};
-pub(crate) use self::place::Place;
+pub(crate) use self::large::{ContentPiece, LargeFiles, SliceId, SliceTable, Slices, read, slice_count, write};
+pub(crate) use self::place::ContentPlace;
 pub(crate) use self::sink::{ContentCounts, Splitter};
 pub(crate) use self::small::{SmallFiles, SmallId, SmallRecord, SmallRows};
 pub(crate) use self::worker::{Arrived, Workers};
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// The content of all files of an image, as far as layers have been read.
 #[derive(Debug)]
-pub(crate) struct Contents {
+pub(crate) struct ContentTable {
     pub(crate) small: SmallFiles,
     pub(crate) large: LargeFiles,
     pub(crate) slices: Slices,
@@ -31,7 +31,7 @@ pub(crate) struct Contents {
 
 /// The content of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum FileContent {
     /// No bytes.
     Empty,
     /// Only zeros.
@@ -46,7 +46,7 @@ pub(crate) enum Content {
 pub(crate) const MAX_CONTENTS: u32 = 1 << 30;
 const KIND_SHIFT: u32 = 30;
 
-impl Content {
+impl FileContent {
     pub(crate) const fn id(self) -> ContentId {
         ContentId::new(match self {
             Self::Small(SmallId(number)) => number,
@@ -67,25 +67,25 @@ impl Content {
     }
 }
 
-impl Contents {
-    pub(crate) fn new(temporaries: &TemporaryFiles, slice_size: u32) -> Result<Self, Error> {
+impl ContentTable {
+    pub(crate) fn new(temporaries: &TemporaryFiles, slice_size: u32) -> Result<Self, ConvertError> {
         Ok(Self { small: SmallFiles::new(temporaries)?, large: LargeFiles::new(slice_size), slices: Slices::default() })
     }
 
     /// Says where each run of blocks of a regular file lies, from its start on.
-    pub(crate) fn for_each_run(&self, inode: &Inode, mut each: impl FnMut(u64, Option<Place>)) {
+    pub(crate) fn for_each_run(&self, inode: &Inode, mut each: impl FnMut(u64, Option<ContentPlace>)) {
         let blocks = inode.size().div_ceil(BLOCK_U64);
         let Some(id) = inode.content() else { return };
-        match Content::of(id) {
-            Content::Empty => {}
-            Content::Null => each(blocks, None),
-            Content::Small(small) => each(blocks, Some(self.small.place(small))),
-            Content::Large(number) => {
+        match FileContent::of(id) {
+            FileContent::Empty => {}
+            FileContent::Null => each(blocks, None),
+            FileContent::Small(small) => each(blocks, Some(self.small.place(small))),
+            FileContent::Large(number) => {
                 let slices = read(&self.slices);
                 for piece in self.large.pieces(number, inode.size(), &slices) {
                     match piece {
-                        Piece::Null { blocks } => each(blocks, None),
-                        Piece::Slice { id, blocks } => each(blocks, Some(slices.place(id))),
+                        ContentPiece::Null { blocks } => each(blocks, None),
+                        ContentPiece::Slice { id, blocks } => each(blocks, Some(slices.place(id))),
                     }
                 }
             }
@@ -101,7 +101,7 @@ impl Contents {
 }
 
 /// Turns a run into one of the EROFS writer's, given the first block of each device in the data area.
-pub(crate) fn to_run(blocks: u64, place: Option<Place>, base: impl Fn(u16) -> u64) -> BlockRun {
+pub(crate) fn to_run(blocks: u64, place: Option<ContentPlace>, base: impl Fn(u16) -> u64) -> BlockRun {
     let start = place.map(|place| base(place.device) + u64::from(place.block));
     BlockRun { blocks, start, device: place.map_or(0, |place| place.device.into()) }
 }
@@ -113,14 +113,14 @@ mod tests {
     #[test]
     fn content_survives_its_32_bits() {
         for content in [
-            Content::Empty,
-            Content::Null,
-            Content::Small(SmallId(0)),
-            Content::Small(SmallId(MAX_CONTENTS - 1)),
-            Content::Large(0),
-            Content::Large(MAX_CONTENTS - 1),
+            FileContent::Empty,
+            FileContent::Null,
+            FileContent::Small(SmallId(0)),
+            FileContent::Small(SmallId(MAX_CONTENTS - 1)),
+            FileContent::Large(0),
+            FileContent::Large(MAX_CONTENTS - 1),
         ] {
-            assert_eq!(Content::of(content.id()), content);
+            assert_eq!(FileContent::of(content.id()), content);
         }
     }
 }

@@ -5,9 +5,9 @@ use dimsum_recipe::temporary::BufferedTemporary;
 use dimsum_tree::{ContentId, ContentSink};
 
 use super::large::slice_count;
-use super::{Arrived, Content, LargeFiles, SmallFiles, SmallRecord, Workers};
-use crate::error::Error;
-use crate::progress::Progress;
+use super::{Arrived, FileContent, LargeFiles, SmallFiles, SmallRecord, Workers};
+use crate::error::ConvertError;
+use crate::progress::ConversionProgress;
 
 /// What came in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,20 +26,20 @@ pub(crate) struct Splitter<'a> {
     large: &'a mut LargeFiles,
     spool: &'a mut BufferedTemporary,
     workers: Workers<'a>,
-    progress: &'a dyn Progress,
+    progress: &'a dyn ConversionProgress,
     small_limit: u64,
     slice_size: u64,
     counts: ContentCounts,
     /// Whether bytes of files are bytes of the source.
     count_input: bool,
-    file: File,
+    file: SplitFile,
     /// The current small file, or the current slice as far as it has come in.
     buffer: Vec<u8>,
 }
 
 /// The current file.
 #[derive(Clone, Copy, Default)]
-struct File {
+struct SplitFile {
     size: u64,
     large: bool,
     /// Where its pieces start.
@@ -57,7 +57,7 @@ impl<'a> Splitter<'a> {
         large: &'a mut LargeFiles,
         spool: &'a mut BufferedTemporary,
         workers: Workers<'a>,
-        progress: &'a dyn Progress,
+        progress: &'a dyn ConversionProgress,
         small_limit: u64,
         slice_size: u32,
         count_input: bool,
@@ -72,25 +72,25 @@ impl<'a> Splitter<'a> {
             slice_size: u64::from(slice_size),
             counts: ContentCounts::default(),
             count_input,
-            file: File::default(),
+            file: SplitFile::default(),
             buffer: Vec::new(),
         }
     }
 
     /// Waits until all slices are done; returns what came in, and in which order.
-    pub(crate) fn finish(self) -> Result<(ContentCounts, Arrived), Error> {
+    pub(crate) fn finish(self) -> Result<(ContentCounts, Arrived), ConvertError> {
         Ok((self.counts, self.workers.finish()?))
     }
 
     /// Bytes of the slice that is being filled.
     fn slice_length(&self) -> usize {
-        let File { size, slices, slice_count, .. } = self.file;
+        let SplitFile { size, slices, slice_count, .. } = self.file;
         let length = if slices + 1 == slice_count { size - slices * self.slice_size } else { self.slice_size };
         usize::try_from(length).expect("a slice is at most 5 MiB")
     }
 
     /// Hands the slice in the buffer over if it is complete.
-    fn end_slice(&mut self) -> Result<(), Error> {
+    fn end_slice(&mut self) -> Result<(), ConvertError> {
         if self.buffer.len() < self.slice_length() {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl<'a> Splitter<'a> {
 
     /// Skips slices that lie in a hole as a whole; returns what is left of it.
     fn null_slices(&mut self, length: u64) -> u64 {
-        let File { slices, slice_count, start, .. } = self.file;
+        let SplitFile { slices, slice_count, start, .. } = self.file;
         // The last slice has another length and is filled as usual, which it costs little to do once.
         let skipped = (length / self.slice_size).min((slice_count - slices).saturating_sub(1));
         if skipped > 0 {
@@ -120,28 +120,28 @@ impl<'a> Splitter<'a> {
         length - skipped * self.slice_size
     }
 
-    fn end_small(&mut self) -> Result<Content, Error> {
+    fn end_small(&mut self) -> Result<FileContent, ConvertError> {
         let length = self.buffer.len() as u64;
         if is_zero(&self.buffer) {
             self.counts.null += length;
-            return Ok(Content::Null);
+            return Ok(FileContent::Null);
         }
         let digest = Blake3::of(&self.buffer);
         if let Some(known) = self.small.find(digest)? {
             self.counts.shared += length;
-            return Ok(Content::Small(known));
+            return Ok(FileContent::Small(known));
         }
         let offset = self.spool.append(&self.buffer)?;
         let length = u32::try_from(length).expect("a small file has at most 512 KiB");
-        self.small.add(SmallRecord { digest, length, offset }).map(Content::Small)
+        self.small.add(SmallRecord { digest, length, offset }).map(FileContent::Small)
     }
 
-    fn begin_file(&mut self, size: u64) -> Result<(), Error> {
+    fn begin_file(&mut self, size: u64) -> Result<(), ConvertError> {
         if self.progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
         self.buffer.clear();
-        self.file = File { size, large: size > self.small_limit, ..File::default() };
+        self.file = SplitFile { size, large: size > self.small_limit, ..SplitFile::default() };
         if self.file.large {
             self.file.slice_count = slice_count(size, self.slice_size);
             self.file.start = self.workers.table().start()?;
@@ -150,7 +150,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    fn take_data(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    fn take_data(&mut self, mut bytes: &[u8]) -> Result<(), ConvertError> {
         if self.count_input {
             self.progress.bytes_in(bytes.len() as u64);
         }
@@ -165,10 +165,10 @@ impl<'a> Splitter<'a> {
             bytes = later;
             self.end_slice()?;
         }
-        if self.progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+        if self.progress.cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
     }
 
-    fn take_hole(&mut self, mut length: u64) -> Result<(), Error> {
+    fn take_hole(&mut self, mut length: u64) -> Result<(), ConvertError> {
         if !self.file.large {
             let length = usize::try_from(length).expect("a small file has at most 512 KiB");
             self.buffer.resize(self.buffer.len() + length, 0);
@@ -189,16 +189,16 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    fn end_file(&mut self) -> Result<ContentId, Error> {
-        let File { size, large, start, .. } = self.file;
+    fn end_file(&mut self) -> Result<ContentId, ConvertError> {
+        let SplitFile { size, large, start, .. } = self.file;
         let content = if size == 0 {
-            Content::Empty
+            FileContent::Empty
         } else if !large {
             self.end_small()?
         } else if self.workers.table().drop_if_null(start) {
-            Content::Null
+            FileContent::Null
         } else {
-            Content::Large(self.large.add(start)?)
+            FileContent::Large(self.large.add(start)?)
         };
         Ok(content.id())
     }
@@ -206,21 +206,21 @@ impl<'a> Splitter<'a> {
 
 /// The error is boxed because it travels far through the tar reader, in every result.
 impl ContentSink for Splitter<'_> {
-    type Error = Box<Error>;
+    type Error = Box<ConvertError>;
 
-    fn begin(&mut self, size: u64) -> Result<(), Box<Error>> {
+    fn begin(&mut self, size: u64) -> Result<(), Box<ConvertError>> {
         self.begin_file(size).map_err(Box::new)
     }
 
-    fn data(&mut self, bytes: &[u8]) -> Result<(), Box<Error>> {
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Box<ConvertError>> {
         self.take_data(bytes).map_err(Box::new)
     }
 
-    fn hole(&mut self, length: u64) -> Result<(), Box<Error>> {
+    fn hole(&mut self, length: u64) -> Result<(), Box<ConvertError>> {
         self.take_hole(length).map_err(Box::new)
     }
 
-    fn end(&mut self) -> Result<ContentId, Box<Error>> {
+    fn end(&mut self) -> Result<ContentId, Box<ConvertError>> {
         self.end_file().map_err(Box::new)
     }
 }

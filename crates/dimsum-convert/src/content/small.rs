@@ -10,8 +10,8 @@ use dimsum_format::{Blake3, FormatError};
 use dimsum_recipe::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles};
 use hashbrown::HashTable;
 
-use super::{MAX_CONTENTS, Place};
-use crate::error::Error;
+use super::{ContentPlace, MAX_CONTENTS};
+use crate::error::ConvertError;
 
 /// Bytes of a row in the file: digest, length, place in the spool.
 const ROW: usize = 44;
@@ -35,14 +35,14 @@ pub(crate) struct SmallFiles {
     rows: BufferedTemporary,
     /// The first four bytes of each digest.
     fragments: Vec<u32>,
-    places: Vec<Place>,
+    places: Vec<ContentPlace>,
     index: HashTable<u32>,
     /// First number of the current layer.
     layer_start: u32,
 }
 
 impl SmallFiles {
-    pub(super) fn new(temporaries: &TemporaryFiles) -> Result<Self, Error> {
+    pub(super) fn new(temporaries: &TemporaryFiles) -> Result<Self, ConvertError> {
         Ok(Self {
             rows: BufferedTemporary::new(temporaries.create()?),
             fragments: Vec::new(),
@@ -53,7 +53,7 @@ impl SmallFiles {
     }
 
     /// Returns the number of a content that is known.
-    pub(crate) fn find(&self, digest: Blake3) -> Result<Option<SmallId>, Error> {
+    pub(crate) fn find(&self, digest: Blake3) -> Result<Option<SmallId>, ConvertError> {
         let fragment = fragment(digest);
         let mut failed = None;
         let found = self.index.find(spread(fragment), |&number| {
@@ -73,7 +73,7 @@ impl SmallFiles {
     }
 
     /// Adds a content that is not known.
-    pub(crate) fn add(&mut self, record: SmallRecord) -> Result<SmallId, Error> {
+    pub(crate) fn add(&mut self, record: SmallRecord) -> Result<SmallId, ConvertError> {
         let number = u32::try_from(self.places.len()).ok().filter(|&number| number < MAX_CONTENTS);
         let number = number.ok_or_else(|| {
             let source = FormatError::Limit {
@@ -81,7 +81,7 @@ impl SmallFiles {
                 value: self.places.len() as u64,
                 limit: u64::from(MAX_CONTENTS),
             };
-            Error::format("image", source)
+            ConvertError::format("image", source)
         })?;
         let mut row = [0; ROW];
         let (digest, rest) = row.split_at_mut(32);
@@ -92,21 +92,21 @@ impl SmallFiles {
         self.rows.append(&row)?;
         let fragment = fragment(record.digest);
         self.fragments.push(fragment);
-        self.places.push(Place::NONE);
+        self.places.push(ContentPlace::NONE);
         let fragments = &self.fragments;
         self.index.insert_unique(spread(fragment), number, |&number| spread(at(fragments, number)));
         Ok(SmallId(number))
     }
 
     /// Reads what the temporary file has of one content.
-    pub(crate) fn record(&self, id: SmallId) -> Result<SmallRecord, Error> {
+    pub(crate) fn record(&self, id: SmallId) -> Result<SmallRecord, ConvertError> {
         let mut row = [0; ROW];
         self.rows.read(u64::from(id.0) * ROW as u64, &mut row)?;
         Ok(parse(&row))
     }
 
     /// Returns the rows so far for those who pack, while more are added.
-    pub(crate) fn rows(&mut self) -> Result<SmallRows, Error> {
+    pub(crate) fn rows(&mut self) -> Result<SmallRows, ConvertError> {
         Ok(SmallRows(self.rows.share()?))
     }
 
@@ -115,16 +115,16 @@ impl SmallFiles {
         at(&self.fragments, id.0)
     }
 
-    pub(crate) fn place(&self, id: SmallId) -> Place {
+    pub(crate) fn place(&self, id: SmallId) -> ContentPlace {
         at(&self.places, id.0)
     }
 
-    pub(crate) fn set_place(&mut self, id: SmallId, place: Place) {
+    pub(crate) fn set_place(&mut self, id: SmallId, place: ContentPlace) {
         *self.places.get_mut(id.0 as usize).expect(OURS) = place;
     }
 
     /// Returns all contents that have a place, by it.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (Place, SmallId)> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (ContentPlace, SmallId)> {
         let places = self.places.iter().zip(0..);
         places.filter(|(place, _)| !place.is_none()).map(|(&place, number)| (place, SmallId(number)))
     }
@@ -154,7 +154,7 @@ pub(crate) struct SmallRows(Arc<TemporaryFile>);
 impl SmallRows {
     /// Reads the rows of many, in their order. Those that were added one after the other, as most are, are read
     /// at once.
-    pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, Error> {
+    pub(crate) fn records(&self, ids: &[SmallId]) -> Result<Vec<SmallRecord>, ConvertError> {
         let mut records = Vec::with_capacity(ids.len());
         let mut rows = Vec::new();
         for run in ids.chunk_by(|a, b| a.0 + 1 == b.0) {

@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::large::{Slices, write};
 use super::{SliceId, SliceTable};
-use crate::error::Error;
+use crate::error::ConvertError;
 use crate::known::Promised;
-use crate::ordered_sink::{Sequence, Sink};
-use crate::worker_pool::{Encoder, Pool};
+use crate::ordered_sink::{InOrderSink, OrderedSink};
+use crate::worker_pool::{FrameEncoder, WorkerPool};
 
 /// Slices per thread that may be done before one that came earlier; with those that wait and are worked on, all
 /// in memory.
@@ -24,7 +24,7 @@ const AHEAD_PER_JOB: usize = 2;
 
 /// The way to the pool for the slices of one layer.
 pub(crate) struct Workers<'p> {
-    pool: &'p Pool,
+    pool: &'p WorkerPool,
     layer: Arc<SlicesOfLayer>,
     sent: u64,
 }
@@ -32,8 +32,8 @@ pub(crate) struct Workers<'p> {
 struct SlicesOfLayer {
     table: Slices,
     promised: Promised,
-    arrival: Sequence<Arrival>,
-    buffers: Arc<Buffers>,
+    arrival: OrderedSink<Arrival>,
+    buffers: Arc<SliceBuffers>,
 }
 
 /// The slices that a layer brought, in the order in which it did.
@@ -45,14 +45,14 @@ pub(crate) struct Arrived {
 
 impl<'p> Workers<'p> {
     /// Slices that are `promised` need not be compressed.
-    pub(crate) fn new(pool: &'p Pool, table: Slices, promised: Promised) -> Self {
-        let buffers = Arc::<Buffers>::default();
+    pub(crate) fn new(pool: &'p WorkerPool, table: Slices, promised: Promised) -> Self {
+        let buffers = Arc::<SliceBuffers>::default();
         let arrival = Arrival {
             arrived: Arrived { order: Vec::new(), hasher: Sha256::new() },
             seen: Vec::new(),
             buffers: Arc::clone(&buffers),
         };
-        let arrival = Sequence::new(arrival, pool.jobs().get() * AHEAD_PER_JOB);
+        let arrival = OrderedSink::new(arrival, pool.jobs().get() * AHEAD_PER_JOB);
         Self { pool, layer: Arc::new(SlicesOfLayer { table, promised, arrival, buffers }), sent: 0 }
     }
 
@@ -67,23 +67,29 @@ impl<'p> Workers<'p> {
     }
 
     /// Hands over the slice that a piece is; waits while all are busy.
-    pub(super) fn send(&mut self, piece: u32, bytes: Vec<u8>) -> Result<(), Error> {
+    pub(super) fn send(&mut self, piece: u32, bytes: Vec<u8>) -> Result<(), ConvertError> {
         let (layer, number) = (Arc::clone(&self.layer), self.sent);
         self.sent += 1;
         self.pool.slice(move |encoder| layer.slice(number, piece, bytes, encoder))
     }
 
     /// Waits until all slices are done.
-    pub(crate) fn finish(self) -> Result<Arrived, Error> {
+    pub(crate) fn finish(self) -> Result<Arrived, ConvertError> {
         self.pool.wait_for_slices()?;
         let arrival = self.layer.arrival.finish(self.sent);
         // One is missing only after an error or a panic, which ends the wait above.
-        arrival.map(|arrival| arrival.arrived).ok_or(Error::Cancelled)
+        arrival.map(|arrival| arrival.arrived).ok_or(ConvertError::Cancelled)
     }
 }
 
 impl SlicesOfLayer {
-    fn slice(&self, number: u64, piece: u32, mut bytes: Vec<u8>, encoder: &mut Encoder) -> Result<(), Error> {
+    fn slice(
+        &self,
+        number: u64,
+        piece: u32,
+        mut bytes: Vec<u8>,
+        encoder: &mut FrameEncoder,
+    ) -> Result<(), ConvertError> {
         let slot = self.arrival.slot(number);
         let length = bytes.len() as u64;
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
@@ -98,14 +104,14 @@ impl SlicesOfLayer {
             let stored = encoder.store(&bytes)?;
             write(&self.table).set_frame(resolved.id, stored.offset, stored.length);
         }
-        slot.put(Piece { id: resolved.id, in_layer, bytes });
+        slot.put(SlicePiece { id: resolved.id, in_layer, bytes });
         Ok(())
     }
 }
 
 /// A slice in the order of the source, known or not.
 #[derive(Debug)]
-struct Piece {
+struct SlicePiece {
     id: SliceId,
     /// Its number among those of this layer.
     in_layer: Option<u32>,
@@ -117,13 +123,13 @@ struct Arrival {
     arrived: Arrived,
     /// Of each slice of this layer whether it has been there before.
     seen: Vec<bool>,
-    buffers: Arc<Buffers>,
+    buffers: Arc<SliceBuffers>,
 }
 
-impl Sink for Arrival {
-    type Item = Piece;
+impl InOrderSink for Arrival {
+    type Item = SlicePiece;
 
-    fn take(&mut self, Piece { id, in_layer, bytes }: Piece) {
+    fn take(&mut self, SlicePiece { id, in_layer, bytes }: SlicePiece) {
         if let Some(number) = in_layer {
             let number = number as usize;
             if self.seen.len() <= number {
@@ -149,9 +155,9 @@ impl Arrived {
 
 /// Buffers that are free again.
 #[derive(Debug, Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
+struct SliceBuffers(Mutex<Vec<Vec<u8>>>);
 
-impl Buffers {
+impl SliceBuffers {
     fn take(&self) -> Vec<u8> {
         self.0.lock().pop().unwrap_or_default()
     }

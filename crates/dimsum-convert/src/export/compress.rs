@@ -13,12 +13,12 @@ use dimsum_format::{Digest, FormatError};
 use dimsum_tree::{OmittedEntries, TarForm, TarOptions, Tree, to_tar};
 use flate2::write::GzEncoder;
 
-use super::contents::{Contents, failed_writing};
-use super::{Compression, ExportedLayer, Options, Reached};
+use super::contents::{ExportContents, failed_writing};
+use super::{ExportOptions, ExportedLayer, LayerCompression, Reached};
 use crate::blob::{BlobOut, WholeBlob};
 use crate::chunked::{BlockSink, Chunked, Ended};
-use crate::error::Error;
-use crate::ordered_tasks::{Ordered, with_workers};
+use crate::error::ConvertError;
+use crate::ordered_tasks::{OrderedTasks, with_workers};
 
 /// Bytes of the tar that are compressed together.
 const BLOCK: usize = 1 << 20;
@@ -28,13 +28,13 @@ const GZIP_LEVELS: std::ops::RangeInclusive<u32> = 1..=9;
 const GZIP_DEFAULT: u32 = 6;
 
 /// A layer that is written but not visible yet.
-pub(super) struct Layer<'t> {
+pub(super) struct WrittenLayer<'t> {
     pub(super) blob: WholeBlob<'t>,
     pub(super) diff_id: Digest,
     tar_bytes: u64,
 }
 
-impl Layer<'_> {
+impl WrittenLayer<'_> {
     pub(super) fn describe(&self, pack: Option<Digest>, reached: Reached) -> ExportedLayer {
         let blob: Blob = self.blob.blob;
         ExportedLayer { blob, diff_id: self.diff_id, tar_bytes: self.tar_bytes, pack, reached }
@@ -42,23 +42,23 @@ impl Layer<'_> {
 }
 
 /// Makes sure that the level is one of the compression's.
-pub(super) fn check_level(options: &Options) -> Result<(), Error> {
+pub(super) fn check_level(options: &ExportOptions) -> Result<(), ConvertError> {
     let fits = |level: u32| match options.compression {
-        Compression::None => true,
-        Compression::Gzip => GZIP_LEVELS.contains(&level),
-        Compression::Zstd => i32::try_from(level).is_ok_and(|level| LEVELS.contains(&level)),
+        LayerCompression::None => true,
+        LayerCompression::Gzip => GZIP_LEVELS.contains(&level),
+        LayerCompression::Zstd => i32::try_from(level).is_ok_and(|level| LEVELS.contains(&level)),
     };
     let reason = "must be from 1 to 9 for gzip, from 1 to 19 for zstd";
-    if options.level.is_none_or(fits) { Ok(()) } else { Err(Error::Option { option: "level", reason }) }
+    if options.level.is_none_or(fits) { Ok(()) } else { Err(ConvertError::Option { option: "level", reason }) }
 }
 
 /// Writes one layer.
 pub(super) fn write_layer<'t>(
     tree: &Tree,
-    contents: &mut Contents<'_>,
-    options: &Options,
+    contents: &mut ExportContents<'_>,
+    options: &ExportOptions,
     out: BlobOut<'t>,
-) -> Result<(Layer<'t>, OmittedEntries), Error> {
+) -> Result<(WrittenLayer<'t>, OmittedEntries), ConvertError> {
     compress(options, out, |stream| {
         let tar = TarOptions { form: TarForm::Layer, sparse_from: options.sparse_from };
         let written = to_tar(tree, contents, stream, tar);
@@ -72,31 +72,31 @@ pub(super) fn write_layer<'t>(
 
 /// Writes a layer of what `tar` gives.
 pub(super) fn compress<'t, O>(
-    options: &Options,
+    options: &ExportOptions,
     out: BlobOut<'t>,
-    tar: impl FnOnce(&mut Stream<'_, 't>) -> Result<O, Error>,
-) -> Result<(Layer<'t>, O), Error> {
-    let encoder = || Encoder::new(options);
-    with_workers(options.jobs, encoder, Encoder::encode, |ordered| {
-        let mut stream = Chunked::new(BLOCK, Blocks { ordered, out });
+    tar: impl FnOnce(&mut Stream<'_, 't>) -> Result<O, ConvertError>,
+) -> Result<(WrittenLayer<'t>, O), ConvertError> {
+    let encoder = || BlockEncoder::new(options);
+    with_workers(options.jobs, encoder, BlockEncoder::encode, |ordered| {
+        let mut stream = Chunked::new(BLOCK, EncodedBlocks { ordered, out });
         let output = tar(&mut stream)?;
         Ok((finish(stream)?, output))
     })
 }
 
 /// Compresses blocks, one after the other.
-enum Encoder {
+enum BlockEncoder {
     Plain,
     Gzip(flate2::Compression),
     Zstd(Result<Compressor, FormatError>),
 }
 
-impl Encoder {
-    fn new(options: &Options) -> Self {
+impl BlockEncoder {
+    fn new(options: &ExportOptions) -> Self {
         match options.compression {
-            Compression::None => Self::Plain,
-            Compression::Gzip => Self::Gzip(flate2::Compression::new(options.level.unwrap_or(GZIP_DEFAULT))),
-            Compression::Zstd => {
+            LayerCompression::None => Self::Plain,
+            LayerCompression::Gzip => Self::Gzip(flate2::Compression::new(options.level.unwrap_or(GZIP_DEFAULT))),
+            LayerCompression::Zstd => {
                 let level = options.level.and_then(|level| i32::try_from(level).ok());
                 Self::Zstd(Compressor::new(level.unwrap_or(FAST_LEVEL)))
             }
@@ -123,16 +123,16 @@ impl Encoder {
 }
 
 /// Takes the tar.
-pub(super) type Stream<'o, 't> = Chunked<Blocks<'o, 't>>;
+pub(super) type Stream<'o, 't> = Chunked<EncodedBlocks<'o, 't>>;
 
 /// Has blocks compressed and writes them, in order.
-pub(super) struct Blocks<'o, 't> {
-    ordered: &'o mut Ordered<Vec<u8>, Result<Vec<u8>, FormatError>>,
+pub(super) struct EncodedBlocks<'o, 't> {
+    ordered: &'o mut OrderedTasks<Vec<u8>, Result<Vec<u8>, FormatError>>,
     out: BlobOut<'t>,
 }
 
-impl BlockSink for Blocks<'_, '_> {
-    fn block(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+impl BlockSink for EncodedBlocks<'_, '_> {
+    fn block(&mut self, bytes: Vec<u8>) -> Result<(), ConvertError> {
         match self.ordered.submit(bytes) {
             Some(encoded) => self.forward(encoded),
             None => Ok(()),
@@ -140,17 +140,17 @@ impl BlockSink for Blocks<'_, '_> {
     }
 }
 
-impl Blocks<'_, '_> {
-    fn forward(&mut self, encoded: Result<Vec<u8>, FormatError>) -> Result<(), Error> {
-        let bytes = encoded.map_err(|source| Error::format("layer", source))?;
+impl EncodedBlocks<'_, '_> {
+    fn forward(&mut self, encoded: Result<Vec<u8>, FormatError>) -> Result<(), ConvertError> {
+        let bytes = encoded.map_err(|source| ConvertError::format("layer", source))?;
         self.out.put(&bytes)
     }
 }
 
-fn finish<'t>(stream: Stream<'_, 't>) -> Result<Layer<'t>, Error> {
+fn finish<'t>(stream: Stream<'_, 't>) -> Result<WrittenLayer<'t>, ConvertError> {
     let Ended { sink: mut blocks, digest: diff_id, length: tar_bytes } = stream.finish()?;
     while let Some(encoded) = blocks.ordered.take() {
         blocks.forward(encoded)?;
     }
-    Ok(Layer { blob: blocks.out.finish(), diff_id, tar_bytes })
+    Ok(WrittenLayer { blob: blocks.out.finish(), diff_id, tar_bytes })
 }

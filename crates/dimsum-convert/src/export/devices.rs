@@ -17,7 +17,7 @@ use dimsum_source::Source;
 use super::contents::from_failure;
 use super::open::ExportImage;
 use super::pack_maps;
-use crate::error::Error;
+use crate::error::ConvertError;
 use dimsum_recipe::limits::max_decoded;
 use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_recipe::{RecipeDevices, RecipeError};
@@ -31,12 +31,12 @@ pub(super) struct Shelf<'a> {
     source: &'a dyn Source,
     /// Packs that were not looked at yet.
     packs: Vec<Blob>,
-    fetched: Vec<Pack>,
+    fetched: Vec<UnlistedPack>,
     temporaries: &'a TemporaryFiles,
 }
 
 /// A pack that the image does not list.
-struct Pack {
+struct UnlistedPack {
     blob: Blob,
     id: DeviceId,
     map: DeviceMap,
@@ -61,7 +61,7 @@ impl<'a> Shelf<'a> {
     }
 
     /// Finds a pack that holds a device, fetching more of them until it is there.
-    fn pack(&mut self, device: DeviceId) -> Result<&mut Pack, Error> {
+    fn pack(&mut self, device: DeviceId) -> Result<&mut UnlistedPack, ConvertError> {
         while !self.fetched.iter().any(|pack| pack.id == device) {
             let Some(blob) = self.packs.pop() else { return Err(RecipeError::NoDevice { device }.into()) };
             let file = fetch(self.source, blob, self.temporaries)?;
@@ -70,7 +70,7 @@ impl<'a> Shelf<'a> {
             let id = map.id();
             let decompressor = Decompressor::default();
             let left = MAX_CHUNK_BYTES;
-            self.fetched.push(Pack { blob, id, map, frames, file, decompressor, left, last: None });
+            self.fetched.push(UnlistedPack { blob, id, map, frames, file, decompressor, left, last: None });
         }
         let found = self.fetched.iter_mut().find(|pack| pack.id == device);
         Ok(found.ok_or(RecipeError::NoDevice { device })?)
@@ -78,9 +78,9 @@ impl<'a> Shelf<'a> {
 }
 
 impl RecipeDevices for Shelf<'_> {
-    type Error = Error;
+    type Error = ConvertError;
 
-    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    fn read(&mut self, device: DeviceId, at: u64, buffer: &mut [u8]) -> Result<(), ConvertError> {
         let outside = RecipeError::Outside { device, offset: at, length: buffer.len() as u64 };
         let fits =
             |blocks: u32| at.checked_add(buffer.len() as u64).is_some_and(|end| end <= u64::from(blocks) * BLOCK_U64);
@@ -100,8 +100,8 @@ impl RecipeDevices for Shelf<'_> {
     }
 }
 
-impl Pack {
-    fn read(&mut self, mut at: u64, mut buffer: &mut [u8]) -> Result<(), Error> {
+impl UnlistedPack {
+    fn read(&mut self, mut at: u64, mut buffer: &mut [u8]) -> Result<(), ConvertError> {
         let pack = self.blob.digest;
         let failed = |source: FormatError| RecipeError::Pack { pack, source: Box::new(source) };
         self.left = self.left.saturating_add(max_decoded(buffer.len() as u64));
@@ -128,7 +128,7 @@ impl Pack {
     }
 
     /// Decodes and proves a chunk; the inner result is what is wrong with it.
-    fn decode(&mut self, chunk: u32) -> Result<Result<Vec<u8>, FormatError>, Error> {
+    fn decode(&mut self, chunk: u32) -> Result<Result<Vec<u8>, FormatError>, ConvertError> {
         let lengths = self.map.chunk_bytes(chunk).zip(self.frames.frame(chunk));
         let (Some((bytes, frame)), Some(must)) = (lengths, self.map.digest(chunk)) else {
             return Ok(Err(FormatError::Frame { reason: "a chunk has no frame" }));
@@ -155,7 +155,7 @@ pub(super) fn fetch(
     let absent = |source: Box<dyn std::error::Error + Send + Sync>| RecipeError::Fetch { blob: blob.digest, source };
     let reader = source.open(blob.digest).map_err(|error| absent(error.into()))?;
     // One byte more tells a blob that is too long.
-    let mut reader = crate::hashing::Hashing::new(reader.take(blob.size.saturating_add(1)), &());
+    let mut reader = crate::hashing::HashingReader::new(reader.take(blob.size.saturating_add(1)), &());
     let file = temporaries.create()?;
     let mut buffer = vec![0; BUFFER];
     loop {

@@ -5,7 +5,7 @@ use dimsum_format::{Digest, media};
 use serde_json::{Value, json};
 
 use super::open::ExportImage;
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Prefixes of our annotations.
 const OURS: [&str; 2] = ["io.dimsum.", "containerd.io/snapshot/dimsum."];
@@ -19,7 +19,7 @@ const FIX_UP_HISTORY: &str = "dimsum export: what the layers leave open";
 
 /// Which layers there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(super) enum ManifestShape {
     Flat,
     /// One for each pack, and perhaps one more.
     PerLayer {
@@ -38,9 +38,9 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn parse(image: &dyn ExportImage) -> Result<Self, Error> {
+    pub(super) fn parse(image: &dyn ExportImage) -> Result<Self, ConvertError> {
         let digest = Digest::of(image.manifest());
-        let failed = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+        let failed = |object, digest| move |source| ConvertError::Document { object, digest, source: Box::new(source) };
         let manifest = Manifest::parse(image.manifest()).map_err(failed("manifest", digest))?;
         let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
         let config = ImageConfig::parse(image.config()).map_err(failed("config", dimsum.config.digest))?;
@@ -59,7 +59,7 @@ impl Documents {
     }
 
     /// Returns the config for other layers.
-    pub(super) fn config(&self, shape: Shape, diff_ids: &[Digest]) -> Vec<u8> {
+    pub(super) fn config(&self, shape: ManifestShape, diff_ids: &[Digest]) -> Vec<u8> {
         let mut config = self.config.clone();
         let object = config.object_mut();
         let lent = self.dimsum.packs.len() - self.own.len();
@@ -101,7 +101,7 @@ fn lends(layer: &Descriptor) -> bool {
 
 /// Returns the history for other layers: as many entries that are not empty as there are layers. The first
 /// `lent` are of packs of other images, then there are those of `packs`, then that of the meta.
-fn history(source: Option<&Value>, lent: usize, packs: usize, shape: Shape) -> Vec<Value> {
+fn history(source: Option<&Value>, lent: usize, packs: usize, shape: ManifestShape) -> Vec<Value> {
     let mut history = source.and_then(Value::as_array).cloned().unwrap_or_default();
     let is_layer = |entry: &Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
     let layers = history.iter().filter(|entry| is_layer(entry)).count();
@@ -119,14 +119,16 @@ fn history(source: Option<&Value>, lent: usize, packs: usize, shape: Shape) -> V
         None => history = (0..packs).map(|_| json!({ "created_by": LAYER_HISTORY })).collect(),
     }
     match shape {
-        Shape::Flat => {
+        ManifestShape::Flat => {
             for entry in history.iter_mut().filter_map(Value::as_object_mut) {
                 entry.insert("empty_layer".to_owned(), Value::Bool(true));
             }
             history.push(json!({ "created_by": FLAT_HISTORY }));
         }
-        Shape::PerLayer { packs, layers } if layers > packs => history.push(json!({ "created_by": FIX_UP_HISTORY })),
-        Shape::PerLayer { .. } => {}
+        ManifestShape::PerLayer { packs, layers } if layers > packs => {
+            history.push(json!({ "created_by": FIX_UP_HISTORY }))
+        }
+        ManifestShape::PerLayer { .. } => {}
     }
     history
 }
@@ -148,7 +150,7 @@ mod tests {
     fn history_has_an_entry_for_each_layer() {
         let source = json!([entry("a", false), entry("env", true), entry("b", false), entry("meta", false)]);
         let kept = vec![entry("a", false), entry("env", true), entry("b", false)];
-        let per_layer = |layers| history(Some(&source), 0, 2, Shape::PerLayer { packs: 2, layers });
+        let per_layer = |layers| history(Some(&source), 0, 2, ManifestShape::PerLayer { packs: 2, layers });
         let lent = json!([
             entry("another", false),
             entry("a", false),
@@ -156,13 +158,13 @@ mod tests {
             entry("b", false),
             entry("meta", false)
         ]);
-        assert_eq!(history(Some(&lent), 1, 2, Shape::PerLayer { packs: 2, layers: 2 }), kept);
+        assert_eq!(history(Some(&lent), 1, 2, ManifestShape::PerLayer { packs: 2, layers: 2 }), kept);
         assert_eq!(per_layer(2), kept);
         assert_eq!(per_layer(3), [&kept[..], &[entry(FIX_UP_HISTORY, false)]].concat());
         let flat = [entry("a", true), entry("env", true), entry("b", true), entry(FLAT_HISTORY, false)];
-        assert_eq!(history(Some(&source), 0, 2, Shape::Flat), flat);
+        assert_eq!(history(Some(&source), 0, 2, ManifestShape::Flat), flat);
         for odd in [None, Some(json!("text")), Some(json!([entry("a", false)])), Some(json!([1, 2, 3]))] {
-            let replaced = history(odd.as_ref(), 0, 2, Shape::PerLayer { packs: 2, layers: 2 });
+            let replaced = history(odd.as_ref(), 0, 2, ManifestShape::PerLayer { packs: 2, layers: 2 });
             assert_eq!(replaced, vec![entry(LAYER_HISTORY, false); 2]);
         }
     }

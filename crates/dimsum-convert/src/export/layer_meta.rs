@@ -19,21 +19,21 @@ use dimsum_tree::{Compression, LayerDecoder};
 
 use super::contents::from_failure;
 use super::open::ExportImage;
-use crate::error::Error;
-use crate::hashing::Hashing;
-use crate::progress::Progress;
+use crate::error::ConvertError;
+use crate::hashing::HashingReader;
+use crate::progress::ConversionProgress;
 
 /// Bytes decoded at a time: one frame of a layer meta.
 const BUFFER: usize = 128 << 10;
 
 /// The layer meta of a pack, uncompressed, in a temporary file.
-pub(super) struct LayerMeta {
+pub(super) struct PackLayerMeta {
     file: TemporaryFile,
     footer: LayerMetaFooter,
     references: Vec<(DeviceId, u32)>,
 }
 
-impl LayerMeta {
+impl PackLayerMeta {
     /// Bytes of the whole.
     pub(super) fn length(&self) -> u64 {
         self.file.len()
@@ -49,7 +49,7 @@ impl LayerMeta {
         &self.references
     }
 
-    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ConvertError> {
         Ok(self.file.read(offset, buffer)?)
     }
 }
@@ -60,32 +60,32 @@ pub(super) fn read(
     index: usize,
     pack: Blob,
     temporaries: &TemporaryFiles,
-    progress: &dyn Progress,
-) -> Result<LayerMeta, Error> {
+    progress: &dyn ConversionProgress,
+) -> Result<PackLayerMeta, ConvertError> {
     let origin = format!("pack {}", pack.digest);
     let device = image.maps().devices.get(index);
     let frames = device.map_or(0, |device| device.frames.length());
     let blob = image.pack(index).map_err(|failure| from_failure(failure, &origin))?;
     // One byte more tells a blob that is too long; an endless one is not read to its end.
     let blob = blob.take(pack.size.saturating_add(1));
-    let mut reader = Hashing::new(blob, progress);
-    let unreadable = |source: io::Error| Error::Unreadable { object: origin.clone(), source: Box::new(source) };
+    let mut reader = HashingReader::new(blob, progress);
+    let unreadable = |source: io::Error| ConvertError::Unreadable { object: origin.clone(), source: Box::new(source) };
     let found = parts(&mut reader, frames, temporaries);
     let rest = io::copy(&mut reader, &mut io::sink());
     if progress.cancelled() {
-        return Err(Error::Cancelled);
+        return Err(ConvertError::Cancelled);
     }
     rest.map_err(unreadable)?;
     let (is, is_size) = reader.finish();
     // A wrong digest explains every other fault.
     if (is, is_size) != (pack.digest, pack.size) {
-        return Err(Error::LayerDigest { must: pack.digest, is, must_size: pack.size, is_size });
+        return Err(ConvertError::LayerDigest { must: pack.digest, is, must_size: pack.size, is_size });
     }
-    let Parts { file, digest, tail } = match found? {
+    let PackParts { file, digest, tail } = match found? {
         Ok(parts) => parts,
         Err(source) => return Err(unreadable(source)),
     };
-    let failed = |source| Error::format(&origin, source);
+    let failed = |source| ConvertError::format(&origin, source);
     let pack_footer = PackFooter::parse(&tail, is_size).map_err(failed)?;
     let must = pack_footer.layer_meta_digest;
     if digest != must {
@@ -96,7 +96,7 @@ pub(super) fn read(
 }
 
 /// What a pack has behind its chunks.
-struct Parts {
+struct PackParts {
     file: TemporaryFile,
     /// Of what is in the file.
     digest: Blake3,
@@ -104,7 +104,11 @@ struct Parts {
 }
 
 /// Skips the chunks and decodes the layer meta; the inner result is what reading says.
-fn parts(reader: &mut impl Read, frames: u64, temporaries: &TemporaryFiles) -> Result<io::Result<Parts>, Error> {
+fn parts(
+    reader: &mut impl Read,
+    frames: u64,
+    temporaries: &TemporaryFiles,
+) -> Result<io::Result<PackParts>, ConvertError> {
     let file = temporaries.create()?;
     let compressed = match skip_chunks(reader, frames) {
         Ok(compressed) => compressed,
@@ -132,7 +136,7 @@ fn parts(reader: &mut impl Read, frames: u64, temporaries: &TemporaryFiles) -> R
     drop(decoder);
     let mut tail = vec![0; FOOTER_BYTES];
     let read = reader.read_exact(&mut tail);
-    Ok(read.map(|()| Parts { file, digest: Blake3::new(*hasher.finalize().as_bytes()), tail }))
+    Ok(read.map(|()| PackParts { file, digest: Blake3::new(*hasher.finalize().as_bytes()), tail }))
 }
 
 /// Skips to the layer meta and returns its compressed length.
@@ -149,8 +153,8 @@ fn skip_chunks(reader: &mut impl Read, frames: u64) -> io::Result<u32> {
 }
 
 /// Finds the parts of a layer meta.
-fn parse(file: TemporaryFile, own: u32, origin: &str) -> Result<LayerMeta, Error> {
-    let failed = |source| Error::format(origin, source);
+fn parse(file: TemporaryFile, own: u32, origin: &str) -> Result<PackLayerMeta, ConvertError> {
+    let failed = |source| ConvertError::format(origin, source);
     let length = file.len();
     let mut bytes = [0; META_FOOTER_BYTES];
     let cut = FormatError::Truncated { part: "layer meta", need: META_FOOTER_BYTES as u64, have: length };
@@ -172,5 +176,5 @@ fn parse(file: TemporaryFile, own: u32, origin: &str) -> Result<LayerMeta, Error
         references.push((DeviceId::new(id), u32::from_le_bytes(blocks)));
         at += REFERENCE_ROW as u64;
     }
-    Ok(LayerMeta { file, footer, references })
+    Ok(PackLayerMeta { file, footer, references })
 }

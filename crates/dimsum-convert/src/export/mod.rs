@@ -41,16 +41,16 @@ use dimsum_tree::{TarForm, TarOptions, Tree, TreeBuilder, difference, merge, to_
 pub use self::open::{ExportImage, ReadFailure};
 pub use self::original::export_original;
 
-use self::compress::{Layer, write_layer};
-use self::contents::{Contents, failed_writing};
-use self::document::{Documents, Shape};
+use self::compress::{WrittenLayer, write_layer};
+use self::contents::{ExportContents, failed_writing};
+use self::document::{Documents, ManifestShape};
 use crate::blob::{BlobOut, last_chance};
-use crate::error::Error;
-use crate::progress::{Phase, Progress};
+use crate::error::ConvertError;
+use crate::progress::{ConversionPhase, ConversionProgress};
 
 /// How files are spread over layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum ExportMode {
     /// One layer for each pack that the image lists, and one for what these leave open, if they do.
     #[default]
     PerLayer,
@@ -60,7 +60,7 @@ pub enum Mode {
 
 /// How layers are compressed. Always the same bytes for the same layer, level and version of this program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
+pub enum LayerCompression {
     /// Not at all.
     None,
     /// gzip, in members of 1 MiB, so that all processors help: level 1 to 9.
@@ -72,11 +72,11 @@ pub enum Compression {
 
 /// How to export an image.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ExportOptions {
     /// How files are spread over layers.
-    pub mode: Mode,
+    pub mode: ExportMode,
     /// How layers are compressed.
-    pub compression: Compression,
+    pub compression: LayerCompression,
     /// The level of it; the usual one if none.
     pub level: Option<u32>,
     /// What the manifest is in the target.
@@ -89,13 +89,13 @@ pub struct Options {
     pub temp_dir: PathBuf,
 }
 
-impl Default for Options {
+impl Default for ExportOptions {
     /// Per layer, gzip, as the root, sparse from 1 GiB on, as many threads and the same directory as a conversion.
     fn default() -> Self {
-        let crate::Options { jobs, temp_dir, .. } = crate::Options::default();
+        let crate::ConvertOptions { jobs, temp_dir, .. } = crate::ConvertOptions::default();
         Self {
-            mode: Mode::default(),
-            compression: Compression::default(),
+            mode: ExportMode::default(),
+            compression: LayerCompression::default(),
             level: None,
             role: Role::Root,
             sparse_from: TarOptions::default().sparse_from,
@@ -157,21 +157,28 @@ pub struct ExportedLayer {
 pub fn export(
     image: &dyn ExportImage,
     target: &dyn Target,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Exported, Error> {
+    options: &ExportOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<Exported, ConvertError> {
     let documents = Documents::parse(image)?;
     compress::check_level(options)?;
-    let mut contents = Contents::new(image, progress, options.mode == Mode::Flatten);
+    let mut contents = ExportContents::new(image, progress, options.mode == ExportMode::Flatten);
     let tree = contents.image_tree()?;
-    let mut export =
-        Export { image, target, options, progress, contents, layers: Vec::new(), left_out: OmittedEntries::default() };
+    let mut export = ExportTask {
+        image,
+        target,
+        options,
+        progress,
+        contents,
+        layers: Vec::new(),
+        left_out: OmittedEntries::default(),
+    };
     match options.mode {
-        Mode::Flatten => {
-            progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+        ExportMode::Flatten => {
+            progress.phase(ConversionPhase::Layer { index: 0, count: 1, digest: None, size: None });
             export.layer(&tree, None)?;
         }
-        Mode::PerLayer => export.per_layer(tree, &documents.own)?,
+        ExportMode::PerLayer => export.per_layer(tree, &documents.own)?,
     }
     export.publish(documents)
 }
@@ -185,11 +192,11 @@ pub fn export_tar(
     image: &dyn ExportImage,
     output: &mut dyn Write,
     sparse_from: Option<u64>,
-    progress: &dyn Progress,
-) -> Result<OmittedEntries, Error> {
-    let mut contents = Contents::new(image, progress, true);
+    progress: &dyn ConversionProgress,
+) -> Result<OmittedEntries, ConvertError> {
+    let mut contents = ExportContents::new(image, progress, true);
     let tree = contents.image_tree()?;
-    progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+    progress.phase(ConversionPhase::Layer { index: 0, count: 1, digest: None, size: None });
     let options = TarOptions { form: TarForm::Archive, sparse_from };
     to_tar(&tree, &mut contents, output, options).map_err(|error| failed_writing(error, "the archive"))
 }
@@ -203,36 +210,36 @@ pub fn export_directory(
     image: &dyn ExportImage,
     path: &Path,
     owners: Owners,
-    progress: &dyn Progress,
-) -> Result<OmittedEntries, Error> {
-    let mut contents = Contents::new(image, progress, true);
+    progress: &dyn ConversionProgress,
+) -> Result<OmittedEntries, ConvertError> {
+    let mut contents = ExportContents::new(image, progress, true);
     let tree = contents.image_tree()?;
-    progress.phase(Phase::Layer { index: 0, count: 1, digest: None, size: None });
+    progress.phase(ConversionPhase::Layer { index: 0, count: 1, digest: None, size: None });
     let name = path.display().to_string();
     to_directory(&tree, &mut contents, path, owners).map_err(|error| failed_writing(error, &name))
 }
 
 /// An export under way.
-struct Export<'a> {
+struct ExportTask<'a> {
     image: &'a dyn ExportImage,
     target: &'a dyn Target,
-    options: &'a Options,
-    progress: &'a dyn Progress,
-    contents: Contents<'a>,
+    options: &'a ExportOptions,
+    progress: &'a dyn ConversionProgress,
+    contents: ExportContents<'a>,
     /// Written, not visible, with the packs they come from.
-    layers: Vec<(Layer<'a>, Option<Digest>)>,
+    layers: Vec<(WrittenLayer<'a>, Option<Digest>)>,
     left_out: OmittedEntries,
 }
 
-impl Export<'_> {
-    fn per_layer(&mut self, tree: Tree, packs: &[(usize, Blob)]) -> Result<(), Error> {
+impl ExportTask<'_> {
+    fn per_layer(&mut self, tree: Tree, packs: &[(usize, Blob)]) -> Result<(), ConvertError> {
         let temporaries = TemporaryFiles::new(self.options.temp_dir.clone());
         // Sockets cannot be in a layer, so they are no difference; they are reported once, by the layer that
         // would bring them.
         let mut merged: Option<Tree> = None;
         for (layer, (index, pack)) in packs.iter().enumerate() {
             let (digest, size) = (Some(pack.digest), Some(pack.size));
-            self.progress.phase(Phase::Layer { index: layer, count: packs.len(), digest, size });
+            self.progress.phase(ConversionPhase::Layer { index: layer, count: packs.len(), digest, size });
             let origin = format!("pack {}", pack.digest);
             let layer_meta = layer_meta::read(self.image, *index, *pack, &temporaries, self.progress)?;
             let layer = self.contents.layer_tree(layer_meta, *index, &origin)?;
@@ -241,22 +248,22 @@ impl Export<'_> {
                 None => layer.into_base(),
                 Some(lower) => merge(lower, &layer),
             };
-            merged = Some(over.map_err(|source| Error::Tree { origin, source })?);
+            merged = Some(over.map_err(|source| ConvertError::Tree { origin, source })?);
         }
         self.fix_up(merged, &tree)
     }
 
     /// Adds what the layers leave open.
-    fn fix_up(&mut self, merged: Option<Tree>, tree: &Tree) -> Result<(), Error> {
+    fn fix_up(&mut self, merged: Option<Tree>, tree: &Tree) -> Result<(), ConvertError> {
         let origin = "what the layers leave open";
-        let failed = |source| Error::Tree { origin: origin.to_owned(), source };
+        let failed = |source| ConvertError::Tree { origin: origin.to_owned(), source };
         let no_layers = merged.is_none();
         let merged = match merged {
             Some(merged) => merged,
             None => TreeBuilder::new().finish().map_err(failed)?,
         };
         let contents = &mut self.contents;
-        let between = |contents: &mut Contents<'_>, merged: &Tree| {
+        let between = |contents: &mut ExportContents<'_>, merged: &Tree| {
             let layer = difference(merged, tree, |a, b| contents.same(a, b));
             layer.map_err(|error| failed_writing(error, origin))
         };
@@ -268,13 +275,13 @@ impl Export<'_> {
         };
         let whole = merge(merged, &layer).map_err(failed)?;
         if between(contents, &whole)?.is_some() {
-            return Err(Error::NotIdentical { image: self.image.name().to_owned() });
+            return Err(ConvertError::NotIdentical { image: self.image.name().to_owned() });
         }
         self.layer(&layer, None)
     }
 
     /// Writes one layer.
-    fn layer(&mut self, tree: &Tree, pack: Option<Digest>) -> Result<(), Error> {
+    fn layer(&mut self, tree: &Tree, pack: Option<Digest>) -> Result<(), ConvertError> {
         let out = BlobOut::new(self.target, self.progress)?;
         let (layer, left_out) = write_layer(tree, &mut self.contents, self.options, out)?;
         self.layers.push((layer, pack));
@@ -283,12 +290,12 @@ impl Export<'_> {
     }
 
     /// Makes everything visible.
-    fn publish(self, documents: Documents) -> Result<Exported, Error> {
+    fn publish(self, documents: Documents) -> Result<Exported, ConvertError> {
         let layers: Vec<ExportedLayer> =
             self.layers.iter().map(|(layer, pack)| layer.describe(*pack, Reached::Rebuilt)).collect();
         let shape = match self.options.mode {
-            Mode::Flatten => Shape::Flat,
-            Mode::PerLayer => Shape::PerLayer { packs: documents.own.len(), layers: layers.len() },
+            ExportMode::Flatten => ManifestShape::Flat,
+            ExportMode::PerLayer => ManifestShape::PerLayer { packs: documents.own.len(), layers: layers.len() },
         };
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
         let config = documents.config(shape, &diff_ids);
@@ -302,9 +309,9 @@ impl Export<'_> {
         let manifest = documents.manifest(config, descriptors);
         check_limits(config.size, manifest.len() as u64)?;
         if self.progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
-        self.progress.phase(Phase::Publish);
+        self.progress.phase(ConversionPhase::Publish);
         for (layer, _) in self.layers {
             layer.blob.commit()?;
         }
@@ -315,7 +322,7 @@ impl Export<'_> {
     }
 }
 
-impl Compression {
+impl LayerCompression {
     const fn media_type(self) -> &'static str {
         match self {
             Self::None => media::LAYER_TAR,
@@ -325,11 +332,11 @@ impl Compression {
     }
 }
 
-fn check_limits(config: u64, manifest: u64) -> Result<(), Error> {
+fn check_limits(config: u64, manifest: u64) -> Result<(), ConvertError> {
     use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
     for (part, value, limit) in [("config", config, MAX_CONFIG_BYTES), ("manifest", manifest, MAX_MANIFEST_BYTES)] {
         if value > limit {
-            return Err(Error::format("image", FormatError::Limit { part, value, limit }));
+            return Err(ConvertError::format("image", FormatError::Limit { part, value, limit }));
         }
     }
     Ok(())

@@ -23,11 +23,11 @@ use sha2::{Digest as _, Sha256};
 use super::compress::{check_level, compress};
 use super::devices::{Shelf, fetch};
 use super::open::ExportImage;
-use super::{Exported, ExportedLayer, Options, Reached, check_limits};
+use super::{ExportOptions, Exported, ExportedLayer, Reached, check_limits};
 use crate::blob::{BlobOut, WholeBlob, last_chance};
-use crate::error::Error;
-use crate::original::{Artifact, Piece};
-use crate::progress::{Phase, Progress};
+use crate::error::ConvertError;
+use crate::original::{OriginalArtifact, RecipeEntry};
+use crate::progress::{ConversionPhase, ConversionProgress};
 
 /// Gives back the image that was converted, with the recipes that `referrer`, a manifest in `source`, keeps.
 ///
@@ -35,42 +35,43 @@ use crate::progress::{Phase, Progress};
 /// those layers are compressed as the options say. A layer is never rebuilt here.
 ///
 /// # Errors
-/// [`Error::Original`] if a recipe lacks something or gives something else; as [`export`](super::export) otherwise. Nothing is visible
+/// [`ConvertError::Original`] if a recipe lacks something or gives something else; as [`export`](super::export) otherwise. Nothing is visible
 /// in the target then.
 pub fn export_original(
     image: &dyn ExportImage,
     source: &dyn Source,
     referrer: Digest,
     target: &dyn Target,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Exported, Error> {
+    options: &ExportOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<Exported, ConvertError> {
     check_level(options)?;
-    let original = Original::read(image, source, referrer).map_err(|source| Error::Original { layer: None, source })?;
+    let original = OriginalImage::read(image, source, referrer)
+        .map_err(|source| ConvertError::Original { layer: None, source })?;
     let temporaries = TemporaryFiles::new(options.temp_dir.clone());
     let mut shelf = Shelf::new(image, source, original.artifact.packs.clone(), &temporaries);
     let mut layers = Vec::new();
     for (index, (layer, piece)) in original.manifest.layers.iter().zip(&original.artifact.layers).enumerate() {
-        let wrong = |error: Error| error.in_layer(layer.digest);
+        let wrong = |error: ConvertError| error.in_layer(layer.digest);
         let recipe = open_recipe(source, layer, piece, &temporaries).map_err(|error| wrong(error.into()))?;
         let (digest, size) = (Some(layer.digest), Some(recipe.tar_bytes()));
-        progress.phase(Phase::Layer { index, count: original.manifest.layers.len(), digest, size });
-        let mut work = Layer { recipe: &recipe, shelf: &mut shelf, target, options, progress };
+        progress.phase(ConversionPhase::Layer { index, count: original.manifest.layers.len(), digest, size });
+        let mut work = RestoringLayer { recipe: &recipe, shelf: &mut shelf, target, options, progress };
         layers.push(work.write(layer, piece.diff_id).map_err(wrong)?);
     }
     original.publish(layers, target, options, progress)
 }
 
 /// What the referrer says, proven from the image's manifest.
-struct Original {
-    artifact: Artifact,
+struct OriginalImage {
+    artifact: OriginalArtifact,
     bytes: Vec<u8>,
     media_type: String,
     manifest: Manifest,
     config: Vec<u8>,
 }
 
-impl Original {
+impl OriginalImage {
     fn read(image: &dyn ExportImage, source: &dyn Source, referrer: Digest) -> Result<Self, Box<RecipeError>> {
         let wrong = |reason| Box::new(RecipeError::Document { reason });
         let absent = |blob| move |source| Box::new(RecipeError::Fetch { blob, source });
@@ -78,7 +79,7 @@ impl Original {
         let must = own.annotations.get(media::ANNOTATION_SOURCE_MANIFEST).and_then(|text| text.parse::<Digest>().ok());
         let must = must.ok_or_else(|| wrong("the image does not say of which manifest it was made"))?;
         let bytes = source.read_manifest(referrer).map_err(|error| absent(referrer)(error.into()))?;
-        let artifact = Artifact::parse(&bytes, Digest::of(image.manifest()))?;
+        let artifact = OriginalArtifact::parse(&bytes, Digest::of(image.manifest()))?;
         let (document, said) = &artifact.manifest;
         if document.digest != must {
             return Err(wrong("the referrer has the manifest of another image"));
@@ -107,17 +108,17 @@ impl Original {
     /// Makes everything visible.
     fn publish(
         self,
-        layers: Vec<Made<'_>>,
+        layers: Vec<RestoredLayer<'_>>,
         target: &dyn Target,
-        options: &Options,
-        progress: &dyn Progress,
-    ) -> Result<Exported, Error> {
+        options: &ExportOptions,
+        progress: &dyn ConversionProgress,
+    ) -> Result<Exported, ConvertError> {
         let mut out = BlobOut::new(target, progress)?;
         out.put(&self.config)?;
         let config_out = out.finish();
         let config = config_out.blob;
         let original = layers.iter().all(|layer| layer.reached == Reached::Blob);
-        let exported = layers.iter().map(Made::describe).collect();
+        let exported = layers.iter().map(RestoredLayer::describe).collect();
         let (media_type, bytes) = if original {
             (self.media_type, self.bytes)
         } else {
@@ -133,9 +134,9 @@ impl Original {
         };
         check_limits(config.size, bytes.len() as u64)?;
         if progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
-        progress.phase(Phase::Publish);
+        progress.phase(ConversionPhase::Publish);
         for layer in layers {
             layer.blob.commit()?;
         }
@@ -150,7 +151,7 @@ impl Original {
 fn open_recipe(
     source: &dyn Source,
     layer: &Descriptor,
-    piece: &Piece,
+    piece: &RecipeEntry,
     temporaries: &TemporaryFiles,
 ) -> Result<Recipe, RecipeError> {
     if piece.recipe.size > MAX_RECIPE_BYTES {
@@ -163,7 +164,7 @@ fn open_recipe(
 }
 
 /// A recipe that says something else than the manifest is that of another layer.
-fn check_head(recipe: &Recipe, layer: &Descriptor, piece: &Piece) -> Result<(), RecipeError> {
+fn check_head(recipe: &Recipe, layer: &Descriptor, piece: &RecipeEntry) -> Result<(), RecipeError> {
     let (blob, size, diff_id) = recipe.of();
     for (part, is, must) in [("blob of the recipe", blob, layer.digest), ("tar of the recipe", diff_id, piece.diff_id)]
     {
@@ -178,21 +179,21 @@ fn check_head(recipe: &Recipe, layer: &Descriptor, piece: &Piece) -> Result<(), 
 }
 
 /// A layer that is written but not visible yet.
-struct Made<'t> {
+struct RestoredLayer<'t> {
     blob: WholeBlob<'t>,
     diff_id: Digest,
     tar_bytes: u64,
     reached: Reached,
 }
 
-impl Made<'_> {
+impl RestoredLayer<'_> {
     fn describe(&self) -> ExportedLayer {
         let &Self { diff_id, tar_bytes, reached, .. } = self;
         ExportedLayer { blob: self.blob.blob, diff_id, tar_bytes, pack: None, reached }
     }
 
     /// Describes the layer in an OCI manifest.
-    fn descriptor(&self, layer: &Descriptor, options: &Options) -> Descriptor {
+    fn descriptor(&self, layer: &Descriptor, options: &ExportOptions) -> Descriptor {
         let media_type = match (self.reached, &*layer.media_type) {
             (Reached::Blob, media::DOCKER_LAYER_GZIP) => media::LAYER_GZIP,
             (Reached::Blob, media::DOCKER_LAYER_TAR) => media::LAYER_TAR,
@@ -205,17 +206,17 @@ impl Made<'_> {
 }
 
 /// The making of a layer.
-struct Layer<'l, 't> {
+struct RestoringLayer<'l, 't> {
     recipe: &'l Recipe,
-    shelf: &'l mut dyn RecipeDevices<Error = Error>,
+    shelf: &'l mut dyn RecipeDevices<Error = ConvertError>,
     target: &'t dyn Target,
-    options: &'l Options,
-    progress: &'t dyn Progress,
+    options: &'l ExportOptions,
+    progress: &'t dyn ConversionProgress,
 }
 
-impl<'t> Layer<'_, 't> {
+impl<'t> RestoringLayer<'_, 't> {
     /// Writes the blob if it can be made, else the tar.
-    fn write(&mut self, layer: &Descriptor, diff_id: Digest) -> Result<Made<'t>, Error> {
+    fn write(&mut self, layer: &Descriptor, diff_id: Digest) -> Result<RestoredLayer<'t>, ConvertError> {
         let must = Blob { digest: layer.digest, size: layer.size };
         match self.recipe.form() {
             BlobForm::Unknown => self.tar(diff_id),
@@ -223,13 +224,13 @@ impl<'t> Layer<'_, 't> {
                 Ok(made) if made.blob.blob == must => Ok(made),
                 // What its compressor chose was noted wrong; the tar may be right all the same.
                 Ok(_) => self.tar(diff_id),
-                Err(Error::Original { source, .. }) if source.is_compression() => self.tar(diff_id),
+                Err(ConvertError::Original { source, .. }) if source.is_compression() => self.tar(diff_id),
                 Err(error) => Err(error),
             },
         }
     }
 
-    fn blob(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
+    fn blob(&mut self, diff_id: Digest) -> Result<RestoredLayer<'t>, ConvertError> {
         let mut out = BlobOut::new(self.target, self.progress)?;
         let mut hasher = Sha256::new();
         let (recipe, progress) = (self.recipe, self.progress);
@@ -254,10 +255,10 @@ impl<'t> Layer<'_, 't> {
             return Err(RecipeError::Digest { part: "tar", is, must: diff_id }.into());
         }
         let blob = out.finish();
-        Ok(Made { blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Blob })
+        Ok(RestoredLayer { blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Blob })
     }
 
-    fn tar(&mut self, diff_id: Digest) -> Result<Made<'t>, Error> {
+    fn tar(&mut self, diff_id: Digest) -> Result<RestoredLayer<'t>, ConvertError> {
         let out = BlobOut::new(self.target, self.progress)?;
         let (recipe, progress) = (self.recipe, self.progress);
         let (layer, ()) = compress(self.options, out, |stream| {
@@ -269,6 +270,6 @@ impl<'t> Layer<'_, 't> {
         if layer.diff_id != diff_id {
             return Err(RecipeError::Digest { part: "tar", is: layer.diff_id, must: diff_id }.into());
         }
-        Ok(Made { blob: layer.blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Tar })
+        Ok(RestoredLayer { blob: layer.blob, diff_id, tar_bytes: recipe.tar_bytes(), reached: Reached::Tar })
     }
 }

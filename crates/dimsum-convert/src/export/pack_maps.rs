@@ -9,7 +9,7 @@ use dimsum_format::{BLOCK_U64, FormatError};
 use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles, TemporaryRange};
 use dimsum_tree::{Compression, LayerDecoder};
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Bytes decoded at a time: one frame of a layer meta.
 const BUFFER: usize = 128 << 10;
@@ -19,7 +19,7 @@ const LAYER_META: &str = "layer meta";
 pub(super) fn read(
     pack: &TemporaryFile,
     temporaries: &TemporaryFiles,
-) -> Result<Result<(DeviceMap, FrameMap), FormatError>, Error> {
+) -> Result<Result<(DeviceMap, FrameMap), FormatError>, ConvertError> {
     let tail = read_tail(pack, FOOTER_BYTES)?;
     let footer = match PackFooter::parse(&tail, pack.len()) {
         Ok(footer) => footer,
@@ -33,14 +33,14 @@ pub(super) fn read(
     }
 }
 
-fn read_tail(file: &TemporaryFile, bytes: usize) -> Result<Vec<u8>, Error> {
+fn read_tail(file: &TemporaryFile, bytes: usize) -> Result<Vec<u8>, ConvertError> {
     let mut tail = vec![0; usize::try_from(file.len()).map_or(bytes, |length| length.min(bytes))];
     file.read(file.len() - tail.len() as u64, &mut tail)?;
     Ok(tail)
 }
 
 /// Decodes a layer meta into a temporary file.
-fn decode(part: TemporaryRange<'_>, temporaries: &TemporaryFiles) -> Result<io::Result<TemporaryFile>, Error> {
+fn decode(part: TemporaryRange<'_>, temporaries: &TemporaryFiles) -> Result<io::Result<TemporaryFile>, ConvertError> {
     let file = temporaries.create()?;
     let mut decoder = match LayerDecoder::with_limit(part, Some(Compression::Zstd), MAX_META_BYTES) {
         Ok(decoder) => decoder,
@@ -57,7 +57,7 @@ fn decode(part: TemporaryRange<'_>, temporaries: &TemporaryFiles) -> Result<io::
     }
 }
 
-fn maps(meta: &TemporaryFile) -> Result<Result<(DeviceMap, FrameMap), FormatError>, Error> {
+fn maps(meta: &TemporaryFile) -> Result<Result<(DeviceMap, FrameMap), FormatError>, ConvertError> {
     let tail = read_tail(meta, META_FOOTER_BYTES)?;
     let footer = match LayerMetaFooter::parse(&tail, meta.len()) {
         Ok(footer) => footer,

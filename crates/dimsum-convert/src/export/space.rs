@@ -5,7 +5,7 @@ use dimsum_format::{BLOCK_U64, DeviceId};
 
 /// The devices behind a meta or layer meta, in bytes, ascending.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct DiskSpace {
     areas: Vec<Area>,
     /// Blocks of the devices.
     blocks: Vec<u32>,
@@ -21,7 +21,7 @@ struct Area {
 
 /// Where bytes of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SpacePlace {
     /// Nowhere: they are zeros.
     Null,
     /// At this byte of the flat image.
@@ -30,7 +30,7 @@ pub(super) enum Place {
     Missing,
 }
 
-impl Space {
+impl DiskSpace {
     /// The space of the image itself.
     pub(super) fn of_image(maps: &MetaMaps) -> Self {
         let mut space = Self { areas: Vec::new(), blocks: Vec::new() };
@@ -67,10 +67,10 @@ impl Space {
 
     /// Returns where byte `at` is, and how many of `length` bytes from there on lie in the same device. `None`
     /// outside of all.
-    pub(super) fn resolve(&self, at: u64, length: u64) -> Option<(Place, u64)> {
+    pub(super) fn resolve(&self, at: u64, length: u64) -> Option<(SpacePlace, u64)> {
         let index = self.areas.partition_point(|area| area.end <= at);
         let area = self.areas.get(index).filter(|area| area.start <= at)?;
-        let place = area.flat.map_or(Place::Missing, |flat| Place::Flat(flat + (at - area.start)));
+        let place = area.flat.map_or(SpacePlace::Missing, |flat| SpacePlace::Flat(flat + (at - area.start)));
         Some((place, length.min(area.end - at)))
     }
 }

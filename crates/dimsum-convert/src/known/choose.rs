@@ -4,7 +4,7 @@
 //! layer must use a quarter of its blocks. Content that stands in several packs is taken from as few of them as
 //! possible.
 
-use super::packs::Row;
+use super::packs::PackRow;
 
 /// A foreign pack is referenced only if a layer uses a quarter of its blocks: below, the image would drag blobs
 /// along of which most is of no use to it, for its registry, its copies and its garbage collection.
@@ -14,19 +14,24 @@ pub(crate) const MAX_FOREIGN: usize = 16;
 
 /// A piece of content that some packs have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedRow {
     /// Blocks of it.
     pub(crate) blocks: u32,
     /// Where it is, at most once per pack, in the order of the packs.
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<PackRow>,
 }
 
 /// Chooses for each piece the row to refer to, or none. `accepted` are the packs that the layers below use; the
 /// packs that this layer adds are put behind them. `blocks` are the blocks of all packs.
-pub(crate) fn choose(wanted: &[Wanted], blocks: &[u32], accepted: &mut Vec<u16>, limit: usize) -> Vec<Option<Row>> {
-    let in_pack = |wanted: &Wanted, pack: u16| wanted.rows.iter().copied().find(|row| row.pack == pack);
-    let first_of = |wanted: &Wanted, packs: &[u16]| packs.iter().find_map(|&pack| in_pack(wanted, pack));
-    let mut chosen: Vec<Option<Row>> = wanted.iter().map(|wanted| first_of(wanted, accepted)).collect();
+pub(crate) fn choose(
+    wanted: &[WantedRow],
+    blocks: &[u32],
+    accepted: &mut Vec<u16>,
+    limit: usize,
+) -> Vec<Option<PackRow>> {
+    let in_pack = |wanted: &WantedRow, pack: u16| wanted.rows.iter().copied().find(|row| row.pack == pack);
+    let first_of = |wanted: &WantedRow, packs: &[u16]| packs.iter().find_map(|&pack| in_pack(wanted, pack));
+    let mut chosen: Vec<Option<PackRow>> = wanted.iter().map(|wanted| first_of(wanted, accepted)).collect();
     while accepted.len() < limit.min(MAX_FOREIGN) {
         let mut used = vec![0u64; blocks.len()];
         for (wanted, chosen) in wanted.iter().zip(&chosen) {
@@ -55,11 +60,11 @@ pub(crate) fn choose(wanted: &[Wanted], blocks: &[u32], accepted: &mut Vec<u16>,
 mod tests {
     use super::*;
 
-    fn wanted(blocks: u32, packs: &[u16]) -> Wanted {
-        Wanted { blocks, rows: packs.iter().map(|&pack| Row { pack, row: u32::from(pack) * 100 }).collect() }
+    fn wanted(blocks: u32, packs: &[u16]) -> WantedRow {
+        WantedRow { blocks, rows: packs.iter().map(|&pack| PackRow { pack, row: u32::from(pack) * 100 }).collect() }
     }
 
-    fn packs(chosen: &[Option<Row>]) -> Vec<Option<u16>> {
+    fn packs(chosen: &[Option<PackRow>]) -> Vec<Option<u16>> {
         chosen.iter().map(|row| row.map(|row| row.pack)).collect()
     }
 

@@ -18,7 +18,7 @@ use dimsum_recipe::temporary::{TemporaryFile, TemporaryFiles};
 use dimsum_source::Source;
 use dimsum_tree::{Compression, LayerDecoder};
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Bytes that are fetched from a pack's end at first: most layer metas are smaller, so one request is enough.
 const TAIL: u64 = 128 << 10;
@@ -29,7 +29,7 @@ const MAX_ROWS: u64 = 1 << 22;
 
 /// A pack's own description.
 #[derive(Debug)]
-pub(crate) struct Described {
+pub(crate) struct DescribedPack {
     pub(crate) footer: PackFooter,
     pub(crate) layer: LayerMetaFooter,
     pub(crate) id: DeviceId,
@@ -44,9 +44,13 @@ pub(crate) struct Described {
 }
 
 /// Reads the description of a pack.
-pub(crate) fn describe(source: &dyn Source, pack: Blob, temporaries: &TemporaryFiles) -> Result<Described, Error> {
+pub(crate) fn describe(
+    source: &dyn Source,
+    pack: Blob,
+    temporaries: &TemporaryFiles,
+) -> Result<DescribedPack, ConvertError> {
     let origin = format!("pack {} in {}", pack.digest, source.name());
-    let failed = |source| Error::format(&origin, source);
+    let failed = |source| ConvertError::format(&origin, source);
     let start = pack.size.saturating_sub(TAIL);
     let tail = source.read_piece(pack.digest, start..pack.size)?;
     let at = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(|| failed(short("pack", FOOTER_BYTES, tail.len())))?;
@@ -57,7 +61,7 @@ pub(crate) fn describe(source: &dyn Source, pack: Blob, temporaries: &TemporaryF
         Some(held) => Box::new(Cursor::new(held)),
         None => source.open_at(pack.digest, frame_at)?,
     };
-    let unreadable = |source: io::Error| Error::Unreadable { object: origin.clone(), source: Box::new(source) };
+    let unreadable = |source: io::Error| ConvertError::Unreadable { object: origin.clone(), source: Box::new(source) };
     let mut header = [0; SKIPPABLE_HEADER];
     frame.read_exact(&mut header).map_err(unreadable)?;
     let compressed = u64::from(footer.layer_meta_compressed);
@@ -77,8 +81,8 @@ fn decode(
     frames: impl Read,
     footer: &PackFooter,
     temporaries: &TemporaryFiles,
-    unreadable: &dyn Fn(io::Error) -> Error,
-) -> Result<(TemporaryFile, Blake3), Error> {
+    unreadable: &dyn Fn(io::Error) -> ConvertError,
+) -> Result<(TemporaryFile, Blake3), ConvertError> {
     let limit = footer.layer_meta_length.min(MAX_META_BYTES);
     let mut decoder = LayerDecoder::with_limit(frames, Some(Compression::Zstd), limit).map_err(unreadable)?;
     let (file, mut hasher) = (temporaries.create()?, blake3::Hasher::new());
@@ -98,8 +102,8 @@ fn decode(
     }
 }
 
-fn parse(footer: PackFooter, meta: TemporaryFile, origin: &str) -> Result<Described, Error> {
-    let failed = |source| Error::format(origin, source);
+fn parse(footer: PackFooter, meta: TemporaryFile, origin: &str) -> Result<DescribedPack, ConvertError> {
+    let failed = |source| ConvertError::format(origin, source);
     let length = meta.len();
     if length != footer.layer_meta_length {
         let said = footer.layer_meta_length;
@@ -115,7 +119,7 @@ fn parse(footer: PackFooter, meta: TemporaryFile, origin: &str) -> Result<Descri
     }
     // The counts give the length, which is that of the file: no table reaches beyond it.
     let mut at = u64::from(layer.erofs_blocks) * BLOCK_U64;
-    let mut table = |rows: u32, row: usize| -> Result<Vec<u8>, Error> {
+    let mut table = |rows: u32, row: usize| -> Result<Vec<u8>, ConvertError> {
         let mut bytes = vec![0; rows as usize * row];
         meta.read(at, &mut bytes)?;
         at += bytes.len() as u64;
@@ -134,7 +138,7 @@ fn parse(footer: PackFooter, meta: TemporaryFile, origin: &str) -> Result<Descri
         }
     }
     let references = references.as_chunks::<REFERENCE_ROW>().0.iter().map(reference).collect();
-    Ok(Described { footer, layer, id: map.id(), map, frames, files, references, meta })
+    Ok(DescribedPack { footer, layer, id: map.id(), map, frames, files, references, meta })
 }
 
 fn reference(row: &[u8; REFERENCE_ROW]) -> (DeviceId, u32) {

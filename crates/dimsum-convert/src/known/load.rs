@@ -10,8 +10,8 @@ use dimsum_source::{Source, SourceError};
 
 use super::describe::describe;
 use super::packs::KnownPack;
-use crate::error::Error;
-use crate::sharing::{KnownImage, Refusals, Refused};
+use crate::error::ConvertError;
+use crate::sharing::{KnownImage, Refusals, RefusedPack};
 
 /// Images whose packs are looked at: the whole corpus of a team, and a bound for a list that a script made.
 const MAX_IMAGES: usize = 256;
@@ -20,7 +20,7 @@ const MAX_ROWS: u64 = 1 << 22;
 
 /// A pack as its image's manifest and config name it.
 #[derive(Debug, Clone)]
-pub(crate) struct Listed {
+pub(crate) struct ListedPacks {
     pub(crate) blob: Blob,
     pub(crate) diff_id: Digest,
     /// Source layer and chain id.
@@ -33,13 +33,13 @@ pub(crate) struct Listed {
 #[derive(Debug)]
 pub(crate) struct ListedImage {
     pub(crate) manifest: Manifest,
-    pub(crate) packs: Vec<Listed>,
+    pub(crate) packs: Vec<ListedPacks>,
 }
 
 /// Reads manifest and config of a Dimsum image.
-pub(crate) fn list(image: &KnownImage<'_>) -> Result<ListedImage, Error> {
+pub(crate) fn list(image: &KnownImage<'_>) -> Result<ListedImage, ConvertError> {
     let digest = image.manifest;
-    let failed = |object, digest| move |source| Error::Document { object, digest, source: Box::new(source) };
+    let failed = |object, digest| move |source| ConvertError::Document { object, digest, source: Box::new(source) };
     let bytes = image.source.read_manifest(digest)?;
     let manifest = Manifest::parse(&bytes).map_err(failed("manifest", digest))?;
     let dimsum = DimsumManifest::new(&manifest).map_err(failed("manifest", digest))?;
@@ -48,10 +48,10 @@ pub(crate) fn list(image: &KnownImage<'_>) -> Result<ListedImage, Error> {
     let config = ImageConfig::parse(&config).map_err(failed("config", config_digest))?;
     let diff_ids = config.diff_ids().map_err(failed("config", config_digest))?;
     if diff_ids.len() != manifest.layers.len() {
-        return Err(Error::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
+        return Err(ConvertError::LayerCount { digest, layers: manifest.layers.len(), diff_ids: diff_ids.len() });
     }
     let packs = dimsum.packs.iter().zip(&manifest.layers).zip(diff_ids);
-    let packs = packs.map(|((&blob, layer), diff_id)| Listed {
+    let packs = packs.map(|((&blob, layer), diff_id)| ListedPacks {
         blob,
         diff_id,
         of: made_of(layer),
@@ -72,7 +72,7 @@ pub(crate) fn load<'s>(
     images: &[KnownImage<'s>],
     temporaries: &TemporaryFiles,
     refused: &mut Refusals,
-) -> Result<Vec<(KnownPack, &'s dyn Source)>, Error> {
+) -> Result<Vec<(KnownPack, &'s dyn Source)>, ConvertError> {
     let (mut packs, mut seen, mut rows) = (Vec::new(), HashSet::new(), 0);
     for image in images.iter().take(MAX_IMAGES) {
         let name = format!("{} {}", image.source.name(), image.manifest);
@@ -104,7 +104,7 @@ pub(crate) fn load<'s>(
             };
             if rows + known.rows() > MAX_ROWS {
                 let reason = format!("more than {MAX_ROWS} chunks and files to share with: name fewer images");
-                refused.add(Refused { what, reason });
+                refused.add(RefusedPack { what, reason });
                 continue;
             }
             rows += known.rows();
@@ -113,38 +113,38 @@ pub(crate) fn load<'s>(
     }
     for image in images.iter().skip(MAX_IMAGES) {
         let what = format!("{} {}", image.source.name(), image.manifest);
-        refused.add(Refused { what, reason: format!("only {MAX_IMAGES} images are looked at") });
+        refused.add(RefusedPack { what, reason: format!("only {MAX_IMAGES} images are looked at") });
     }
     Ok(packs)
 }
 
 /// Lets all be done again without something that is gone or damaged, though it was there and right when it was
 /// looked at.
-pub(crate) fn without(what: String, error: Error) -> Error {
+pub(crate) fn without(what: String, error: ConvertError) -> ConvertError {
     match refuse(what, error) {
-        Ok(Refused { what, reason }) => Error::Reuse { what, reason },
+        Ok(RefusedPack { what, reason }) => ConvertError::Reuse { what, reason },
         Err(error) => error,
     }
 }
 
 /// What is wrong in itself is left out; what could not be reached, or was cancelled, ends the conversion.
-pub(crate) fn refuse(what: String, error: Error) -> Result<Refused, Error> {
+pub(crate) fn refuse(what: String, error: ConvertError) -> Result<RefusedPack, ConvertError> {
     let wrong = match &error {
-        Error::Registry(source) => {
+        ConvertError::Registry(source) => {
             matches!(source.innermost(), SourceError::Digest { .. } | SourceError::NotFound { .. })
                 || matches!(source, SourceError::Range { .. } | SourceError::TooLarge { .. })
         }
-        Error::Cancelled | Error::Temporary { .. } => false,
+        ConvertError::Cancelled | ConvertError::Temporary { .. } => false,
         _ => true,
     };
     if !wrong {
         return Err(error);
     }
     let reason = match &error {
-        Error::Document { source, .. } if matches!(**source, FormatError::NotDimsum { .. }) => {
+        ConvertError::Document { source, .. } if matches!(**source, FormatError::NotDimsum { .. }) => {
             "it is not a Dimsum image: convert it first".to_owned()
         }
         other => other.to_string(),
     };
-    Ok(Refused { what, reason })
+    Ok(RefusedPack { what, reason })
 }

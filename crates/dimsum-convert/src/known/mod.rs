@@ -25,16 +25,16 @@ use dimsum_recipe::temporary::TemporaryFile;
 use dimsum_source::Source;
 use dimsum_tree::Tree;
 
-use self::choose::{MAX_FOREIGN, Wanted, choose};
-pub(crate) use self::describe::{Described, describe};
+use self::choose::{MAX_FOREIGN, WantedRow, choose};
+pub(crate) use self::describe::{DescribedPack, describe};
 pub(crate) use self::load::{list, load, refuse, without};
-use self::packs::Row;
+use self::packs::PackRow;
 pub(crate) use self::packs::{KnownPack, KnownPacks};
 use self::prove::{fetch, proves};
-use crate::content::{self, Content, Contents, Piece, Place, SliceId, SmallId};
-use crate::error::Error;
+use crate::content::{self, ContentPiece, ContentPlace, ContentTable, FileContent, SliceId, SmallId};
+use crate::error::ConvertError;
 use crate::ordered_tasks::with_workers;
-use crate::sharing::Refused;
+use crate::sharing::RefusedPack;
 
 /// Devices below this number are those of layers; above it those of packs of other images.
 const FIRST_FOREIGN: u16 = MAX_SOURCE_LAYERS as u16;
@@ -64,7 +64,7 @@ impl Promised {
 
 /// The packs of other images in a conversion.
 #[derive(Debug, Default)]
-pub(crate) struct Foreign<'s> {
+pub(crate) struct ForeignPacks<'s> {
     known: Arc<KnownPacks>,
     /// Where each pack is.
     sources: Vec<&'s dyn Source>,
@@ -78,17 +78,17 @@ pub(crate) struct Foreign<'s> {
     verify: bool,
     /// Bytes of content that lie in them.
     pub(crate) content_bytes: u64,
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedPack>,
 }
 
 /// A piece of content that has no place yet.
 #[derive(Clone, Copy)]
-enum Loose {
+enum UnplacedContent {
     Slice(SliceId),
     Small(SmallId),
 }
 
-impl<'s> Foreign<'s> {
+impl<'s> ForeignPacks<'s> {
     /// Prepares for an image of so many layers.
     pub(crate) fn new(packs: Vec<(KnownPack, &'s dyn Source)>, layers: usize, verify: bool) -> Self {
         let limit = MAX_FOREIGN.min(MAX_PACKS.saturating_sub(layers));
@@ -103,7 +103,12 @@ impl<'s> Foreign<'s> {
 
     /// Gives content of a layer that has no place yet, and that packs worth a reference have, its place there.
     /// `spool` has the layer's small files.
-    pub(crate) fn place(&mut self, tree: &Tree, contents: &mut Contents, spool: &TemporaryFile) -> Result<(), Error> {
+    pub(crate) fn place(
+        &mut self,
+        tree: &Tree,
+        contents: &mut ContentTable,
+        spool: &TemporaryFile,
+    ) -> Result<(), ConvertError> {
         if self.known.is_empty() {
             return Ok(());
         }
@@ -113,7 +118,7 @@ impl<'s> Foreign<'s> {
             self.accepted.clone_from(&accepted);
             let blocks: Vec<u32> = self.known.packs().iter().map(|pack| pack.map.blocks()).collect();
             let chosen = choose(&wanted, &blocks, &mut self.accepted, self.limit);
-            let taken: Vec<(Loose, Row)> =
+            let taken: Vec<(UnplacedContent, PackRow)> =
                 pieces.into_iter().zip(chosen).filter_map(|(piece, row)| Some((piece, row?))).collect();
             // A pack that turns out to lie is out, and everything is chosen anew: at most once per pack.
             if self.verify && !self.prove(&taken, contents, spool)? {
@@ -127,33 +132,42 @@ impl<'s> Foreign<'s> {
     }
 
     /// Returns what the layer has that has no place yet and is in a pack, in path order.
-    fn wanted(&self, tree: &Tree, contents: &Contents) -> Result<(Vec<Loose>, Vec<Wanted>), Error> {
+    fn wanted(
+        &self,
+        tree: &Tree,
+        contents: &ContentTable,
+    ) -> Result<(Vec<UnplacedContent>, Vec<WantedRow>), ConvertError> {
         let (mut pieces, mut wanted) = (Vec::new(), Vec::new());
         let (mut slices, mut files) = (HashSet::new(), HashSet::new());
         let table = content::read(&contents.slices);
-        let mut add = |piece, blocks, rows: Vec<Row>| {
+        let mut add = |piece, blocks, rows: Vec<PackRow>| {
             if !rows.is_empty() {
                 pieces.push(piece);
-                wanted.push(Wanted { blocks, rows });
+                wanted.push(WantedRow { blocks, rows });
             }
         };
         for id in tree.ids() {
             let inode = tree.inode(id);
-            match inode.content().map(Content::of) {
-                Some(Content::Large(file)) => {
+            match inode.content().map(FileContent::of) {
+                Some(FileContent::Large(file)) => {
                     for piece in contents.large.pieces(file, inode.size(), &table) {
-                        let Piece::Slice { id, .. } = piece else { continue };
+                        let ContentPiece::Slice { id, .. } = piece else { continue };
                         let slice = table.slice(id);
                         if slice.place.is_none() && slices.insert(id) {
-                            add(Loose::Slice(id), slice.blocks, one_per_pack(self.known.slices(slice.digest)));
+                            add(
+                                UnplacedContent::Slice(id),
+                                slice.blocks,
+                                one_per_pack(self.known.slices(slice.digest)),
+                            );
                         }
                     }
                 }
-                Some(Content::Small(id)) if contents.small.place(id).is_none() && files.insert(id) => {
+                Some(FileContent::Small(id)) if contents.small.place(id).is_none() && files.insert(id) => {
                     let record = contents.small.record(id)?;
-                    let trusted = |row: &Row| !self.distrusted.contains(&row.pack) && self.fits(*row, record.length);
+                    let trusted =
+                        |row: &PackRow| !self.distrusted.contains(&row.pack) && self.fits(*row, record.length);
                     let rows = one_per_pack(self.known.files(record.digest).filter(trusted));
-                    add(Loose::Small(id), record.length.div_ceil(BLOCK_U64 as u32), rows);
+                    add(UnplacedContent::Small(id), record.length.div_ceil(BLOCK_U64 as u32), rows);
                 }
                 _ => {}
             }
@@ -162,16 +176,21 @@ impl<'s> Foreign<'s> {
     }
 
     /// A row with the digest of a file, but another length, is a lie.
-    fn fits(&self, row: Row, length: u32) -> bool {
+    fn fits(&self, row: PackRow, length: u32) -> bool {
         self.known.file(row).is_some_and(|file| file.length == length)
     }
 
     /// Proves the bundles that hold small files which were chosen. False if one is not what its file table says.
-    fn prove(&mut self, taken: &[(Loose, Row)], contents: &Contents, spool: &TemporaryFile) -> Result<bool, Error> {
+    fn prove(
+        &mut self,
+        taken: &[(UnplacedContent, PackRow)],
+        contents: &ContentTable,
+        spool: &TemporaryFile,
+    ) -> Result<bool, ConvertError> {
         let mut bundles = Vec::new();
         let mut seen = HashSet::new();
         for &(piece, row) in taken {
-            let Loose::Small(_) = piece else { continue };
+            let UnplacedContent::Small(_) = piece else { continue };
             let Some((pack, file)) = self.known.pack(row.pack).zip(self.known.file(row)) else { continue };
             let Some(chunk) = pack.map.chunk_of_block(file.block) else { continue };
             let bundle = (row.pack, chunk);
@@ -210,23 +229,23 @@ impl<'s> Foreign<'s> {
         if self.distrusted.insert(number) {
             let what = format!("files of pack {} in {}", pack.blob.digest, pack.source_name);
             self.refused
-                .push(Refused { what, reason: format!("chunk {chunk} does not hold what the file table says") });
+                .push(RefusedPack { what, reason: format!("chunk {chunk} does not hold what the file table says") });
         }
     }
 
-    fn set(&mut self, piece: Loose, row: Row, contents: &mut Contents) -> Result<(), Error> {
+    fn set(&mut self, piece: UnplacedContent, row: PackRow, contents: &mut ContentTable) -> Result<(), ConvertError> {
         let device = FIRST_FOREIGN + row.pack;
         let Some(pack) = self.known.pack(row.pack) else { return Ok(()) };
         match piece {
-            Loose::Slice(id) => {
+            UnplacedContent::Slice(id) => {
                 let Some(blocks) = pack.map.chunk_blocks(row.row) else { return Ok(()) };
                 self.content_bytes += blocks.len() as u64 * BLOCK_U64;
-                content::write(&contents.slices).set_place(id, Place { device, block: blocks.start });
+                content::write(&contents.slices).set_place(id, ContentPlace { device, block: blocks.start });
             }
-            Loose::Small(id) => {
+            UnplacedContent::Small(id) => {
                 let Some(file) = self.known.file(row) else { return Ok(()) };
                 self.content_bytes += u64::from(file.length);
-                contents.small.set_place(id, Place { device, block: file.block });
+                contents.small.set_place(id, ContentPlace { device, block: file.block });
             }
         }
         Ok(())
@@ -249,7 +268,7 @@ impl<'s> Foreign<'s> {
     }
 
     /// Fetches a slice that was promised and is to be stored after all.
-    pub(crate) fn fetch(&self, digest: Blake3, decompressor: &mut Decompressor) -> Result<Vec<u8>, Error> {
+    pub(crate) fn fetch(&self, digest: Blake3, decompressor: &mut Decompressor) -> Result<Vec<u8>, ConvertError> {
         let mut last = None;
         for row in self.known.slices(digest) {
             let Some((pack, source)) = self.pack(row.pack) else { continue };
@@ -257,25 +276,30 @@ impl<'s> Foreign<'s> {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => {
                     let reason = "a chunk is not what its device map says".to_owned();
-                    last = Some(Error::Reuse { what: pack.name(), reason });
+                    last = Some(ConvertError::Reuse { what: pack.name(), reason });
                 }
                 Err(error) => last = Some(without(pack.name(), error)),
             }
         }
-        let nowhere = || Error::format("image", FormatError::Frame { reason: "no pack has a slice that was promised" });
+        let nowhere =
+            || ConvertError::format("image", FormatError::Frame { reason: "no pack has a slice that was promised" });
         Err(last.unwrap_or_else(nowhere))
     }
 }
 
 /// Keeps the first row in each pack.
-fn one_per_pack(rows: impl Iterator<Item = Row>) -> Vec<Row> {
-    let mut rows: Vec<Row> = rows.collect();
+fn one_per_pack(rows: impl Iterator<Item = PackRow>) -> Vec<PackRow> {
+    let mut rows: Vec<PackRow> = rows.collect();
     rows.dedup_by_key(|row| row.pack);
     rows
 }
 
 /// Returns the bytes of a small file that this layer brought.
-fn bytes_at_hand(digest: Blake3, contents: &Contents, spool: &TemporaryFile) -> Result<Option<Vec<u8>>, Error> {
+fn bytes_at_hand(
+    digest: Blake3,
+    contents: &ContentTable,
+    spool: &TemporaryFile,
+) -> Result<Option<Vec<u8>>, ConvertError> {
     let Some(id) = contents.small.find(digest)?.filter(|&id| contents.small.place(id).is_none()) else {
         return Ok(None);
     };

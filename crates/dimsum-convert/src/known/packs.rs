@@ -7,7 +7,7 @@ use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::pack::FileRow;
 use dimsum_format::{Blake3, DeviceId, Digest};
 
-use super::describe::Described;
+use super::describe::DescribedPack;
 
 /// A pack of another image.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct KnownPack {
 
 /// A place in one of the packs: which, and the row of its device map or file table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct PackRow {
     pub(crate) pack: u16,
     pub(crate) row: u32,
 }
@@ -40,8 +40,8 @@ pub(crate) struct KnownPacks {
     packs: Vec<KnownPack>,
     /// Chunks and small files, each by digest, then by pack and row: so the order of what is found is that of
     /// the packs.
-    slices: Vec<Row>,
-    files: Vec<Row>,
+    slices: Vec<PackRow>,
+    files: Vec<PackRow>,
 }
 
 impl KnownPack {
@@ -51,9 +51,9 @@ impl KnownPack {
         blob: Blob,
         diff_id: Digest,
         of: Option<(Digest, Digest)>,
-        described: Described,
+        described: DescribedPack,
     ) -> Self {
-        let Described { id, map, frames, files, .. } = described;
+        let DescribedPack { id, map, frames, files, .. } = described;
         Self { source_name, image, blob, diff_id, of, id, map, frames, files }
     }
 
@@ -84,8 +84,8 @@ impl KnownPacks {
             // Chunks before the first small file are slices.
             let bundles = pack.files.first().and_then(|file| pack.map.chunk_of_block(file.block));
             let count = bundles.unwrap_or_else(|| u32::try_from(pack.map.chunks()).unwrap_or(u32::MAX));
-            slices.extend((0..count).map(|row| Row { pack: number, row }));
-            files.extend((0..).zip(&pack.files).map(|(row, _)| Row { pack: number, row }));
+            slices.extend((0..count).map(|row| PackRow { pack: number, row }));
+            files.extend((0..).zip(&pack.files).map(|(row, _)| PackRow { pack: number, row }));
         }
         let mut known = Self { packs, slices: Vec::new(), files: Vec::new() };
         slices.sort_by_key(|&row| (known.slice_digest(row), row.pack, row.row));
@@ -107,28 +107,28 @@ impl KnownPacks {
     }
 
     /// Where a slice is, in the order of the packs.
-    pub(crate) fn slices(&self, digest: Blake3) -> impl Iterator<Item = Row> {
+    pub(crate) fn slices(&self, digest: Blake3) -> impl Iterator<Item = PackRow> {
         let start = self.slices.partition_point(|&row| self.slice_digest(row) < Some(digest));
         let rest = self.slices.get(start..).unwrap_or_default().iter().copied();
         rest.take_while(move |&row| self.slice_digest(row) == Some(digest))
     }
 
     /// Where a small file is.
-    pub(crate) fn files(&self, digest: Blake3) -> impl Iterator<Item = Row> {
+    pub(crate) fn files(&self, digest: Blake3) -> impl Iterator<Item = PackRow> {
         let start = self.files.partition_point(|&row| self.file_digest(row) < Some(digest));
         let rest = self.files.get(start..).unwrap_or_default().iter().copied();
         rest.take_while(move |&row| self.file_digest(row) == Some(digest))
     }
 
-    pub(crate) fn file(&self, row: Row) -> Option<FileRow> {
+    pub(crate) fn file(&self, row: PackRow) -> Option<FileRow> {
         self.pack(row.pack)?.files.get(row.row as usize).copied()
     }
 
-    fn slice_digest(&self, row: Row) -> Option<Blake3> {
+    fn slice_digest(&self, row: PackRow) -> Option<Blake3> {
         self.pack(row.pack)?.map.digest(row.row)
     }
 
-    fn file_digest(&self, row: Row) -> Option<Blake3> {
+    fn file_digest(&self, row: PackRow) -> Option<Blake3> {
         self.file(row).map(|file| file.digest)
     }
 }

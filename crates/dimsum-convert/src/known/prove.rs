@@ -11,7 +11,7 @@ use dimsum_format::{BLOCK, Blake3};
 use dimsum_source::Source;
 
 use super::packs::KnownPack;
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// Says whether all files that the table places in a chunk are there. `bytes_of` gives the bytes of files that
 /// are at hand.
@@ -20,8 +20,8 @@ pub(super) fn proves(
     source: &dyn Source,
     chunk: u32,
     decompressor: &mut Decompressor,
-    bytes_of: &dyn Fn(Blake3) -> Result<Option<Vec<u8>>, Error>,
-) -> Result<bool, Error> {
+    bytes_of: &dyn Fn(Blake3) -> Result<Option<Vec<u8>>, ConvertError>,
+) -> Result<bool, ConvertError> {
     let (_, files) = pack.files_of(chunk);
     let (Some(blocks), Some(digest)) = (pack.map.chunk_blocks(chunk), pack.map.digest(chunk)) else { return Ok(false) };
     if let Some(bytes) = rebuild(files, blocks.start, blocks.len() * BLOCK, bytes_of)? {
@@ -36,8 +36,8 @@ fn rebuild(
     files: &[FileRow],
     start: u32,
     length: usize,
-    bytes_of: &dyn Fn(Blake3) -> Result<Option<Vec<u8>>, Error>,
-) -> Result<Option<Vec<u8>>, Error> {
+    bytes_of: &dyn Fn(Blake3) -> Result<Option<Vec<u8>>, ConvertError>,
+) -> Result<Option<Vec<u8>>, ConvertError> {
     let mut chunk = vec![0; length];
     for file in files {
         let Some(bytes) = bytes_of(file.digest)? else { return Ok(None) };
@@ -64,7 +64,7 @@ pub(crate) fn fetch(
     source: &dyn Source,
     chunk: u32,
     decompressor: &mut Decompressor,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, ConvertError> {
     let parts = (pack.frames.frame(chunk), pack.map.chunk_blocks(chunk), pack.map.digest(chunk));
     let (Some(frame), Some(blocks), Some(digest)) = parts else { return Ok(None) };
     let frame = source.read_piece(pack.blob.digest, frame)?;

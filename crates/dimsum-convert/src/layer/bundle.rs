@@ -2,7 +2,7 @@
 
 /// Cuts the sequence of new small files (`docs/format.md`, section 7).
 #[derive(Debug)]
-pub(crate) struct Cutter {
+pub(crate) struct BundleCutter {
     /// Half the blocks of an average bundle, a power of two.
     half: u64,
     /// Blocks of the open bundle.
@@ -16,7 +16,7 @@ pub(crate) struct Cut {
     pub(crate) after: bool,
 }
 
-impl Cutter {
+impl BundleCutter {
     pub(crate) const fn new(half: u64) -> Self {
         Self { half, open: 0 }
     }
@@ -76,7 +76,7 @@ mod tests {
                 .iter()
                 .map(|(seed, size)| (size.index(m as usize) as u64 + 1, Blake3::of(&seed.to_le_bytes())))
                 .collect();
-            let mut cutter = Cutter::new(m);
+            let mut cutter = BundleCutter::new(m);
             let mut bundles: Vec<Vec<usize>> = vec![Vec::new()];
             for (i, (blocks, digest)) in files.iter().enumerate() {
                 let fragment = u32::from_le_bytes(digest.as_bytes()[..4].try_into().unwrap());

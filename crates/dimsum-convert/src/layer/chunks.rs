@@ -10,11 +10,11 @@ use dimsum_format::{BLOCK, Blake3, FormatError};
 use dimsum_recipe::temporary::TemporaryFile;
 use sha2::{Digest as _, Sha256};
 
-use super::device::Device;
+use super::device::LayerDevice;
 use crate::content::{Arrived, Slices, SmallRows, read};
-use crate::error::Error;
-use crate::ordered_sink::{Sequence, Sink};
-use crate::worker_pool::{Pool, Stored};
+use crate::error::ConvertError;
+use crate::ordered_sink::{InOrderSink, OrderedSink};
+use crate::worker_pool::{SpooledChunk, WorkerPool};
 
 /// Bundles per thread that may be done before one that stands before them.
 const AHEAD_PER_JOB: usize = 2;
@@ -24,7 +24,7 @@ pub(crate) type Maps = (DeviceMap, FrameMap);
 
 /// All chunks of a device, in its order, with their frames in the spool.
 #[derive(Debug, Default)]
-pub(crate) struct Chunks {
+pub(crate) struct LayerChunks {
     pub(crate) maps: Maps,
     /// Where the frame of each is.
     pub(crate) offsets: Vec<u64>,
@@ -37,36 +37,36 @@ pub(crate) struct Chunks {
 
 /// The chunks of a device while its bundles are compressed.
 pub(crate) struct Bundling {
-    sequence: Arc<Sequence<Chunks>>,
+    sequence: Arc<OrderedSink<LayerChunks>>,
     count: u64,
 }
 
 /// Has the bundles of a layer compressed, behind those of the layers before; only hashed if there is a pack
 /// with frames already. `small` has the bytes of its small files; it goes when they are done.
 pub(crate) fn bundle(
-    pool: &Pool,
-    device: &Arc<Device>,
+    pool: &WorkerPool,
+    device: &Arc<LayerDevice>,
     slices: &Slices,
     arrived: Arrived,
     rows: SmallRows,
     small: Arc<TemporaryFile>,
     framed: bool,
 ) -> Bundling {
-    let mut chunks = Chunks { hasher: arrived.hasher_of(&device.slices), framed, ..Chunks::default() };
+    let mut chunks = LayerChunks { hasher: arrived.hasher_of(&device.slices), framed, ..LayerChunks::default() };
     let table = read(slices);
     for &id in &device.slices {
         let slice = table.slice(id);
-        chunks.push(slice.blocks, slice.digest, Stored { offset: slice.offset, length: slice.frame_length });
+        chunks.push(slice.blocks, slice.digest, SpooledChunk { offset: slice.offset, length: slice.frame_length });
     }
     drop(table);
     let count = device.bundle_count();
-    let sequence = Arc::new(Sequence::new(chunks, pool.jobs().get() * AHEAD_PER_JOB));
+    let sequence = Arc::new(OrderedSink::new(chunks, pool.jobs().get() * AHEAD_PER_JOB));
     let (device, to) = (Arc::clone(device), Arc::clone(&sequence));
     pool.batch(count, move |number, encoder| {
         let slot = to.slot(number as u64);
         let bytes = together(&device, number, &rows, &small)?;
         let digest = Blake3::of(&bytes);
-        let stored = if framed { encoder.store(&bytes)? } else { Stored::NOWHERE };
+        let stored = if framed { encoder.store(&bytes)? } else { SpooledChunk::NOWHERE };
         slot.put(Bundle { bytes, digest, stored });
         Ok(())
     });
@@ -75,11 +75,11 @@ pub(crate) fn bundle(
 
 impl Bundling {
     /// Returns all chunks, after the pool has done all of its batches.
-    pub(crate) fn finish(&self, origin: &str) -> Result<Chunks, Error> {
+    pub(crate) fn finish(&self, origin: &str) -> Result<LayerChunks, ConvertError> {
         // One is missing only after an error or a panic, which has been told.
-        let mut chunks = self.sequence.finish(self.count).ok_or(Error::Cancelled)?;
+        let mut chunks = self.sequence.finish(self.count).ok_or(ConvertError::Cancelled)?;
         match chunks.failed.take() {
-            Some(source) => Err(Error::format(origin, source)),
+            Some(source) => Err(ConvertError::format(origin, source)),
             None => Ok(chunks),
         }
     }
@@ -90,10 +90,10 @@ impl Bundling {
 pub(crate) struct Bundle {
     bytes: Vec<u8>,
     digest: Blake3,
-    stored: Stored,
+    stored: SpooledChunk,
 }
 
-impl Sink for Chunks {
+impl InOrderSink for LayerChunks {
     type Item = Bundle;
 
     fn take(&mut self, Bundle { bytes, digest, stored }: Bundle) {
@@ -104,8 +104,8 @@ impl Sink for Chunks {
     }
 }
 
-impl Chunks {
-    fn push(&mut self, blocks: u32, digest: Blake3, stored: Stored) {
+impl LayerChunks {
+    fn push(&mut self, blocks: u32, digest: Blake3, stored: SpooledChunk) {
         let (map, frames) = &mut self.maps;
         let mut pushed = map.push(blocks, digest);
         if self.framed {
@@ -123,7 +123,12 @@ fn blocks(bytes: usize) -> u32 {
 }
 
 /// Puts a bundle together.
-fn together(device: &Device, number: usize, rows: &SmallRows, small: &TemporaryFile) -> Result<Vec<u8>, Error> {
+fn together(
+    device: &LayerDevice,
+    number: usize,
+    rows: &SmallRows,
+    small: &TemporaryFile,
+) -> Result<Vec<u8>, ConvertError> {
     let records = rows.records(device.bundle(number))?;
     let (mut bytes, mut together) = (Vec::new(), Vec::new());
     // Files that came in one after the other, as most did, are read at once.

@@ -4,13 +4,13 @@ use dimsum_format::limits::MAX_FLAT_BLOCKS;
 use dimsum_format::{BLOCK_U64, FormatError};
 use dimsum_tree::Tree;
 
-use super::bundle::Cutter;
-use crate::content::{Content, Contents, Piece, Place, SliceId, SmallId, write};
-use crate::error::Error;
+use super::bundle::BundleCutter;
+use crate::content::{ContentPiece, ContentPlace, ContentTable, FileContent, SliceId, SmallId, write};
+use crate::error::ConvertError;
 
 /// What a device holds.
 #[derive(Debug, Default)]
-pub(crate) struct Device {
+pub(crate) struct LayerDevice {
     /// New slices in path order, each a chunk.
     pub(super) slices: Vec<SliceId>,
     /// New small files in path order.
@@ -20,30 +20,36 @@ pub(crate) struct Device {
     blocks: u64,
 }
 
-impl Device {
+impl LayerDevice {
     /// Gives everything in `tree` that has no place yet its place in the device of layer `number`.
     pub(crate) fn lay_out(
         tree: &Tree,
-        contents: &mut Contents,
+        contents: &mut ContentTable,
         number: u16,
         bundle_half: u64,
         origin: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ConvertError> {
         let mut device = Self::default();
         device.place_slices(tree, contents, number, origin)?;
         device.place_files(tree, contents, number, bundle_half, origin)?;
         Ok(device)
     }
 
-    fn place_slices(&mut self, tree: &Tree, contents: &mut Contents, number: u16, origin: &str) -> Result<(), Error> {
-        let Contents { large, slices, .. } = contents;
+    fn place_slices(
+        &mut self,
+        tree: &Tree,
+        contents: &mut ContentTable,
+        number: u16,
+        origin: &str,
+    ) -> Result<(), ConvertError> {
+        let ContentTable { large, slices, .. } = contents;
         let mut slices = write(slices);
         for id in tree.ids() {
             let inode = tree.inode(id);
-            let Some(Content::Large(file)) = inode.content().map(Content::of) else { continue };
+            let Some(FileContent::Large(file)) = inode.content().map(FileContent::of) else { continue };
             let first = self.slices.len();
             for piece in large.pieces(file, inode.size(), &slices) {
-                if let Piece::Slice { id, .. } = piece
+                if let ContentPiece::Slice { id, .. } = piece
                     && slices.place(id).is_none()
                 {
                     self.slices.push(id);
@@ -70,15 +76,15 @@ impl Device {
     fn place_files(
         &mut self,
         tree: &Tree,
-        contents: &mut Contents,
+        contents: &mut ContentTable,
         number: u16,
         bundle_half: u64,
         origin: &str,
-    ) -> Result<(), Error> {
-        let mut cutter = Cutter::new(bundle_half);
+    ) -> Result<(), ConvertError> {
+        let mut cutter = BundleCutter::new(bundle_half);
         for id in tree.ids() {
             let inode = tree.inode(id);
-            let Some(Content::Small(small)) = inode.content().map(Content::of) else { continue };
+            let Some(FileContent::Small(small)) = inode.content().map(FileContent::of) else { continue };
             if !contents.small.place(small).is_none() {
                 continue;
             }
@@ -99,15 +105,15 @@ impl Device {
         Ok(())
     }
 
-    fn next(&mut self, device: u16, blocks: u64, origin: &str) -> Result<Place, Error> {
+    fn next(&mut self, device: u16, blocks: u64, origin: &str) -> Result<ContentPlace, ConvertError> {
         let end = self.blocks.saturating_add(blocks);
         if end > MAX_FLAT_BLOCKS {
             let source = FormatError::Limit { part: "blocks of a device", value: end, limit: MAX_FLAT_BLOCKS };
-            return Err(Error::format(origin, source));
+            return Err(ConvertError::format(origin, source));
         }
         let block = u32::try_from(self.blocks).expect("MAX_FLAT_BLOCKS has 32 bits");
         self.blocks = end;
-        Ok(Place { device, block })
+        Ok(ContentPlace { device, block })
     }
 
     /// Says whether nothing is new.

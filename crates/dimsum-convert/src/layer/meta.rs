@@ -10,10 +10,10 @@ use dimsum_format::pack::{
 use dimsum_format::{BLOCK_U64, Blake3, DeviceId, FormatError};
 
 use super::chunks::Maps;
-use super::pack::{Common, Plan};
+use super::pack::{PackContent, PackContext};
 use crate::blob::BlobOut;
-use crate::erofs::{DataArea, Image, for_each_use};
-use crate::error::Error;
+use crate::erofs::{DataArea, PlannedImage, for_each_use};
+use crate::error::ConvertError;
 use crate::stream::stream;
 
 /// Bytes copied at a time from the temporary file.
@@ -23,11 +23,16 @@ const COPY: u64 = 256 << 10;
 const ROWS_AT_A_TIME: usize = 4096;
 
 /// Writes layer meta and footer behind the frames of a pack; returns the bytes of the compressed layer meta.
-pub(super) fn write(plan: &Plan, maps: &Maps, common: Common<'_>, out: &mut BlobOut<'_>) -> Result<u64, Error> {
+pub(super) fn write(
+    plan: &PackContent,
+    maps: &Maps,
+    common: PackContext<'_>,
+    out: &mut BlobOut<'_>,
+) -> Result<u64, ConvertError> {
     let origin = &*plan.origin;
-    let failed = |source| Error::format(origin, source);
+    let failed = |source| ConvertError::format(origin, source);
     let area = data_area(plan, maps.0.blocks(), common);
-    let layer_meta = LayerMeta::plan(plan, maps, common, &area)?;
+    let layer_meta = LayerMetaImage::plan(plan, maps, common, &area)?;
     let length = layer_meta.footer.length();
     // The length of a skippable frame stands before it, so what is in it must be known first.
     let compressed = common.temporaries.create()?;
@@ -57,29 +62,34 @@ pub(super) fn write(plan: &Plan, maps: &Maps, common: Common<'_>, out: &mut Blob
 }
 
 /// Returns the BLAKE3 of the layer meta, without compressing it.
-pub(super) fn digest(plan: &Plan, maps: &Maps, common: Common<'_>) -> Result<Blake3, Error> {
+pub(super) fn digest(plan: &PackContent, maps: &Maps, common: PackContext<'_>) -> Result<Blake3, ConvertError> {
     let area = data_area(plan, maps.0.blocks(), common);
     let mut hasher = blake3::Hasher::new();
-    let written = LayerMeta::plan(plan, maps, common, &area)?.write(&mut hasher);
-    written.map_err(|source| Error::Meta { origin: plan.origin.clone(), source })?;
+    let written = LayerMetaImage::plan(plan, maps, common, &area)?.write(&mut hasher);
+    written.map_err(|source| ConvertError::Meta { origin: plan.origin.clone(), source })?;
     Ok(Blake3::new(*hasher.finalize().as_bytes()))
 }
 
 /// A layer meta of which every byte is decided.
-struct LayerMeta<'a> {
-    plan: &'a Plan,
+struct LayerMetaImage<'a> {
+    plan: &'a PackContent,
     maps: &'a Maps,
-    common: Common<'a>,
+    common: PackContext<'a>,
     area: &'a DataArea,
-    image: Image<'a>,
+    image: PlannedImage<'a>,
     params: WriteParams,
     footer: LayerMetaFooter,
 }
 
-impl<'a> LayerMeta<'a> {
-    fn plan(plan: &'a Plan, maps: &'a Maps, common: Common<'a>, area: &'a DataArea) -> Result<Self, Error> {
+impl<'a> LayerMetaImage<'a> {
+    fn plan(
+        plan: &'a PackContent,
+        maps: &'a Maps,
+        common: PackContext<'a>,
+        area: &'a DataArea,
+    ) -> Result<Self, ConvertError> {
         let origin = &*plan.origin;
-        let image = Image::plan(&plan.tree, common.contents, area, ImageKind::Layer, common.options, origin)?;
+        let image = PlannedImage::plan(&plan.tree, common.contents, area, ImageKind::Layer, common.options, origin)?;
         let count = |rows: u64| u32::try_from(rows).unwrap_or(u32::MAX);
         let footer = LayerMetaFooter {
             erofs_blocks: image.blocks(),
@@ -120,7 +130,7 @@ impl<'a> LayerMeta<'a> {
 }
 
 /// The layer's own device, then others in the order of first use.
-fn data_area(plan: &Plan, blocks: u32, common: Common<'_>) -> DataArea {
+fn data_area(plan: &PackContent, blocks: u32, common: PackContext<'_>) -> DataArea {
     let mut area = DataArea::default();
     area.push(plan.number, plan.id, blocks);
     for_each_use(&plan.tree, common.contents, |number| {
@@ -133,7 +143,7 @@ fn data_area(plan: &Plan, blocks: u32, common: Common<'_>) -> DataArea {
     area
 }
 
-fn device(common: Common<'_>, number: u16) -> Option<(DeviceId, u32)> {
+fn device(common: PackContext<'_>, number: u16) -> Option<(DeviceId, u32)> {
     common.devices.get(usize::from(number)).copied().flatten()
 }
 

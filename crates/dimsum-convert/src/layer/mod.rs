@@ -9,9 +9,9 @@ mod pack;
 mod prove;
 mod read;
 
-pub(crate) use self::bundle::Cutter;
-pub(crate) use self::chunks::{Bundling, Chunks, Maps, bundle};
-pub(crate) use self::device::Device;
-pub(crate) use self::pack::{Common, Packed, Plan, write_pack};
+pub(crate) use self::bundle::BundleCutter;
+pub(crate) use self::chunks::{Bundling, LayerChunks, Maps, bundle};
+pub(crate) use self::device::LayerDevice;
+pub(crate) use self::pack::{PackContent, PackContext, Packed, write_pack};
 pub(crate) use self::prove::verify_pack;
-pub(crate) use self::read::{Expected, ReadLayer, Reader, Taken, read_directory, read_image_layer};
+pub(crate) use self::read::{Expected, LayerReader, ReadLayer, SpooledContent, read_directory, read_image_layer};

@@ -10,17 +10,17 @@ use dimsum_tree::Tree;
 use sha2::{Digest as _, Sha256};
 
 use super::chunks::Maps;
-use super::device::Device;
+use super::device::LayerDevice;
 use super::meta;
 use crate::blob::{BlobOut, WholeBlob};
-use crate::content::{Contents, SmallRows};
-use crate::error::Error;
-use crate::options::Options;
+use crate::content::{ContentTable, SmallRows};
+use crate::error::ConvertError;
+use crate::options::ConvertOptions;
 use crate::ordered_tasks::with_workers;
 
 /// A layer whose chunks are all compressed: everything that its pack will say is known.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct PackContent {
     /// Number of the layer.
     pub(crate) number: u16,
     pub(crate) id: DeviceId,
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     pub(crate) offsets: Vec<u64>,
     /// SHA-256 of the device bytes, if they came in the order of the device.
     pub(crate) hasher: Option<Sha256>,
-    pub(crate) device: Arc<Device>,
+    pub(crate) device: Arc<LayerDevice>,
     pub(crate) tree: Arc<Tree>,
     pub(crate) rows: SmallRows,
     pub(crate) origin: String,
@@ -36,12 +36,12 @@ pub(crate) struct Plan {
 
 /// What the packs of an image have in common.
 #[derive(Clone, Copy)]
-pub(crate) struct Common<'a> {
-    pub(crate) contents: &'a Contents,
+pub(crate) struct PackContext<'a> {
+    pub(crate) contents: &'a ContentTable,
     pub(crate) frames: &'a TemporaryFile,
     /// Device id and blocks of each layer that has a device.
     pub(crate) devices: &'a [Option<(DeviceId, u32)>],
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a ConvertOptions,
     /// Threads for one pack: several are written at once.
     pub(crate) jobs: NonZeroUsize,
     pub(crate) temporaries: &'a TemporaryFiles,
@@ -58,11 +58,11 @@ pub(crate) struct Packed<'t> {
 
 /// Writes a pack.
 pub(crate) fn write_pack<'t>(
-    plan: &Plan,
+    plan: &PackContent,
     maps: &Maps,
-    common: Common<'_>,
+    common: PackContext<'_>,
     mut out: BlobOut<'t>,
-) -> Result<Packed<'t>, Error> {
+) -> Result<Packed<'t>, ConvertError> {
     let diff_id = match &plan.hasher {
         Some(hasher) => {
             for frame in frames(plan, maps) {
@@ -77,20 +77,20 @@ pub(crate) fn write_pack<'t>(
 }
 
 /// A frame in the spool, and the blocks of its chunk.
-struct Frame {
+struct SpooledFrame {
     offset: u64,
     length: u64,
     blocks: u32,
 }
 
-fn frames(plan: &Plan, (map, frames): &Maps) -> impl Iterator<Item = Frame> {
+fn frames(plan: &PackContent, (map, frames): &Maps) -> impl Iterator<Item = SpooledFrame> {
     plan.offsets.iter().zip(0..).map_while(|(&offset, number)| {
         let (frame, blocks) = (frames.frame(number)?, map.chunk_blocks(number)?);
-        Some(Frame { offset, length: frame.end - frame.start, blocks: blocks.end - blocks.start })
+        Some(SpooledFrame { offset, length: frame.end - frame.start, blocks: blocks.end - blocks.start })
     })
 }
 
-fn read(spool: &TemporaryFile, frame: Frame) -> Result<Vec<u8>, Error> {
+fn read(spool: &TemporaryFile, frame: SpooledFrame) -> Result<Vec<u8>, ConvertError> {
     let mut bytes = vec![0; usize::try_from(frame.length).expect("a frame is at most 16 MiB")];
     spool.read(frame.offset, &mut bytes)?;
     Ok(bytes)
@@ -98,19 +98,19 @@ fn read(spool: &TemporaryFile, frame: Frame) -> Result<Vec<u8>, Error> {
 
 /// Writes the frames; returns the SHA-256 of what is in them, which was not there in this order before.
 fn write_and_decompress(
-    plan: &Plan,
+    plan: &PackContent,
     maps: &Maps,
-    common: Common<'_>,
+    common: PackContext<'_>,
     out: &mut BlobOut<'_>,
-) -> Result<sha2::digest::Output<Sha256>, Error> {
-    let work = |decompressor: &mut Decompressor, frame: Frame| {
+) -> Result<sha2::digest::Output<Sha256>, ConvertError> {
+    let work = |decompressor: &mut Decompressor, frame: SpooledFrame| {
         let length = frame.blocks as usize * BLOCK;
         let frame = read(common.frames, frame)?;
         let bytes = decompressor.decompress(&frame, length);
-        Ok((frame, bytes.map_err(|source| Error::format(&plan.origin, source))?))
+        Ok((frame, bytes.map_err(|source| ConvertError::format(&plan.origin, source))?))
     };
     let mut hasher = Sha256::new();
-    let mut put = |done: Result<(Vec<u8>, Vec<u8>), Error>| {
+    let mut put = |done: Result<(Vec<u8>, Vec<u8>), ConvertError>| {
         let (frame, bytes) = done?;
         hasher.update(&bytes);
         out.put(&frame)
@@ -124,7 +124,7 @@ fn write_and_decompress(
         while let Some(done) = ordered.take() {
             put(done)?;
         }
-        Ok::<(), Error>(())
+        Ok::<(), ConvertError>(())
     })?;
     Ok(hasher.finalize())
 }

@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::chunks::Maps;
 use super::meta;
-use super::pack::{Common, Plan};
-use crate::error::Error;
-use crate::hashing::Hashing;
+use super::pack::{PackContent, PackContext};
+use crate::error::ConvertError;
+use crate::hashing::HashingReader;
 use crate::known::refuse;
 use crate::ordered_tasks::with_workers;
-use crate::progress::Progress;
+use crate::progress::ConversionProgress;
 use crate::reuse::Reusable;
 
 /// Bytes of a pack that are read at a time behind its frames.
@@ -26,19 +26,19 @@ const BUFFER: usize = 64 << 10;
 /// Reads a pack that may stand for a layer, and compares all of it with what would be written.
 ///
 /// # Errors
-/// [`Error::Reuse`] if it is not that, another one if it cannot be reached.
+/// [`ConvertError::Reuse`] if it is not that, another one if it cannot be reached.
 pub(crate) fn verify_pack(
-    plan: &Plan,
+    plan: &PackContent,
     maps: &Maps,
-    common: Common<'_>,
+    common: PackContext<'_>,
     reusable: &Reusable<'_>,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
+    progress: &dyn ConversionProgress,
+) -> Result<(), ConvertError> {
     if meta::digest(plan, maps, common)? != reusable.described.footer.layer_meta_digest {
         return Err(reusable.differs("its layer meta says other things of the layer"));
     }
     let held = match read(maps, common, reusable, progress) {
-        Err(error @ Error::Reuse { .. }) => return Err(error),
+        Err(error @ ConvertError::Reuse { .. }) => return Err(error),
         Err(error) => {
             let refused = refuse(reusable.candidate.what.clone(), error)?;
             return Err(reusable.differs(&refused.reason));
@@ -55,7 +55,7 @@ pub(crate) fn verify_pack(
 }
 
 /// What a pack turned out to be.
-struct Held {
+struct HeldPack {
     /// SHA-256 of the blob.
     blob: Digest,
     /// SHA-256 of the device.
@@ -63,7 +63,7 @@ struct Held {
 }
 
 /// A frame, and what it must give.
-struct Frame {
+struct HeldFrame {
     bytes: Vec<u8>,
     length: usize,
     digest: Blake3,
@@ -72,16 +72,17 @@ struct Frame {
 /// Reads a whole pack; its frames are decoded and compared with the device map.
 fn read(
     (map, frames): &Maps,
-    common: Common<'_>,
+    common: PackContext<'_>,
     reusable: &Reusable<'_>,
-    progress: &dyn Progress,
-) -> Result<Held, Error> {
+    progress: &dyn ConversionProgress,
+) -> Result<HeldPack, ConvertError> {
     let candidate = &reusable.candidate;
     // One byte more tells a blob that is too long.
     let blob = candidate.source.open(candidate.blob.digest)?.take(candidate.blob.size.saturating_add(1));
-    let mut blob = Hashing::new(blob, &());
-    let unreadable = |source: io::Error| Error::Unreadable { object: candidate.what.clone(), source: Box::new(source) };
-    let work = |decompressor: &mut Decompressor, frame: Frame| {
+    let mut blob = HashingReader::new(blob, &());
+    let unreadable =
+        |source: io::Error| ConvertError::Unreadable { object: candidate.what.clone(), source: Box::new(source) };
+    let work = |decompressor: &mut Decompressor, frame: HeldFrame| {
         let bytes = decompressor.decompress(&frame.bytes, frame.length).ok();
         bytes.filter(|bytes| Blake3::of(bytes) == frame.digest)
     };
@@ -91,7 +92,7 @@ fn read(
         let damaged = || reusable.differs(&format!("its chunk {count} is damaged"));
         device.update(bytes.ok_or_else(damaged)?);
         count += 1;
-        if progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+        if progress.cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
     };
     with_workers(common.jobs, Decompressor::default, work, |ordered| {
         let rows = (0..).map_while(|chunk| Some((frames.frame(chunk)?, map.chunk_blocks(chunk)?, map.digest(chunk)?)));
@@ -99,17 +100,17 @@ fn read(
             let length = usize::try_from(frame.end - frame.start).expect("a frame is at most 16 MiB");
             let mut bytes = vec![0; length];
             blob.read_exact(&mut bytes).map_err(unreadable)?;
-            if let Some(done) = ordered.submit(Frame { bytes, length: blocks.len() * BLOCK, digest }) {
+            if let Some(done) = ordered.submit(HeldFrame { bytes, length: blocks.len() * BLOCK, digest }) {
                 take(done)?;
             }
         }
         while let Some(done) = ordered.take() {
             take(done)?;
         }
-        Ok::<(), Error>(())
+        Ok::<(), ConvertError>(())
     })?;
     let mut buffer = vec![0; BUFFER];
     while blob.read(&mut buffer).map_err(unreadable)? > 0 {}
     let (blob, _) = blob.finish();
-    Ok(Held { blob, device: Digest::new(device.finalize().into()) })
+    Ok(HeldPack { blob, device: Digest::new(device.finalize().into()) })
 }

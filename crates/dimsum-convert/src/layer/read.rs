@@ -19,14 +19,14 @@ use dimsum_recipe::{Recorded, Recording};
 use dimsum_tree::{Compression, LayerDecoder, LayerReadError, LayerTree, Policy, Tree};
 use sha2::{Digest as _, Sha256};
 
-use crate::content::{self, Arrived, ContentCounts, Contents, Splitter, Workers};
-use crate::error::Error;
-use crate::hashing::Hashing;
+use crate::content::{self, Arrived, ContentCounts, ContentTable, Splitter, Workers};
+use crate::error::ConvertError;
+use crate::hashing::HashingReader;
 use crate::known::Promised;
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::original::unkept;
-use crate::progress::Progress;
-use crate::worker_pool::Pool;
+use crate::progress::ConversionProgress;
+use crate::worker_pool::WorkerPool;
 
 /// Bytes of a buffer between the threads, and how many there are: enough for both to go on while the other one
 /// is held up.
@@ -36,7 +36,7 @@ const BUFFERS: usize = 4;
 /// A layer that has been read.
 pub(crate) struct ReadLayer {
     pub(crate) layer: LayerTree,
-    pub(crate) taken: Taken,
+    pub(crate) taken: SpooledContent,
     /// Length of the uncompressed tar; 0 for a directory.
     pub(crate) tar_bytes: u64,
     /// What a recipe needs, if the original is kept.
@@ -44,7 +44,7 @@ pub(crate) struct ReadLayer {
 }
 
 /// What the sink has of a layer's content.
-pub(crate) struct Taken {
+pub(crate) struct SpooledContent {
     pub(crate) counts: ContentCounts,
     pub(crate) arrived: Arrived,
     /// New small files as they are.
@@ -52,14 +52,14 @@ pub(crate) struct Taken {
 }
 
 /// What reading needs besides the source.
-pub(crate) struct Reader<'a> {
-    pub(crate) contents: &'a mut Contents,
-    pub(crate) pool: &'a Pool,
+pub(crate) struct LayerReader<'a> {
+    pub(crate) contents: &'a mut ContentTable,
+    pub(crate) pool: &'a WorkerPool,
     /// Slices that are in packs already.
     pub(crate) promised: Promised,
     pub(crate) temporaries: &'a TemporaryFiles,
-    pub(crate) options: &'a Options,
-    pub(crate) progress: &'a dyn Progress,
+    pub(crate) options: &'a ConvertOptions,
+    pub(crate) progress: &'a dyn ConversionProgress,
     pub(crate) origin: &'a str,
 }
 
@@ -72,11 +72,11 @@ pub(crate) struct Expected {
 
 /// Reads the blob of a layer.
 pub(crate) fn read_image_layer(
-    reader: Reader<'_>,
+    reader: LayerReader<'_>,
     blob: Box<dyn Read + Send>,
     expected: &Expected,
     lower: Option<&Tree>,
-) -> Result<ReadLayer, Error> {
+) -> Result<ReadLayer, ConvertError> {
     let policy = policy(reader.options);
     let (progress, origin) = (reader.progress, reader.origin);
     let keep = reader.options.keep_original;
@@ -85,7 +85,7 @@ pub(crate) fn read_image_layer(
         let (full, inbox) = bounded(BUFFERS);
         let (free, empty) = bounded(BUFFERS);
         let decode = scope.spawn(move || decode(blob, expected.size, progress, &full, &empty));
-        let tar = Buffers { inbox, free, current: Vec::new(), filled: 0, position: 0 };
+        let tar = TarBuffers { inbox, free, current: Vec::new(), filled: 0, position: 0 };
         // Ending this call drops the receiver, which ends the thread if it has not come to the end.
         let read = reader.run(false, |sink| match &recording {
             None => dimsum_tree::read_buffered_layer(tar, lower, sink, policy),
@@ -96,21 +96,21 @@ pub(crate) fn read_image_layer(
         });
         let decoded = decode.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
         // A wrong digest explains every other fault of the layer.
         if let Some((is, is_size)) = decoded.blob
             && (is, is_size) != (expected.digest, expected.size)
         {
-            return Err(Error::LayerDigest { must: expected.digest, is, must_size: expected.size, is_size });
+            return Err(ConvertError::LayerDigest { must: expected.digest, is, must_size: expected.size, is_size });
         }
         let (layer, taken) = read?;
-        let tar = decoded.tar.ok_or_else(|| Error::Tree {
+        let tar = decoded.tar.ok_or_else(|| ConvertError::Tree {
             origin: origin.to_owned(),
             source: dimsum_tree::TreeError::Read { offset: 0, source: io::ErrorKind::UnexpectedEof.into() },
         })?;
         if tar.0 != expected.diff_id {
-            return Err(Error::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
+            return Err(ConvertError::DiffId { layer: expected.digest, must: expected.diff_id, is: tar.0 });
         }
         let recorded = recording.map(Recording::finish).transpose().map_err(unkept)?;
         Ok(ReadLayer { layer, taken, tar_bytes: tar.1, recorded })
@@ -118,23 +118,23 @@ pub(crate) fn read_image_layer(
 }
 
 /// Reads a directory.
-pub(crate) fn read_directory(reader: Reader<'_>, path: &Path) -> Result<ReadLayer, Error> {
+pub(crate) fn read_directory(reader: LayerReader<'_>, path: &Path) -> Result<ReadLayer, ConvertError> {
     let policy = policy(reader.options);
     let (layer, taken) = reader.run(true, |sink| dimsum_tree::read_directory(path, sink, policy))?;
     Ok(ReadLayer { layer, taken, tar_bytes: 0, recorded: None })
 }
 
-fn policy(options: &Options) -> Policy {
+fn policy(options: &ConvertOptions) -> Policy {
     Policy { overlay_entries: options.overlay_entries }
 }
 
-impl Reader<'_> {
+impl LayerReader<'_> {
     /// Runs `read` with a sink for content, and waits for the threads behind it.
     fn run(
         self,
         count_input: bool,
-        read: impl FnOnce(&mut Splitter<'_>) -> Result<LayerTree, LayerReadError<Box<Error>>>,
-    ) -> Result<(LayerTree, Taken), Error> {
+        read: impl FnOnce(&mut Splitter<'_>) -> Result<LayerTree, LayerReadError<Box<ConvertError>>>,
+    ) -> Result<(LayerTree, SpooledContent), ConvertError> {
         let Self { contents, pool, promised, temporaries, options, progress, origin } = self;
         let shared_before = content::read(&contents.slices).shared_bytes();
         let mut spool = BufferedTemporary::new(temporaries.create()?);
@@ -153,20 +153,20 @@ impl Reader<'_> {
             (_, Ok(finished)) => finished,
             // What a thread fails with comes first, unless it was told to the reader.
             (true, Err(error)) => return Err(error),
-            (false, Err(Error::Cancelled)) => return Err(layer.err().unwrap_or(Error::Cancelled)),
+            (false, Err(ConvertError::Cancelled)) => return Err(layer.err().unwrap_or(ConvertError::Cancelled)),
             (false, Err(error)) => return Err(error),
         };
         let layer = layer?;
         counts.shared += content::read(&contents.slices).shared_bytes() - shared_before;
-        Ok((layer, Taken { counts, arrived, small: spool.share()? }))
+        Ok((layer, SpooledContent { counts, arrived, small: spool.share()? }))
     }
 }
 
-fn named(error: LayerReadError<Box<Error>>, origin: &str) -> Error {
+fn named(error: LayerReadError<Box<ConvertError>>, origin: &str) -> ConvertError {
     match error {
-        LayerReadError::Tree(source) => Error::Tree { origin: origin.to_owned(), source },
-        LayerReadError::Sink { source, .. } if matches!(*source, Error::Cancelled) => Error::Cancelled,
-        LayerReadError::Sink { path, source } => Error::Content { origin: origin.to_owned(), path, source },
+        LayerReadError::Tree(source) => ConvertError::Tree { origin: origin.to_owned(), source },
+        LayerReadError::Sink { source, .. } if matches!(*source, ConvertError::Cancelled) => ConvertError::Cancelled,
+        LayerReadError::Sink { path, source } => ConvertError::Content { origin: origin.to_owned(), path, source },
     }
 }
 
@@ -180,19 +180,19 @@ struct Decoded {
 }
 
 /// A buffer with so many bytes of the tar.
-type Filled = (Vec<u8>, usize);
+type FilledBuffer = (Vec<u8>, usize);
 
 /// Reads, hashes and decodes a blob, and hands the tar on.
 fn decode(
     blob: Box<dyn Read + Send>,
     size: u64,
-    progress: &dyn Progress,
-    full: &Sender<io::Result<Filled>>,
+    progress: &dyn ConversionProgress,
+    full: &Sender<io::Result<FilledBuffer>>,
     empty: &Receiver<Vec<u8>>,
 ) -> Decoded {
     let mut decoded = Decoded::default();
     // One byte more tells a blob that is too long; an endless one is not read to its end.
-    let mut input = Hashing::new(blob.take(size.saturating_add(1)), progress);
+    let mut input = HashingReader::new(blob.take(size.saturating_add(1)), progress);
     let mut tar = None;
     match pump(&mut input, full, empty) {
         Ok(end) => tar = end,
@@ -222,7 +222,11 @@ enum Tar {
 }
 
 /// Decodes until the end; returns what the tar was, none if the receiver has gone.
-fn pump(input: impl Read, full: &Sender<io::Result<Filled>>, empty: &Receiver<Vec<u8>>) -> io::Result<Option<Tar>> {
+fn pump(
+    input: impl Read,
+    full: &Sender<io::Result<FilledBuffer>>,
+    empty: &Receiver<Vec<u8>>,
+) -> io::Result<Option<Tar>> {
     let mut decoder = LayerDecoder::new(input, None)?;
     let plain = decoder.compression() == Compression::Plain;
     let (mut hasher, mut count) = (Sha256::new(), 0);
@@ -261,15 +265,15 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The other end: the tar as a stream, read from the buffers themselves.
-struct Buffers {
-    inbox: Receiver<io::Result<Filled>>,
+struct TarBuffers {
+    inbox: Receiver<io::Result<FilledBuffer>>,
     free: Sender<Vec<u8>>,
     current: Vec<u8>,
     filled: usize,
     position: usize,
 }
 
-impl BufRead for Buffers {
+impl BufRead for TarBuffers {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.position == self.filled {
             let Ok(next) = self.inbox.recv() else { return Ok(&[]) };
@@ -289,7 +293,7 @@ impl BufRead for Buffers {
     }
 }
 
-impl Read for Buffers {
+impl Read for TarBuffers {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);

@@ -12,7 +12,7 @@ pub(super) const EMPTY: &[u8] = b"{}";
 
 /// A part of the artifact, as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct RecipeEntry {
     /// Digest of the source layer.
     pub(crate) layer: Digest,
     pub(crate) diff_id: Digest,
@@ -21,17 +21,17 @@ pub(crate) struct Piece {
 
 /// What the manifest lists, checked.
 #[derive(Debug)]
-pub(crate) struct Artifact {
+pub(crate) struct OriginalArtifact {
     /// The original manifest with its media type, and the original config.
     pub(crate) manifest: (Blob, String),
     pub(crate) config: Blob,
     /// A recipe for each layer, lowest first.
-    pub(crate) layers: Vec<Piece>,
+    pub(crate) layers: Vec<RecipeEntry>,
     /// Packs that the image does not list and recipes refer to.
     pub(crate) packs: Vec<Blob>,
 }
 
-impl Artifact {
+impl OriginalArtifact {
     /// Returns the bytes of the manifest.
     pub(super) fn to_bytes(&self, gives: &[Gives], subject: Descriptor) -> Vec<u8> {
         let with = |media_type: &str, blob: Blob, annotations: Annotations| Descriptor {
@@ -100,7 +100,7 @@ impl Artifact {
                     else {
                         return Err(wrong("a recipe does not say of which layer it is"));
                     };
-                    layers.push(Piece { layer: of, diff_id, recipe: blob });
+                    layers.push(RecipeEntry { layer: of, diff_id, recipe: blob });
                 }
                 media::PACK => packs.push(blob),
                 // What a later version adds.

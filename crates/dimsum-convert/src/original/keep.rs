@@ -12,18 +12,18 @@ use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_recipe::{BlobForm, RecipeError, RecipeParts, Recorded, Section, UnkeptReason, note};
 use dimsum_source::{Source, SourceError, Target};
 
-use super::artifact::{Artifact, EMPTY, Piece};
-use super::recipe_builder::{Cooked, Kitchen, build_recipe};
+use super::artifact::{EMPTY, OriginalArtifact, RecipeEntry};
+use super::recipe_builder::{RecipeContext, TarRecipe, build_recipe};
 use super::unkept;
 use crate::blob::{BlobOut, WholeBlob};
-use crate::content::Contents;
-use crate::error::{Error, limit};
-use crate::hashing::Hashing;
+use crate::content::ContentTable;
+use crate::error::{ConvertError, limit};
+use crate::hashing::HashingReader;
 use crate::input::Input;
 use crate::layer::Expected;
-use crate::options::Options;
+use crate::options::ConvertOptions;
 use crate::ordered_tasks::with_workers;
-use crate::progress::Progress;
+use crate::progress::ConversionProgress;
 
 /// Layers whose compression is looked at at the same time: each takes up to some 100 MiB of memory.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
@@ -73,10 +73,10 @@ pub struct KeptOriginal {
 pub(crate) struct Keeping<'a> {
     source: &'a dyn Source,
     manifest: Digest,
-    layers: Vec<Noted>,
+    layers: Vec<RecordedLayer>,
 }
 
-struct Noted {
+struct RecordedLayer {
     expected: Expected,
     tar_bytes: u64,
     recorded: Recorded,
@@ -86,26 +86,30 @@ struct Noted {
 pub(crate) struct Kept<'a> {
     source: &'a dyn Source,
     manifest: Digest,
-    layers: Vec<Ready>,
+    layers: Vec<LayerRecipe>,
 }
 
 /// The parts of a recipe.
-struct Ready {
+struct LayerRecipe {
     expected: Expected,
     tar_bytes: u64,
-    recipe: Cooked,
-    compression: Compression,
+    recipe: TarRecipe,
+    compression: NotedCompression,
 }
 
 impl<'a> Keeping<'a> {
     /// Starts, if the original is to be kept and can be.
-    pub(crate) fn start(input: Input<'a>, target: &dyn Target, options: &Options) -> Result<Option<Self>, Error> {
+    pub(crate) fn start(
+        input: Input<'a>,
+        target: &dyn Target,
+        options: &ConvertOptions,
+    ) -> Result<Option<Self>, ConvertError> {
         if !options.keep_original {
             return Ok(None);
         }
         let Input::Image { source, manifest } = input else {
             let reason = "is for images: a directory has no layers";
-            return Err(Error::Option { option: "keep original", reason });
+            return Err(ConvertError::Option { option: "keep original", reason });
         };
         match target.refuses_referrers() {
             Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
@@ -116,28 +120,30 @@ impl<'a> Keeping<'a> {
     /// Adds a layer that has been read.
     pub(crate) fn layer(&mut self, expected: &Expected, tar_bytes: u64, recorded: Recorded) {
         let &Expected { digest, size, diff_id } = expected;
-        self.layers.push(Noted { expected: Expected { digest, size, diff_id }, tar_bytes, recorded });
+        self.layers.push(RecordedLayer { expected: Expected { digest, size, diff_id }, tar_bytes, recorded });
     }
 
     /// Makes the recipes, once all layers are read. `devices` are those of places, by their numbers.
     pub(crate) fn make_recipes(
         self,
-        contents: &Contents,
+        contents: &ContentTable,
         devices: &[Option<(DeviceId, u32)>],
-        options: &Options,
+        options: &ConvertOptions,
         temporaries: &TemporaryFiles,
-        progress: &dyn Progress,
-    ) -> Result<Kept<'a>, Error> {
+        progress: &dyn ConversionProgress,
+    ) -> Result<Kept<'a>, ConvertError> {
         let Self { source, manifest, layers } = self;
-        let work = |(): &mut (), Noted { expected, tar_bytes, recorded }: Noted| -> Result<Ready, Error> {
-            let open = || -> Result<Box<dyn Read + Send>, Error> { Ok(source.open(expected.digest)?) };
-            let recipe = build_recipe(recorded, &Kitchen { contents, devices, temporaries, open: &open })?;
+        let work = |(): &mut (),
+                    RecordedLayer { expected, tar_bytes, recorded }: RecordedLayer|
+         -> Result<LayerRecipe, ConvertError> {
+            let open = || -> Result<Box<dyn Read + Send>, ConvertError> { Ok(source.open(expected.digest)?) };
+            let recipe = build_recipe(recorded, &RecipeContext { contents, devices, temporaries, open: &open })?;
             let compression = if expected.digest == expected.diff_id {
                 Ok(None)
             } else {
                 note_compression(open()?, &expected, temporaries, progress)?.map(Some)
             };
-            Ok(Ready { expected, tar_bytes, recipe, compression })
+            Ok(LayerRecipe { expected, tar_bytes, recipe, compression })
         };
         let layers = with_workers(
             options.jobs.min(MAX_JOBS),
@@ -153,7 +159,7 @@ impl<'a> Keeping<'a> {
                 while let Some(ready) = ordered.take() {
                     done.push(ready?);
                 }
-                Ok::<_, Error>(done)
+                Ok::<_, ConvertError>(done)
             },
         );
         Ok(Kept { source, manifest, layers: layers? })
@@ -172,8 +178,8 @@ impl Kept<'_> {
         target: &dyn Target,
         subject: Descriptor,
         packs: Vec<Blob>,
-        progress: &dyn Progress,
-    ) -> Result<KeptOriginal, Error> {
+        progress: &dyn ConversionProgress,
+    ) -> Result<KeptOriginal, ConvertError> {
         let Self { source, manifest, layers } = self;
         let (mut pieces, mut kept, mut blobs) = (Vec::new(), Vec::new(), Vec::new());
         for layer in layers {
@@ -181,11 +187,11 @@ impl Kept<'_> {
             let (whole, gives) = layer.write(target, progress)?;
             let recipe = whole.blob;
             kept.push(KeptLayer { source, recipe, gives });
-            pieces.push(Piece { layer: source, diff_id, recipe });
+            pieces.push(RecipeEntry { layer: source, diff_id, recipe });
             blobs.push(whole);
         }
         let bytes = source.read_manifest(manifest)?;
-        let failed = |source| Error::Document { object: "manifest", digest: manifest, source: Box::new(source) };
+        let failed = |source| ConvertError::Document { object: "manifest", digest: manifest, source: Box::new(source) };
         let parsed = Manifest::parse(&bytes).map_err(failed)?;
         let config = source.read_small("config", parsed.config.digest, MAX_CONFIG_BYTES)?;
         let mut whole = |bytes: &[u8]| {
@@ -194,16 +200,16 @@ impl Kept<'_> {
             let out = out.finish();
             let blob = out.blob;
             blobs.push(out);
-            Ok::<Blob, Error>(blob)
+            Ok::<Blob, ConvertError>(blob)
         };
         let media_type = parsed.media_type.unwrap_or_else(|| media::MANIFEST.to_owned());
         let (document, config) = (whole(&bytes)?, whole(&config)?);
         whole(EMPTY)?;
-        let artifact = Artifact { manifest: (document, media_type), config, layers: pieces, packs };
+        let artifact = OriginalArtifact { manifest: (document, media_type), config, layers: pieces, packs };
         let gives: Vec<Gives> = kept.iter().map(|layer| layer.gives).collect();
         let bytes = artifact.to_bytes(&gives, subject);
         if progress.cancelled() {
-            return Err(Error::Cancelled);
+            return Err(ConvertError::Cancelled);
         }
         for blob in blobs {
             blob.commit()?;
@@ -214,11 +220,15 @@ impl Kept<'_> {
 }
 
 /// How a blob comes from its tar: not at all, as it is, or by these notes.
-type Compression = Result<Option<Section>, UnkeptReason>;
+type NotedCompression = Result<Option<Section>, UnkeptReason>;
 
-impl Ready {
+impl LayerRecipe {
     /// Writes the recipe.
-    fn write<'t>(self, target: &'t dyn Target, progress: &'t dyn Progress) -> Result<(WholeBlob<'t>, Gives), Error> {
+    fn write<'t>(
+        self,
+        target: &'t dyn Target,
+        progress: &'t dyn ConversionProgress,
+    ) -> Result<(WholeBlob<'t>, Gives), ConvertError> {
         let Self { expected, tar_bytes, recipe, compression } = self;
         let (form, gives) = match &compression {
             Ok(None) => (BlobForm::Plain, Gives::Blob),
@@ -247,16 +257,16 @@ fn note_compression(
     blob: impl Read,
     expected: &Expected,
     temporaries: &TemporaryFiles,
-    progress: &dyn Progress,
-) -> Result<Result<Section, UnkeptReason>, Error> {
-    let quiet = Quiet(progress);
-    let mut input = Hashing::new(blob.take(expected.size.saturating_add(1)), &quiet);
+    progress: &dyn ConversionProgress,
+) -> Result<Result<Section, UnkeptReason>, ConvertError> {
+    let quiet = CancelOnly(progress);
+    let mut input = HashingReader::new(blob.take(expected.size.saturating_add(1)), &quiet);
     let section = match note(&mut input, expected.size, temporaries) {
         Ok(Ok(section)) => section,
         Ok(Err(reason)) => return Ok(Err(reason)),
-        Err(_) if progress.cancelled() => return Err(Error::Cancelled),
+        Err(_) if progress.cancelled() => return Err(ConvertError::Cancelled),
         Err(RecipeError::Read { source, .. }) => {
-            return Err(Error::Unreadable { object: "the layer".to_owned(), source: source.into() });
+            return Err(ConvertError::Unreadable { object: "the layer".to_owned(), source: source.into() });
         }
         Err(error) => return Err(unkept(error)),
     };
@@ -267,9 +277,9 @@ fn note_compression(
 }
 
 /// The blob was counted when it was read for the first time.
-struct Quiet<'p>(&'p dyn Progress);
+struct CancelOnly<'p>(&'p dyn ConversionProgress);
 
-impl Progress for Quiet<'_> {
+impl ConversionProgress for CancelOnly<'_> {
     fn cancelled(&self) -> bool {
         self.0.cancelled()
     }

@@ -18,15 +18,15 @@ use dimsum_recipe::RecipeError;
 
 pub use self::keep::{Gives, KeptLayer, KeptOriginal};
 
-pub(crate) use self::artifact::{Artifact, Piece};
+pub(crate) use self::artifact::{OriginalArtifact, RecipeEntry};
 pub(crate) use self::keep::{Keeping, Kept};
 
-use crate::error::Error;
+use crate::error::ConvertError;
 
 /// The error of a recipe that is being made.
-pub(crate) fn unkept(error: RecipeError) -> Error {
+pub(crate) fn unkept(error: RecipeError) -> ConvertError {
     match error {
         RecipeError::Temporary(error) => error.into(),
-        error => Error::Recipe { reason: error.to_string() },
+        error => ConvertError::Recipe { reason: error.to_string() },
     }
 }

@@ -14,29 +14,29 @@ use dimsum_recipe::{OperationWriter, RecipeError, Recorded, RecordedReader, Sect
 use dimsum_tree::{ContentId, LayerDecoder};
 
 use super::unkept;
-use crate::content::{self, Content, Contents, Piece, Place};
-use crate::error::Error;
+use crate::content::{self, ContentPiece, ContentPlace, ContentTable, FileContent};
+use crate::error::ConvertError;
 
 /// The parts of a recipe that give the tar.
-pub(crate) struct Cooked {
+pub(crate) struct TarRecipe {
     pub(super) operations: Section,
     pub(super) literals: Section,
     pub(super) devices: Vec<(DeviceId, u32)>,
 }
 
 /// What is known when all layers have been read.
-pub(crate) struct Kitchen<'a> {
-    pub(crate) contents: &'a Contents,
+pub(crate) struct RecipeContext<'a> {
+    pub(crate) contents: &'a ContentTable,
     /// Device id and blocks by the number that a place has.
     pub(crate) devices: &'a [Option<(DeviceId, u32)>],
     pub(crate) temporaries: &'a TemporaryFiles,
     /// Opens the blob of the layer again.
-    pub(crate) open: &'a dyn Fn() -> Result<Box<dyn Read + Send>, Error>,
+    pub(crate) open: &'a dyn Fn() -> Result<Box<dyn Read + Send>, ConvertError>,
 }
 
 /// Where some bytes of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Where {
+enum RangePlace {
     Null,
     /// At this byte of a device.
     Device {
@@ -49,15 +49,15 @@ enum Where {
 
 /// Some bytes of a file that lie together.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct FileRange {
     start: u64,
     end: u64,
-    place: Where,
+    place: RangePlace,
 }
 
 /// Makes the operations.
-pub(crate) fn build_recipe(recorded: Recorded, context: &Kitchen<'_>) -> Result<Cooked, Error> {
-    let mut builder = Cook {
+pub(crate) fn build_recipe(recorded: Recorded, context: &RecipeContext<'_>) -> Result<TarRecipe, ConvertError> {
+    let mut builder = RecipeBuilder {
         context,
         out: OperationWriter::new(context.temporaries).map_err(unkept)?,
         known: recorded.reader().map_err(unkept)?,
@@ -74,13 +74,13 @@ pub(crate) fn build_recipe(recorded: Recorded, context: &Kitchen<'_>) -> Result<
         builder.segment(segment)?;
     }
     builder.literals(recorded.tail())?;
-    let Cook { out, devices, .. } = builder;
+    let RecipeBuilder { out, devices, .. } = builder;
     let (operations, literals) = out.finish().map_err(unkept)?;
-    Ok(Cooked { operations, literals, devices })
+    Ok(TarRecipe { operations, literals, devices })
 }
 
-struct Cook<'a> {
-    context: &'a Kitchen<'a>,
+struct RecipeBuilder<'a> {
+    context: &'a RecipeContext<'a>,
     out: OperationWriter,
     /// What is not content.
     known: RecordedReader<'a>,
@@ -89,7 +89,7 @@ struct Cook<'a> {
     devices: Vec<(DeviceId, u32)>,
     /// The file whose ranges are known.
     file: Option<(u32, u64)>,
-    ranges: Vec<Stretch>,
+    ranges: Vec<FileRange>,
     buffer: Vec<u8>,
     /// Where in the tar we are.
     at: u64,
@@ -97,9 +97,9 @@ struct Cook<'a> {
     source: Option<(LayerDecoder<Box<dyn Read + Send>>, u64)>,
 }
 
-impl Cook<'_> {
+impl RecipeBuilder<'_> {
     /// Copies bytes that are not content.
-    fn literals(&mut self, mut count: u64) -> Result<(), Error> {
+    fn literals(&mut self, mut count: u64) -> Result<(), ConvertError> {
         while count > 0 {
             let now = usize::try_from(count).map_or(COPY, |count| count.min(COPY));
             let bytes = self.buffer.get_mut(..now).unwrap_or_default();
@@ -111,7 +111,7 @@ impl Cook<'_> {
         Ok(())
     }
 
-    fn segment(&mut self, segment: Segment) -> Result<(), Error> {
+    fn segment(&mut self, segment: Segment) -> Result<(), ConvertError> {
         let file = (segment.content.get(), segment.size);
         if self.file != Some(file) {
             self.ranges = self.context.ranges(segment.content, segment.size);
@@ -120,19 +120,19 @@ impl Cook<'_> {
         let (mut at, end) = (segment.position, segment.position + segment.length);
         while at < end {
             let index = self.ranges.partition_point(|range| range.end <= at);
-            let missing = || Error::Recipe { reason: "a file is longer than its slices".to_owned() };
-            let &Stretch { start, end: range_end, place } = self.ranges.get(index).ok_or_else(missing)?;
+            let missing = || ConvertError::Recipe { reason: "a file is longer than its slices".to_owned() };
+            let &FileRange { start, end: range_end, place } = self.ranges.get(index).ok_or_else(missing)?;
             let count = range_end.min(end) - at;
             let skip = at - start;
             match place {
-                Where::Null => self.out.zeros(count).map_err(unkept)?,
+                RangePlace::Null => self.out.zeros(count).map_err(unkept)?,
                 // Who reads it follows no more references than these.
-                Where::Device { .. } if self.out.references() >= max_references(self.at) => self.again(count)?,
-                Where::Device { number, at } => {
+                RangePlace::Device { .. } if self.out.references() >= max_references(self.at) => self.again(count)?,
+                RangePlace::Device { number, at } => {
                     let number = self.device(number)?;
                     self.out.content(number, at + skip, count).map_err(unkept)?;
                 }
-                Where::Nowhere => self.again(count)?,
+                RangePlace::Nowhere => self.again(count)?,
             }
             at += count;
             self.at += count;
@@ -141,11 +141,12 @@ impl Cook<'_> {
     }
 
     /// Returns the number of a device in the recipe.
-    fn device(&mut self, number: u16) -> Result<u64, Error> {
+    fn device(&mut self, number: u16) -> Result<u64, ConvertError> {
         if let Some(&known) = self.numbers.get(&number) {
             return Ok(known);
         }
-        let missing = || Error::Recipe { reason: "content has a place in a device that is not known".to_owned() };
+        let missing =
+            || ConvertError::Recipe { reason: "content has a place in a device that is not known".to_owned() };
         let device = self.context.devices.get(usize::from(number)).copied().flatten().ok_or_else(missing)?;
         let next = self.devices.len() as u64;
         if next >= u64::from(MAX_DEVICES) {
@@ -157,9 +158,9 @@ impl Cook<'_> {
     }
 
     /// Copies bytes out of the source.
-    fn again(&mut self, mut count: u64) -> Result<(), Error> {
+    fn again(&mut self, mut count: u64) -> Result<(), ConvertError> {
         let unreadable =
-            |source: io::Error| Error::Unreadable { object: "the layer".to_owned(), source: Box::new(source) };
+            |source: io::Error| ConvertError::Unreadable { object: "the layer".to_owned(), source: Box::new(source) };
         let (mut tar, mut read) = match self.source.take() {
             Some(source) => source,
             None => (LayerDecoder::new((self.context.open)()?, None).map_err(unreadable)?, 0),
@@ -179,32 +180,32 @@ impl Cook<'_> {
     }
 }
 
-impl Kitchen<'_> {
+impl RecipeContext<'_> {
     /// Says where the bytes of a file are, from its start to its end.
-    fn ranges(&self, content: ContentId, size: u64) -> Vec<Stretch> {
+    fn ranges(&self, content: ContentId, size: u64) -> Vec<FileRange> {
         let mut ranges = Vec::new();
-        let mut push = |length: u64, place: Where| {
-            let start = ranges.last().map_or(0, |last: &Stretch| last.end);
+        let mut push = |length: u64, place: RangePlace| {
+            let start = ranges.last().map_or(0, |last: &FileRange| last.end);
             let end = start.saturating_add(length).min(size);
             match ranges.last_mut() {
                 Some(last) if last.goes_on(place) => last.end = end,
-                _ => ranges.push(Stretch { start, end, place }),
+                _ => ranges.push(FileRange { start, end, place }),
             }
         };
-        let place = |place: Place| match place.is_none() {
-            true => Where::Nowhere,
-            false => Where::Device { number: place.device, at: u64::from(place.block) * BLOCK_U64 },
+        let place = |place: ContentPlace| match place.is_none() {
+            true => RangePlace::Nowhere,
+            false => RangePlace::Device { number: place.device, at: u64::from(place.block) * BLOCK_U64 },
         };
-        match Content::of(content) {
-            Content::Empty => {}
-            Content::Null => push(size, Where::Null),
-            Content::Small(id) => push(size, place(self.contents.small.place(id))),
-            Content::Large(number) => {
+        match FileContent::of(content) {
+            FileContent::Empty => {}
+            FileContent::Null => push(size, RangePlace::Null),
+            FileContent::Small(id) => push(size, place(self.contents.small.place(id))),
+            FileContent::Large(number) => {
                 let slices = content::read(&self.contents.slices);
                 for piece in self.contents.large.pieces(number, size, &slices) {
                     match piece {
-                        Piece::Null { blocks } => push(blocks * BLOCK_U64, Where::Null),
-                        Piece::Slice { id, blocks } => push(blocks * BLOCK_U64, place(slices.place(id))),
+                        ContentPiece::Null { blocks } => push(blocks * BLOCK_U64, RangePlace::Null),
+                        ContentPiece::Slice { id, blocks } => push(blocks * BLOCK_U64, place(slices.place(id))),
                     }
                 }
             }
@@ -213,11 +214,13 @@ impl Kitchen<'_> {
     }
 }
 
-impl Stretch {
+impl FileRange {
     /// Says whether bytes at a place lie directly behind.
-    fn goes_on(&self, next: Where) -> bool {
+    fn goes_on(&self, next: RangePlace) -> bool {
         match self.place {
-            Where::Device { number, at } => next == Where::Device { number, at: at + (self.end - self.start) },
+            RangePlace::Device { number, at } => {
+                next == RangePlace::Device { number, at: at + (self.end - self.start) }
+            }
             place => next == place,
         }
     }

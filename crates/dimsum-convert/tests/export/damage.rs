@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use dimsum_convert::export::{Mode, Options};
-use dimsum_convert::{Error, Progress};
+use dimsum_convert::export::{ExportMode, ExportOptions};
+use dimsum_convert::{ConversionProgress, ConvertError};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::pack::{FOOTER_BYTES, PackFooter};
@@ -20,8 +20,8 @@ fn entries(name: &str, seed: u64) -> Vec<Entry> {
     vec![file(name, noise(200_000, seed)), file("same", noise(2_000, 7))]
 }
 
-fn options(mode: Mode) -> Options {
-    Options { mode, ..Options::default() }
+fn options(mode: ExportMode) -> ExportOptions {
+    ExportOptions { mode, ..ExportOptions::default() }
 }
 
 fn assert_nothing(target: &Path) {
@@ -46,15 +46,15 @@ fn a_flipped_bit_anywhere_in_a_pack_is_damage_and_publishes_nothing() {
         bad[at] ^= 4;
         std::fs::write(&path, bad).unwrap();
         let image = Layout::open(&case.target(), converted.manifest);
-        match export_to(&image, &target, &options(Mode::PerLayer), &()).unwrap_err() {
-            error @ Error::LayerDigest { must, .. } => assert!(must == pack.digest && error.is_damage()),
+        match export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap_err() {
+            error @ ConvertError::LayerDigest { must, .. } => assert!(must == pack.digest && error.is_damage()),
             other => panic!("at {at}: {other}"),
         }
         assert_nothing(&target);
-        match export_to(&image, &target, &options(Mode::Flatten), &()) {
+        match export_to(&image, &target, &options(ExportMode::Flatten), &()) {
             Err(error) => {
                 assert!(at < frames && error.is_damage(), "at {at}: {error}");
-                assert!(matches!(error, Error::Content { .. }), "names the file: {error}");
+                assert!(matches!(error, ConvertError::Content { .. }), "names the file: {error}");
                 assert_nothing(&target);
             }
             // The chunks are as they should be.
@@ -66,12 +66,12 @@ fn a_flipped_bit_anywhere_in_a_pack_is_damage_and_publishes_nothing() {
     }
     for length in [0, 100, good.len() - 1] {
         std::fs::write(&path, &good[..length]).unwrap();
-        let error = export_to(&image, &target, &options(Mode::PerLayer), &()).unwrap_err();
-        assert!(matches!(error, Error::LayerDigest { .. }), "{length}: {error}");
+        let error = export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap_err();
+        assert!(matches!(error, ConvertError::LayerDigest { .. }), "{length}: {error}");
     }
     std::fs::write(&path, [&good[..], b"more"].concat()).unwrap();
-    let error = export_to(&image, &target, &options(Mode::PerLayer), &()).unwrap_err();
-    assert!(matches!(error, Error::LayerDigest { .. }), "{error}");
+    let error = export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap_err();
+    assert!(matches!(error, ConvertError::LayerDigest { .. }), "{error}");
     assert_nothing(&target);
 }
 
@@ -103,7 +103,7 @@ fn a_layer_meta_that_lies_changes_no_file() {
 
     let target = case.dir.path().join("exported");
     let image = Layout::open(&case.target(), manifest);
-    let exported = export_to(&image, &target, &options(Mode::PerLayer), &()).unwrap();
+    let exported = export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap();
     assert_eq!(exported.layers.len(), 2, "what the layer meta says is put right by one more layer");
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
     trees::assert_same(&trees::of_image(&target, exported.manifest), &want, "tree");
@@ -122,7 +122,7 @@ fn a_name_like_a_whiteout_is_refused_in_a_layer_by_its_path() {
     let converted = dimsum_convert::convert(input, &layout, &small_options(), &()).unwrap();
     let image = Layout::open(&target, converted.manifest);
     let exported = place.path().join("exported");
-    let error = export_to(&image, &exported, &options(Mode::Flatten), &()).unwrap_err();
+    let error = export_to(&image, &exported, &options(ExportMode::Flatten), &()).unwrap_err();
     assert!(error.to_string().contains(".wh.x"), "{error}");
     assert_nothing(&exported);
     let mut tar = Vec::new();
@@ -133,7 +133,7 @@ fn a_name_like_a_whiteout_is_refused_in_a_layer_by_its_path() {
 fn a_cancelled_export_leaves_nothing() {
     /// Says stop after so many questions.
     struct After(AtomicU32);
-    impl Progress for After {
+    impl ConversionProgress for After {
         fn cancelled(&self) -> bool {
             self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
         }
@@ -141,12 +141,12 @@ fn a_cancelled_export_leaves_nothing() {
     let case = Case::new(&[entries("a", 1), entries("b", 2)]);
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
-    for mode in [Mode::PerLayer, Mode::Flatten] {
+    for mode in [ExportMode::PerLayer, ExportMode::Flatten] {
         let mut cancelled = 0;
         for after in 0.. {
             let target = case.dir.path().join(format!("{mode:?}"));
             match export_to(&image, &target, &options(mode), &After(after.into())) {
-                Err(Error::Cancelled) => assert_nothing(&target),
+                Err(ConvertError::Cancelled) => assert_nothing(&target),
                 Err(other) => panic!("after {after}: {other}"),
                 Ok(_) => break,
             }

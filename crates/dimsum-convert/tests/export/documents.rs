@@ -1,6 +1,6 @@
 //! Manifest and config are those of an ordinary image.
 
-use dimsum_convert::export::{Mode, Options};
+use dimsum_convert::export::{ExportMode, ExportOptions};
 use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_format::media;
 
@@ -14,9 +14,9 @@ fn nothing_of_ours_is_left_and_nothing_of_theirs_is_lost() {
         Case::new(&[vec![file("a", noise(9_000, 1)), file("b", "b")], vec![whiteout("b")], vec![file("c", "c")]]);
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
-    for (mode, layers) in [(Mode::PerLayer, 3), (Mode::Flatten, 1)] {
+    for (mode, layers) in [(ExportMode::PerLayer, 3), (ExportMode::Flatten, 1)] {
         let target = case.dir.path().join(format!("{mode:?}"));
-        let exported = export_to(&image, &target, &Options { mode, ..Options::default() }, &()).unwrap();
+        let exported = export_to(&image, &target, &ExportOptions { mode, ..ExportOptions::default() }, &()).unwrap();
         let bytes = blob(&target, exported.manifest);
         let manifest = Manifest::parse(&bytes).unwrap();
         assert!(!String::from_utf8(bytes).unwrap().contains("dimsum"));
@@ -37,19 +37,19 @@ fn nothing_of_ours_is_left_and_nothing_of_theirs_is_lost() {
 
 #[test]
 fn a_level_is_one_of_the_compression() {
-    use dimsum_convert::export::Compression;
+    use dimsum_convert::export::LayerCompression;
     let case = Case::new(&[vec![file("a", noise(9_000, 1))]]);
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
     for (compression, level, fine) in [
-        (Compression::Gzip, 0, false),
-        (Compression::Gzip, 1, true),
-        (Compression::Gzip, 9, true),
-        (Compression::Gzip, 10, false),
-        (Compression::Zstd, 19, true),
-        (Compression::Zstd, 20, false),
+        (LayerCompression::Gzip, 0, false),
+        (LayerCompression::Gzip, 1, true),
+        (LayerCompression::Gzip, 9, true),
+        (LayerCompression::Gzip, 10, false),
+        (LayerCompression::Zstd, 19, true),
+        (LayerCompression::Zstd, 20, false),
     ] {
-        let options = Options { compression, level: Some(level), ..Options::default() };
+        let options = ExportOptions { compression, level: Some(level), ..ExportOptions::default() };
         let result = export_to(&image, &case.dir.path().join("exported"), &options, &());
         assert_eq!(result.is_ok(), fine, "{compression:?} {level}");
     }

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use dimsum_convert::export::{ExportImage, Exported, Options, ReadFailure, export};
-use dimsum_convert::{Error, Progress};
+use dimsum_convert::export::{ExportImage, ExportOptions, Exported, ReadFailure, export};
+use dimsum_convert::{ConversionProgress, ConvertError};
 use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::{DimsumManifest, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
@@ -126,9 +126,9 @@ impl ExportImage for Layout {
 pub(crate) fn export_to(
     image: &Layout,
     target: &Path,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Exported, Error> {
+    options: &ExportOptions,
+    progress: &dyn ConversionProgress,
+) -> Result<Exported, ConvertError> {
     let target = OciLayout::create(target, Some(ImageName::Tag("out".into()))).unwrap();
     export(image, &target, options, progress)
 }

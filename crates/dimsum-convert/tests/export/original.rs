@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use dimsum_convert::export::{Compression, Exported, Options, Reached, export_original};
-use dimsum_convert::{Converted, Error, Gives, Input, KnownImage, Reuse, Sharing, convert_as};
+use dimsum_convert::export::{ExportOptions, Exported, LayerCompression, Reached, export_original};
+use dimsum_convert::{ConvertError, Converted, Gives, Input, KnownImage, PackReuse, Sharing, convert_as};
 use dimsum_format::manifest::Manifest;
 use dimsum_format::{Digest, media};
 use dimsum_layout::OciLayout;
@@ -17,16 +17,21 @@ use crate::round_trip::{directory, gnu_tar, plain, upper_layers};
 use crate::sources::{Case, Layer, noise, small_options};
 use crate::tar::{Entry, Packing, archive, dir, file, hard_link, whiteout};
 
-pub(crate) fn keeping() -> dimsum_convert::Options {
-    dimsum_convert::Options { keep_original: true, ..small_options() }
+pub(crate) fn keeping() -> dimsum_convert::ConvertOptions {
+    dimsum_convert::ConvertOptions { keep_original: true, ..small_options() }
 }
 
-fn options() -> Options {
-    Options { temp_dir: std::env::temp_dir(), ..Options::default() }
+fn options() -> ExportOptions {
+    ExportOptions { temp_dir: std::env::temp_dir(), ..ExportOptions::default() }
 }
 
 /// Finds the recipes of the image and exports with them.
-pub(crate) fn export_with(case: &Case, converted: &Converted, to: &Path, options: &Options) -> Result<Exported, Error> {
+pub(crate) fn export_with(
+    case: &Case,
+    converted: &Converted,
+    to: &Path,
+    options: &ExportOptions,
+) -> Result<Exported, ConvertError> {
     let image = Layout::open(&case.target(), converted.manifest);
     let place = OciLayout::open(case.target(), None).unwrap();
     let referrers = place.referrers(converted.manifest, Some(media::ORIGINAL)).unwrap();
@@ -197,9 +202,9 @@ fn a_layer_whose_compression_is_unknown_comes_back_as_its_tar() {
     let (case, converted, exported) = comes_back(layers, "zstd");
     assert!(matches!(converted.original.as_ref().unwrap().layers[1].gives, Gives::Tar(_)));
     assert_eq!(exported.layers[0].reached, Reached::Blob);
-    for compression in [Compression::None, Compression::Zstd] {
+    for compression in [LayerCompression::None, LayerCompression::Zstd] {
         let to = case.dir.path().join(format!("{compression:?}"));
-        let exported = export_with(&case, &converted, &to, &Options { compression, ..options() }).unwrap();
+        let exported = export_with(&case, &converted, &to, &ExportOptions { compression, ..options() }).unwrap();
         assert_eq!(exported.layers[1].diff_id, exported.layers[0].diff_id);
     }
 }
@@ -218,7 +223,7 @@ fn assert_nothing(target: &Path) {
 }
 
 /// Replaces the recipe of the only layer by `recipe`, under its own digest, in a referrer that says so.
-pub(crate) fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Exported, Error> {
+pub(crate) fn with_recipe(case: &Case, converted: &Converted, recipe: &[u8]) -> Result<Exported, ConvertError> {
     let target = case.target();
     let kept = converted.original.as_ref().unwrap();
     let mut manifest = Manifest::parse(&blob(&target, kept.manifest)).unwrap();
@@ -251,7 +256,7 @@ fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
     assert!(with_recipe(&case, &converted, &recipe).unwrap().original);
     for length in (0..recipe.len()).step_by(recipe.len() / 40 + 1) {
         let error = with_recipe(&case, &converted, &recipe[..length]).unwrap_err();
-        assert!(matches!(error, Error::Original { .. }), "{length}: {error}");
+        assert!(matches!(error, ConvertError::Original { .. }), "{length}: {error}");
     }
     let mut tars = 0;
     for at in (0..recipe.len()).step_by(recipe.len() / 120 + 1) {
@@ -260,7 +265,7 @@ fn a_recipe_that_lies_gives_an_error_and_nothing_else() {
         match with_recipe(&case, &converted, &bad) {
             // The notes of the compression are wrong, and the tar is right; or the bit means nothing to zstd.
             Ok(exported) => tars += u32::from(exported.layers[0].reached == Reached::Tar),
-            Err(Error::Original { .. }) => {}
+            Err(ConvertError::Original { .. }) => {}
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
@@ -279,7 +284,7 @@ fn packs_that_were_reused_serve_recipes_as_well() {
     let old = Case::of(layers());
     let before = old.convert(&keeping());
     let from = OciLayout::open(old.target(), None).unwrap();
-    for reuse in [Reuse::Verify, Reuse::Trust] {
+    for reuse in [PackReuse::Verify, PackReuse::Trust] {
         let new = Case::of(layers());
         let target = OciLayout::create(new.target(), Some(ImageName::Tag("out".into()))).unwrap();
         let source = new.source();
@@ -310,6 +315,6 @@ fn a_referrer_of_another_image_is_refused() {
     let target = OciLayout::create(&to, None).unwrap();
     let referrer = converted[1].original.as_ref().unwrap().manifest;
     let error = export_original(&image, &other, referrer, &target, &options(), &()).unwrap_err();
-    assert!(matches!(error, Error::Original { .. }), "{error}");
+    assert!(matches!(error, ConvertError::Original { .. }), "{error}");
     assert_nothing(&to);
 }

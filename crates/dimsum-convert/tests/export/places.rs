@@ -1,6 +1,6 @@
 //! The other targets: a tar and a directory.
 
-use dimsum_convert::export::{LeftOut, Owners, export_directory, export_tar};
+use dimsum_convert::export::{OmittedEntries, Owners, export_directory, export_tar};
 
 use crate::image::Layout;
 use crate::round_trip::{XATTRS, directory, gnu_tar, privileged_directory, upper_layers};
@@ -23,7 +23,7 @@ fn a_tar_has_the_whole_tree() {
     let image = Layout::open(&case.target(), converted.manifest);
     let mut tar = Vec::new();
     let left_out = export_tar(&image, &mut tar, None, &()).unwrap();
-    assert_eq!(left_out, LeftOut::default());
+    assert_eq!(left_out, OmittedEntries::default());
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
     trees::assert_same(&trees::of_tar(&tar), &want, "tar");
 }
@@ -42,7 +42,7 @@ fn privileged_a_directory_has_the_whole_tree() {
     let image = Layout::open(&case.target(), converted.manifest);
     let target = place.path().join("target");
     let left_out = export_directory(&image, &target, Owners::Keep, &()).unwrap();
-    assert_eq!(left_out, LeftOut::default());
+    assert_eq!(left_out, OmittedEntries::default());
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
     trees::assert_same(&trees::of_directory(&target), &want, "directory");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use dimsum_convert::export::{Compression, Mode, Options};
+use dimsum_convert::export::{ExportMode, ExportOptions, LayerCompression};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::media;
@@ -71,8 +71,8 @@ pub(crate) fn upper_layers() -> Vec<Vec<Entry>> {
     ]
 }
 
-fn options(mode: Mode, compression: Compression) -> Options {
-    Options { mode, compression, temp_dir: std::env::temp_dir(), ..Options::default() }
+fn options(mode: ExportMode, compression: LayerCompression) -> ExportOptions {
+    ExportOptions { mode, compression, temp_dir: std::env::temp_dir(), ..ExportOptions::default() }
 }
 
 /// Converts and exports in every way, and compares the trees.
@@ -81,18 +81,18 @@ fn survives(layers: Vec<Layer>, what: &str) {
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
-    for mode in [Mode::PerLayer, Mode::Flatten] {
+    for mode in [ExportMode::PerLayer, ExportMode::Flatten] {
         for (compression, media_type) in [
-            (Compression::None, media::LAYER_TAR),
-            (Compression::Gzip, media::LAYER_GZIP),
-            (Compression::Zstd, media::LAYER_ZSTD),
+            (LayerCompression::None, media::LAYER_TAR),
+            (LayerCompression::Gzip, media::LAYER_GZIP),
+            (LayerCompression::Zstd, media::LAYER_ZSTD),
         ] {
             let target = case.dir.path().join(format!("{mode:?}-{compression:?}"));
             let exported = export_to(&image, &target, &options(mode, compression), &()).unwrap();
             trees::assert_same(&trees::of_image(&target, exported.manifest), &want, what);
             let manifest = Manifest::parse(&blob(&target, exported.manifest)).unwrap();
             assert!(manifest.layers.iter().all(|layer| layer.media_type == media_type));
-            if mode == Mode::Flatten {
+            if mode == ExportMode::Flatten {
                 assert_eq!(exported.layers.len(), 1);
             }
         }
@@ -153,7 +153,7 @@ fn a_file_of_mostly_holes_stays_small() {
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
     let target = case.dir.path().join("exported");
-    let exported = export_to(&image, &target, &options(Mode::PerLayer, Compression::Gzip), &()).unwrap();
+    let exported = export_to(&image, &target, &options(ExportMode::PerLayer, LayerCompression::Gzip), &()).unwrap();
     assert!(exported.layers[0].tar_bytes < 1 << 20, "{:?}", exported.layers);
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
     trees::assert_same(&trees::of_image(&target, exported.manifest), &want, "holes");
@@ -168,7 +168,7 @@ fn a_flat_export_of_one_layer_converts_to_the_same_image() {
     let image = Layout::open(&case.target(), first.manifest);
     // In the place of the source.
     let source = case.dir.path().join("source");
-    let exported = export_to(&image, &source, &options(Mode::Flatten, Compression::Zstd), &()).unwrap();
+    let exported = export_to(&image, &source, &options(ExportMode::Flatten, LayerCompression::Zstd), &()).unwrap();
     let again = Case { manifest: exported.manifest, ..case };
     let second = again.convert(&small_options());
     assert_eq!(second.meta, first.meta, "EROFS image, maps and device ids");

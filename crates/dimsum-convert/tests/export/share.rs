@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use dimsum_convert::export::{Compression, Exported, Mode, Options};
+use dimsum_convert::export::{ExportMode, ExportOptions, Exported, LayerCompression};
 
 use crate::image::{Layout, export_to};
 use crate::sources::{Case, noise, small_options};
@@ -15,7 +15,7 @@ fn base() -> Vec<Entry> {
     entries
 }
 
-fn exported(layers: &[Vec<Entry>], options: &Options) -> Exported {
+fn exported(layers: &[Vec<Entry>], options: &ExportOptions) -> Exported {
     let case = Case::new(layers);
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
@@ -28,10 +28,10 @@ fn exported(layers: &[Vec<Entry>], options: &Options) -> Exported {
 
 #[test]
 fn images_with_a_common_base_share_its_layer() {
-    let one = exported(&[base(), vec![file("bin/one", noise(5_000, 2))]], &Options::default());
+    let one = exported(&[base(), vec![file("bin/one", noise(5_000, 2))]], &ExportOptions::default());
     let other =
         vec![base(), vec![whiteout("etc/passwd"), file("bin/other", noise(50_000, 3))], vec![whiteout("etc/000")]];
-    let other = exported(&other, &Options::default());
+    let other = exported(&other, &ExportOptions::default());
     assert_eq!(one.layers[0], other.layers[0]);
     assert_eq!(one.layers.len(), 2, "everything is in packs");
     assert_eq!(other.layers.len(), 3, "the last deletion is in no pack");
@@ -41,9 +41,10 @@ fn images_with_a_common_base_share_its_layer() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let layers = [base(), vec![file("big", noise(5_000_000, 9))]];
-    for compression in [Compression::Gzip, Compression::Zstd] {
+    for compression in [LayerCompression::Gzip, LayerCompression::Zstd] {
         let jobs = [1, 2, 5].map(|jobs| {
-            let options = Options { compression, jobs: NonZeroUsize::new(jobs).unwrap(), ..Options::default() };
+            let options =
+                ExportOptions { compression, jobs: NonZeroUsize::new(jobs).unwrap(), ..ExportOptions::default() };
             exported(&layers, &options).manifest
         });
         assert!(jobs.iter().all(|manifest| *manifest == jobs[0]), "{compression:?}");
@@ -58,7 +59,7 @@ fn layers_without_data_are_one_last_layer() {
         vec![whiteout("d/b")],
         vec![Entry { mode: 0o400, ..file("d/a", noise(9_000, 1)) }],
     ];
-    let exported = exported(&layers, &Options::default());
+    let exported = exported(&layers, &ExportOptions::default());
     let packs: Vec<bool> = exported.layers.iter().map(|layer| layer.pack.is_some()).collect();
     assert_eq!(packs, [true, false]);
 }
@@ -73,7 +74,7 @@ fn data_that_the_image_does_not_list_is_not_missed() {
         vec![file("f", noise(9_000, 3)), file("third", noise(7_000, 4))],
         vec![whiteout("second"), whiteout("f")],
     ];
-    let exported = exported(&layers, &Options::default());
+    let exported = exported(&layers, &ExportOptions::default());
     let packs: Vec<bool> = exported.layers.iter().map(|layer| layer.pack.is_some()).collect();
     assert_eq!(packs, [true, true, false]);
 }
@@ -81,8 +82,8 @@ fn data_that_the_image_does_not_list_is_not_missed() {
 #[test]
 fn an_image_without_data_has_one_layer() {
     for layers in [vec![vec![]], vec![vec![dir("d"), file("empty", ""), file("zeros", [0; 10])]]] {
-        for mode in [Mode::PerLayer, Mode::Flatten] {
-            let exported = exported(&layers, &Options { mode, ..Options::default() });
+        for mode in [ExportMode::PerLayer, ExportMode::Flatten] {
+            let exported = exported(&layers, &ExportOptions { mode, ..ExportOptions::default() });
             assert_eq!(exported.layers.len(), 1);
         }
     }

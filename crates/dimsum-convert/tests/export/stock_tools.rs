@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use dimsum_convert::export::{Compression, Mode, Options};
+use dimsum_convert::export::{ExportMode, ExportOptions, LayerCompression};
 
 use crate::image::{Layout, export_to};
 use crate::round_trip::{XATTRS, gnu_tar, privileged_directory, upper_layers};
@@ -46,8 +46,8 @@ fn privileged_skopeo_copies_and_umoci_unpacks_the_identical_tree() {
     let converted = case.convert(&small_options());
     let image = Layout::open(&case.target(), converted.manifest);
     let want = trees::of_image(&case.dir.path().join("source"), case.manifest);
-    for mode in [Mode::PerLayer, Mode::Flatten] {
-        let options = Options { mode, compression: Compression::Gzip, ..Options::default() };
+    for mode in [ExportMode::PerLayer, ExportMode::Flatten] {
+        let options = ExportOptions { mode, compression: LayerCompression::Gzip, ..ExportOptions::default() };
         let at = |what: &str| case.dir.path().join(format!("{what}-{mode:?}"));
         let exported = export_to(&image, &at("exported"), &options, &()).unwrap();
         let layout = |path: &Path| format!("oci:{}:out", path.display());

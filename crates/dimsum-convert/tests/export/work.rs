@@ -1,6 +1,6 @@
 //! Recipes are not followed whatever they cost, and none is written that would cost so much.
 
-use dimsum_convert::{Error, Options};
+use dimsum_convert::{ConvertError, ConvertOptions};
 
 use crate::image::blob;
 use crate::original::{comes_back, keeping, pipe, with_recipe};
@@ -53,7 +53,7 @@ fn a_recipe_that_goes_to_and_fro_in_a_pack_is_soon_refused() {
     let entries = [file("a", noise(SLICE, 1)), file("b", noise(SLICE, 2))];
     let layers = vec![plain(archive(&entries)), plain(archive(&[whiteout("a"), whiteout("b"), file("c", "c")]))];
     let case = Case::of(layers);
-    let converted = case.convert(&Options { slice_size: SLICE as u32, level: 1, ..keeping() });
+    let converted = case.convert(&ConvertOptions { slice_size: SLICE as u32, level: 1, ..keeping() });
     let kept = converted.original.as_ref().unwrap();
     assert_eq!(kept.packs.len(), 1, "a pack that only recipes need");
     let honest = blob(&case.target(), kept.layers[0].recipe.digest);
@@ -80,7 +80,7 @@ fn a_recipe_that_goes_to_and_fro_in_a_pack_is_soon_refused() {
     recipe[12..16].copy_from_slice(&0u32.to_le_bytes());
     recipe.extend_from_slice(&compressed);
     match with_recipe(&case, &converted, &recipe) {
-        Err(Error::Original { source, .. }) => {
+        Err(ConvertError::Original { source, .. }) => {
             assert!(source.to_string().contains("bytes decoded of a pack"), "{source}");
         }
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use dimsum_convert::Options;
+use dimsum_convert::ConvertOptions;
 use dimsum_format::media;
 
 use crate::reader::{Read, read};
@@ -34,7 +34,7 @@ fn upper() -> Vec<Entry> {
     ]
 }
 
-fn convert(layers: &[(Vec<Entry>, Packing)], options: &Options) -> (Case, Read) {
+fn convert(layers: &[(Vec<Entry>, Packing)], options: &ConvertOptions) -> (Case, Read) {
     let case = Case::of(layers.iter().map(|(entries, packing)| Layer::new(entries, *packing)).collect());
     let converted = case.convert(options);
     let read = read(&case.target(), converted.manifest);
@@ -93,10 +93,10 @@ fn plain_again(read: &Read) -> Read {
 #[test]
 fn the_number_of_threads_does_not_matter() {
     let layers = [(lower(), Packing::Gzip), (upper(), Packing::Gzip)];
-    let (case, _) = convert(&layers, &Options { jobs: NonZeroUsize::MIN, ..small_options() });
+    let (case, _) = convert(&layers, &ConvertOptions { jobs: NonZeroUsize::MIN, ..small_options() });
     let expected = blobs(&case.target());
     for jobs in [2, 7] {
-        let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
+        let options = ConvertOptions { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
         for _ in 0..3 {
             let (case, _) = convert(&layers, &options);
             assert_eq!(blobs(&case.target()), expected);
@@ -138,7 +138,7 @@ fn shuffle(entries: &mut [Entry], seed: usize) {
 
 #[test]
 fn layers_in_flight_at_the_same_time_do_not_matter() {
-    let options = |jobs| Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
+    let options = |jobs| ConvertOptions { jobs: NonZeroUsize::new(jobs).unwrap(), ..small_options() };
     let plain: Vec<_> = many_layers().into_iter().map(|entries| (entries, Packing::Plain)).collect();
     let (_keep, expected) = convert(&plain, &options(1));
     assert_eq!(expected.dimsum.packs.len(), 5 + 1);
@@ -160,7 +160,7 @@ fn layers_in_flight_at_the_same_time_do_not_matter() {
 fn the_encoder_changes_frames_only() {
     let layers = [(lower(), Packing::Gzip), (upper(), Packing::Gzip)];
     let (_keep, three) = convert(&layers, &small_options());
-    let (_keep, one) = convert(&layers, &Options { level: 1, ..small_options() });
+    let (_keep, one) = convert(&layers, &ConvertOptions { level: 1, ..small_options() });
     assert_ne!(one.dimsum.packs, three.dimsum.packs);
     assert_ne!(one.dimsum.root, three.dimsum.root);
     assert_eq!(one.erofs(), three.erofs());

@@ -1,6 +1,6 @@
 //! A source that is damaged, lies or is refused: an error that names it, and nothing in the target.
 
-use dimsum_convert::{Error, Progress};
+use dimsum_convert::{ConversionProgress, ConvertError};
 use dimsum_format::Digest;
 
 use crate::sources::{Case, Layer, noise, small_options};
@@ -10,7 +10,7 @@ fn entries() -> Vec<Entry> {
     vec![file("a", noise(300_000, 1)), file("b", noise(2_000, 2))]
 }
 
-fn fails(case: &Case) -> Error {
+fn fails(case: &Case) -> ConvertError {
     let error = case.try_convert(&small_options()).unwrap_err();
     assert_nothing(case);
     error
@@ -36,7 +36,7 @@ fn a_flipped_bit_in_any_layer_is_found_by_its_digest() {
         layer.blob[middle] ^= 4;
         let digest = layer.digest;
         match fails(&over_a_good_layer(layer)) {
-            Error::LayerDigest { must, .. } => assert_eq!(must, digest),
+            ConvertError::LayerDigest { must, .. } => assert_eq!(must, digest),
             other => panic!("{packing:?}: {other}"),
         }
     }
@@ -46,7 +46,7 @@ fn a_flipped_bit_in_any_layer_is_found_by_its_digest() {
 fn a_wrong_diff_id_is_found() {
     let mut layer = Layer::new(&entries(), Packing::Gzip);
     layer.diff_id = Digest::of(b"something else");
-    assert!(matches!(fails(&over_a_good_layer(layer)), Error::DiffId { .. }));
+    assert!(matches!(fails(&over_a_good_layer(layer)), ConvertError::DiffId { .. }));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_truncated_blob_is_found_even_if_it_has_the_digest_the_manifest_names() {
         let name = layer.digest.to_string();
         let error = fails(&over_a_good_layer(layer));
         // A plain tar may end anywhere behind its last file: then only the diff_id tells.
-        assert!(matches!(error, Error::Tree { .. } | Error::DiffId { .. }), "{packing:?}: {error}");
+        assert!(matches!(error, ConvertError::Tree { .. } | ConvertError::DiffId { .. }), "{packing:?}: {error}");
         assert!(error.to_string().contains(&name), "{error}");
     }
 }
@@ -67,7 +67,7 @@ fn a_truncated_blob_is_found_even_if_it_has_the_digest_the_manifest_names() {
 fn garbage_behind_the_end_of_a_blob_is_found() {
     let mut layer = Layer::new(&entries(), Packing::Gzip);
     layer.blob.extend_from_slice(b"more");
-    assert!(matches!(fails(&over_a_good_layer(layer)), Error::LayerDigest { .. }));
+    assert!(matches!(fails(&over_a_good_layer(layer)), ConvertError::LayerDigest { .. }));
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn a_dimsum_image_is_not_converted_again() {
     let target = dimsum_layout::OciLayout::create(case.dir.path().join("again"), None).unwrap();
     let input = dimsum_convert::Input::Image { source: &source, manifest: converted.manifest };
     let error = dimsum_convert::convert(input, &target, &small_options(), &()).unwrap_err();
-    assert!(matches!(error, Error::AlreadyDimsum { .. }));
+    assert!(matches!(error, ConvertError::AlreadyDimsum { .. }));
 }
 
 #[test]
 fn a_cancelled_conversion_leaves_nothing() {
     /// Says stop after so many questions.
     struct After(std::sync::atomic::AtomicU32);
-    impl Progress for After {
+    impl ConversionProgress for After {
         fn cancelled(&self) -> bool {
             use std::sync::atomic::Ordering::SeqCst;
             self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
@@ -108,7 +108,7 @@ fn a_cancelled_conversion_leaves_nothing() {
     for after in 0.. {
         let input = dimsum_convert::Input::Image { source: &source, manifest: case.manifest };
         match dimsum_convert::convert(input, &target, &small_options(), &After(after.into())) {
-            Err(Error::Cancelled) => assert_nothing(&case),
+            Err(ConvertError::Cancelled) => assert_nothing(&case),
             Err(other) => panic!("after {after}: {other}"),
             Ok(_) => break,
         }

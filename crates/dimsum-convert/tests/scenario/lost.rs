@@ -1,6 +1,6 @@
 //! Packs of others that vanish, or turn out to be damaged, at any moment of a conversion.
 
-use dimsum_convert::{Converted, Error, Input, KnownImage, Options, Reuse, Sharing, convert_as};
+use dimsum_convert::{ConvertError, ConvertOptions, Converted, Input, KnownImage, PackReuse, Sharing, convert_as};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::media;
@@ -16,7 +16,7 @@ use crate::tar::{Entry, file};
 /// More times than a pack is read in these conversions.
 const ENOUGH: u32 = 100;
 
-fn try_convert(case: &Case, sharing: &Sharing<'_>, options: &Options) -> Result<Converted, Error> {
+fn try_convert(case: &Case, sharing: &Sharing<'_>, options: &ConvertOptions) -> Result<Converted, ConvertError> {
     let target = OciLayout::create(case.target(), Some(ImageName::Tag("out".into()))).unwrap();
     let source = case.source();
     let input = Input::Image { source: &source, manifest: case.manifest };
@@ -29,8 +29,8 @@ fn with_fewer_and_more_reads(
     old: (&Case, &Converted),
     new: &[Vec<Entry>],
     loss: Loss,
-    reuse: Option<Reuse>,
-    judge: impl Fn(&Case, Result<Converted, Error>) -> bool,
+    reuse: Option<PackReuse>,
+    judge: impl Fn(&Case, Result<Converted, ConvertError>) -> bool,
 ) -> u32 {
     let (old, before) = old;
     for times in 0..ENOUGH {
@@ -113,7 +113,7 @@ fn a_pack_to_be_reused_that_is_lost_midway_is_made_instead() {
     let old = Case::new(&layers);
     let before = old.convert(&small_options());
     for (loss, reuse) in
-        [Loss::Gone, Loss::Damaged].into_iter().flat_map(|loss| [(loss, Reuse::Verify), (loss, Reuse::Trust)])
+        [Loss::Gone, Loss::Damaged].into_iter().flat_map(|loss| [(loss, PackReuse::Verify), (loss, PackReuse::Trust)])
     {
         let reads = with_fewer_and_more_reads((&old, &before), &layers, loss, Some(reuse), |case, converted| {
             let converted = converted.unwrap();

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dimsum_convert::{Choice, ConvertedRoot, Error, Phase, Progress, Reason, convert_all};
+use dimsum_convert::{
+    Choice, ConversionPhase, ConversionProgress, ConvertError, ConvertedRoot, SkipReason, convert_all,
+};
 use dimsum_format::manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
 use dimsum_format::{Digest, media};
 use dimsum_layout::{ArchiveTarget, OciLayout};
@@ -131,7 +133,7 @@ impl Images {
         [amd64, arm64]
     }
 
-    fn convert(&self, target: &str, choice: &Choice) -> Result<ConvertedRoot, Error> {
+    fn convert(&self, target: &str, choice: &Choice) -> Result<ConvertedRoot, ConvertError> {
         convert_all(&self.layout("source"), &self.layout(target), choice, &small_options(), &())
     }
 
@@ -175,7 +177,7 @@ fn an_index_becomes_an_index_of_its_images() {
         assert_eq!(bytes.len() as u64, entry.size);
     }
     let reasons: Vec<_> = converted.left_out.iter().map(|each| each.reason).collect();
-    assert_eq!(reasons, [Reason::NoImage, Reason::Windows, Reason::NoImage, Reason::NoImage]);
+    assert_eq!(reasons, [SkipReason::NoImage, SkipReason::Windows, SkipReason::NoImage, SkipReason::NoImage]);
 }
 
 #[test]
@@ -211,7 +213,7 @@ fn chosen_platforms_are_converted_and_the_others_reported() {
     let converted = images.convert("target", &choice).unwrap();
     let [image] = &*converted.images else { panic!("{converted:?}") };
     assert_eq!(image.source, arm64.digest);
-    let others: Vec<_> = converted.left_out.iter().filter(|each| each.reason == Reason::Platform).collect();
+    let others: Vec<_> = converted.left_out.iter().filter(|each| each.reason == SkipReason::Platform).collect();
     assert_eq!(others.len(), 2, "{others:?}");
     let choice = Choice { platforms: vec![platform("linux", "vax")], ..Choice::default() };
     let error = images.convert("none", &choice).unwrap_err().to_string();
@@ -241,19 +243,21 @@ fn an_index_that_has_twins_is_converted_from_its_originals() {
     let target = images.layout("target");
     let again = convert_all(&target, &images.layout("again"), &with_original(), &small_options(), &()).unwrap();
     assert_eq!(images.manifests("again"), images.manifests("target"));
-    let dimsum = again.left_out.iter().filter(|each| each.reason == Reason::Dimsum).map(|each| each.digest);
+    let dimsum = again.left_out.iter().filter(|each| each.reason == SkipReason::Dimsum).map(|each| each.digest);
     assert!(dimsum.eq(first.images.iter().map(|image| image.converted.manifest)));
     // Where there is nothing else, it is to be copied.
     images.convert("only", &Choice::default()).unwrap();
     let only = images.layout("only");
     let error = convert_all(&only, &images.layout("none"), &Choice::default(), &small_options(), &()).unwrap_err();
-    assert!(matches!(error, Error::AlreadyDimsum { digest } if digest == only.root().unwrap().descriptor.digest));
+    assert!(
+        matches!(error, ConvertError::AlreadyDimsum { digest } if digest == only.root().unwrap().descriptor.digest)
+    );
     let single = images.layout("single");
     let amd64 = Selection::One(platform("linux", "amd64"), Prefer::Dimsum);
     copy_image(&only, &single, &amd64, &()).unwrap();
     for choice in [Choice::default(), with_original()] {
         let error = convert_all(&single, &images.layout("none"), &choice, &small_options(), &()).unwrap_err();
-        assert!(matches!(error, Error::AlreadyDimsum { .. }), "{error}");
+        assert!(matches!(error, ConvertError::AlreadyDimsum { .. }), "{error}");
     }
 }
 
@@ -269,7 +273,8 @@ fn an_index_of_one_image_for_two_platforms_converts_it_once() {
         .unwrap();
     let manifests = images.manifests("target");
     assert_eq!((manifests.len(), manifests[0].digest), (2, manifests[1].digest));
-    let begun = watch.phases.lock().unwrap().iter().filter(|phase| matches!(phase, Phase::Image { .. })).count();
+    let begun =
+        watch.phases.lock().unwrap().iter().filter(|phase| matches!(phase, ConversionPhase::Image { .. })).count();
     assert_eq!(begun, 1);
 }
 
@@ -285,14 +290,14 @@ fn a_platform_that_the_index_does_not_name_is_that_of_the_config() {
 
 #[derive(Default)]
 struct Watch {
-    phases: Mutex<Vec<Phase>>,
+    phases: Mutex<Vec<ConversionPhase>>,
     asked: AtomicUsize,
     /// Cancels when it was asked so often.
     until: Option<usize>,
 }
 
-impl Progress for Watch {
-    fn phase(&self, phase: Phase) {
+impl ConversionProgress for Watch {
+    fn phase(&self, phase: ConversionPhase) {
         self.phases.lock().unwrap().push(phase);
     }
 
@@ -314,7 +319,7 @@ fn a_cancelled_conversion_moves_no_name() {
         let watch = Watch { until: Some(until), ..Watch::default() };
         let target = images.layout(&format!("target{until}"));
         let error = convert_all(&source, &target, &with_original(), &small_options(), &watch).unwrap_err();
-        assert!(matches!(error, Error::Cancelled), "{error}");
+        assert!(matches!(error, ConvertError::Cancelled), "{error}");
         assert!(target.root().is_err());
     }
 }

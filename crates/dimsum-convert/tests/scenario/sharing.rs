@@ -1,6 +1,6 @@
 //! Packs of other images: what is there is not stored again, what is little used is, and what lies is found out.
 
-use dimsum_convert::{Converted, Input, KnownImage, Options, Reuse, Sharing, convert_as};
+use dimsum_convert::{ConvertOptions, Converted, Input, KnownImage, PackReuse, Sharing, convert_as};
 use dimsum_format::manifest::{Blob, ImageConfig, Manifest};
 use dimsum_format::pack::{FILE_ROW, FOOTER_BYTES, LayerMetaFooter, META_FOOTER_BYTES, PackFooter, skippable_header};
 use dimsum_format::pack::{META_FRAME, REFERENCE_ROW, SKIPPABLE_HEADER, SKIPPABLE_LAYER_META};
@@ -14,12 +14,12 @@ use crate::sources::{Case, noise, small_options};
 use crate::tar::{Entry, dir, file, whiteout};
 
 /// Converts a case while some converted cases are known.
-pub(crate) fn with(case: &Case, known: &[(&OciLayout, Digest)], options: &Options) -> Converted {
+pub(crate) fn with(case: &Case, known: &[(&OciLayout, Digest)], options: &ConvertOptions) -> Converted {
     let known = known.iter().map(|&(source, manifest)| KnownImage { source, manifest }).collect();
     sharing(case, Sharing { with: known, ..Sharing::default() }, options)
 }
 
-pub(crate) fn sharing(case: &Case, sharing: Sharing<'_>, options: &Options) -> Converted {
+pub(crate) fn sharing(case: &Case, sharing: Sharing<'_>, options: &ConvertOptions) -> Converted {
     let target = OciLayout::create(case.target(), Some(ImageName::Tag("out".into()))).unwrap();
     let source = case.source();
     let input = Input::Image { source: &source, manifest: case.manifest };
@@ -73,7 +73,7 @@ fn the_same_images_give_the_same_bytes_whatever_the_order_of_entries_and_the_thr
     let before = old.convert(&small_options());
     let mut shuffled = release(2);
     shuffled[1..].reverse();
-    let one = Options { jobs: std::num::NonZeroUsize::MIN, ..small_options() };
+    let one = ConvertOptions { jobs: std::num::NonZeroUsize::MIN, ..small_options() };
     let packs = [(release(2), small_options()), (shuffled, one)].map(|(entries, options)| {
         let case = Case::new(&[entries]);
         let converted = with(&case, &[(&layout(&old), before.manifest)], &options);
@@ -214,14 +214,14 @@ fn whoever_trusts_a_false_file_table_gets_wrong_bytes() {
     let new = Case::new(&[equal_lengths(4)]);
     let source = layout(&old);
     let known = vec![KnownImage { source: &source, manifest: forged }];
-    let trusting = Sharing { with: known, reuse: Reuse::Trust, ..Sharing::default() };
+    let trusting = Sharing { with: known, reuse: PackReuse::Trust, ..Sharing::default() };
     let converted = sharing(&new, trusting, &small_options());
     let tree = read(&new.target(), converted.manifest).tree();
     assert!(tree["00"] == Node::File(noise(4_000, 2)), "this is what `trust` means");
 }
 
 /// Re-use: the same image with a known one of the same layers.
-pub(crate) fn reusing(case: &Case, source: &OciLayout, manifest: Digest, reuse: Reuse) -> Converted {
+pub(crate) fn reusing(case: &Case, source: &OciLayout, manifest: Digest, reuse: PackReuse) -> Converted {
     let reuse_from = vec![KnownImage { source, manifest }];
     sharing(case, Sharing { reuse, reuse_from, ..Sharing::default() }, &small_options())
 }
@@ -248,7 +248,7 @@ fn packs_of_a_base_are_taken_as_they_are_and_the_image_is_the_same() {
     layers.push(vec![file("app", noise(80_000, 9)), file("d/09", noise(3_000 + 900, 19))]);
     let alone = Case::new(&layers);
     let expected = alone.convert(&small_options());
-    for reuse in [Reuse::Verify, Reuse::Trust] {
+    for reuse in [PackReuse::Verify, PackReuse::Trust] {
         let new = Case::new(&layers);
         let converted = reusing(&new, &layout(&old), before.manifest, reuse);
         assert_eq!(converted.manifest, expected.manifest, "{reuse:?}");
@@ -257,7 +257,7 @@ fn packs_of_a_base_are_taken_as_they_are_and_the_image_is_the_same() {
         read(&new.target(), converted.manifest);
     }
     let never = Case::new(&layers);
-    let converted = reusing(&never, &layout(&old), before.manifest, Reuse::Never);
+    let converted = reusing(&never, &layout(&old), before.manifest, PackReuse::Never);
     assert_eq!((converted.manifest, converted.shared.reused.len()), (expected.manifest, 0));
 }
 
@@ -271,7 +271,7 @@ fn trust_reads_no_layer_of_the_base() {
     for layer in &before.layers {
         std::fs::remove_file(blobs.join(layer.source.unwrap().hex())).unwrap();
     }
-    assert_eq!(reusing(&new, &layout(&old), before.manifest, Reuse::Trust).manifest, expected);
+    assert_eq!(reusing(&new, &layout(&old), before.manifest, PackReuse::Trust).manifest, expected);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_pack_that_is_not_what_its_layer_gives_is_refused_and_the_image_is_as_if_it_
         ("damaged frames", publish(&old, &before, &damaged)),
     ] {
         let new = Case::new(&[equal_lengths(0)]);
-        let converted = reusing(&new, &layout(&old), manifest, Reuse::Verify);
+        let converted = reusing(&new, &layout(&old), manifest, PackReuse::Verify);
         assert_eq!(converted.manifest, expected, "{what}");
         assert_eq!(converted.shared.refused.len(), 1, "{what}: {:?}", converted.shared.refused);
         assert!(converted.shared.reused.is_empty(), "{what}");
@@ -313,7 +313,7 @@ fn trust_is_not_for_a_pack_whose_description_makes_no_sense() {
     let nonsense = with_layer_meta(&own, |meta| meta[1024] ^= 1);
     let manifest = publish(&old, &before, &nonsense);
     let new = Case::new(&base());
-    let converted = reusing(&new, &layout(&old), manifest, Reuse::Trust);
+    let converted = reusing(&new, &layout(&old), manifest, PackReuse::Trust);
     assert_eq!(converted.manifest, before.manifest);
     assert_eq!(converted.shared.refused.len(), 1, "{:?}", converted.shared.refused);
 }
@@ -321,9 +321,9 @@ fn trust_is_not_for_a_pack_whose_description_makes_no_sense() {
 #[test]
 fn a_pack_made_with_other_options_is_not_taken() {
     let old = Case::new(&base());
-    let before = old.convert(&Options { level: 4, ..small_options() });
+    let before = old.convert(&ConvertOptions { level: 4, ..small_options() });
     let new = Case::new(&base());
-    let converted = reusing(&new, &layout(&old), before.manifest, Reuse::Verify);
+    let converted = reusing(&new, &layout(&old), before.manifest, PackReuse::Verify);
     assert!(converted.shared.reused.is_empty());
     assert!(converted.shared.refused[0].reason.contains("-4"), "{:?}", converted.shared.refused);
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use dimsum_convert::{Converted, Error, Input, Options, convert};
+use dimsum_convert::{ConvertError, ConvertOptions, Converted, Input, convert};
 use dimsum_format::manifest::{Descriptor, Manifest};
 use dimsum_format::{Digest, media};
 use dimsum_layout::OciLayout;
@@ -40,13 +40,13 @@ impl Layer {
     }
 }
 
-pub(crate) fn small_options() -> Options {
-    Options {
+pub(crate) fn small_options() -> ConvertOptions {
+    ConvertOptions {
         slice_size: 64 << 10,
         bundle_size: 32 << 10,
         jobs: NonZeroUsize::new(2).unwrap(),
         temp_dir: std::env::temp_dir(),
-        ..Options::default()
+        ..ConvertOptions::default()
     }
 }
 
@@ -107,13 +107,13 @@ impl Case {
         OciLayout::open(self.dir.path().join("source"), None).unwrap()
     }
 
-    pub(crate) fn try_convert(&self, options: &Options) -> Result<Converted, Error> {
+    pub(crate) fn try_convert(&self, options: &ConvertOptions) -> Result<Converted, ConvertError> {
         let target = OciLayout::create(self.target(), Some(ImageName::Tag("out".into()))).unwrap();
         let source = self.source();
         convert(Input::Image { source: &source, manifest: self.manifest }, &target, options, &())
     }
 
-    pub(crate) fn convert(&self, options: &Options) -> Converted {
+    pub(crate) fn convert(&self, options: &ConvertOptions) -> Converted {
         self.try_convert(options).unwrap()
     }
 }

@@ -1,7 +1,7 @@
 //! Cache tags: what is re-used from elsewhere is found in the repository itself the next time, and nothing is
 //! that nobody proved.
 
-use dimsum_convert::{Converted, Input, KnownImage, Reuse, Sharing, convert_as};
+use dimsum_convert::{Converted, Input, KnownImage, PackReuse, Sharing, convert_as};
 use dimsum_format::Digest;
 use dimsum_layout::OciLayout;
 use dimsum_source::Role;
@@ -20,7 +20,7 @@ fn layers(app: u64) -> Vec<Vec<Entry>> {
 }
 
 /// Converts an image of these layers into a repository.
-fn convert(layers: &[Vec<Entry>], to: &Repository, reuse: Reuse, from: &[(&OciLayout, Digest)]) -> Converted {
+fn convert(layers: &[Vec<Entry>], to: &Repository, reuse: PackReuse, from: &[(&OciLayout, Digest)]) -> Converted {
     let case = Case::new(layers);
     let source = case.source();
     let input = Input::Image { source: &source, manifest: case.manifest };
@@ -39,10 +39,10 @@ fn packs_taken_from_an_image_that_was_named_are_found_by_their_tags_the_next_tim
     let before = old.convert(&small_options());
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());
-    let first = convert(&layers(1), &repository, Reuse::Verify, &[(&layout(&old), before.manifest)]);
+    let first = convert(&layers(1), &repository, PackReuse::Verify, &[(&layout(&old), before.manifest)]);
     assert_eq!(first.shared.reused.len(), 2);
     assert_eq!(repository.tagged(), packs(&first), "of packs that were taken, and of those that were made");
-    let second = convert(&layers(2), &repository, Reuse::Verify, &[]);
+    let second = convert(&layers(2), &repository, PackReuse::Verify, &[]);
     assert_eq!((second.shared.reused.len(), second.shared.refused.len()), (2, 0), "{:?}", second.shared.refused);
     shows(&read(dir.path(), second.manifest), &layers(2)[0]);
     assert_eq!(second.manifest, Case::new(&layers(2)).convert(&small_options()).manifest);
@@ -55,10 +55,10 @@ fn a_pack_taken_unseen_gets_no_tag_and_neither_do_those_above_it() {
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());
     let from = layout(&old);
-    let trusting = convert(&layers(1), &repository, Reuse::Trust, &[(&from, before.manifest)]);
+    let trusting = convert(&layers(1), &repository, PackReuse::Trust, &[(&from, before.manifest)]);
     assert_eq!((trusting.shared.reused.len(), repository.tagged()), (2, vec![]));
     // Nothing to trust: it is made here, and may be told.
-    let made = convert(&layers(1), &repository, Reuse::Trust, &[]);
+    let made = convert(&layers(1), &repository, PackReuse::Trust, &[]);
     assert_eq!((made.shared.reused.len(), repository.tagged()), (0, packs(&made)));
 }
 
@@ -71,7 +71,7 @@ fn a_pack_is_proven_and_gets_its_tag_in_whatever_order_the_files_came() {
     let before = old.convert(&small_options());
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());
-    let converted = convert(&layers, &repository, Reuse::Verify, &[(&layout(&old), before.manifest)]);
+    let converted = convert(&layers, &repository, PackReuse::Verify, &[(&layout(&old), before.manifest)]);
     assert_eq!((converted.manifest, converted.shared.reused.len()), (before.manifest, 3));
     let packs = packs(&converted);
     assert_eq!(repository.tagged(), packs);
@@ -81,8 +81,8 @@ fn a_pack_is_proven_and_gets_its_tag_in_whatever_order_the_files_came() {
 fn a_tag_whose_pack_is_gone_is_refused_and_set_right() {
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());
-    let first = convert(&layers(0), &repository, Reuse::Verify, &[]);
-    for reuse in [Reuse::Verify, Reuse::Trust] {
+    let first = convert(&layers(0), &repository, PackReuse::Verify, &[]);
+    for reuse in [PackReuse::Verify, PackReuse::Trust] {
         // As a registry's owner does it, who knows nothing of tags.
         std::fs::remove_file(dir.path().join("blobs/sha256").join(packs(&first)[0].hex())).unwrap();
         let without = convert(&layers(0), &repository, reuse, &[]);
@@ -100,6 +100,6 @@ fn a_tag_whose_pack_is_gone_is_refused_and_set_right() {
 fn no_tags_are_written_where_nothing_may_be_reused() {
     let dir = tempfile::tempdir().unwrap();
     let repository = Repository::create(dir.path());
-    convert(&layers(0), &repository, Reuse::Never, &[]);
+    convert(&layers(0), &repository, PackReuse::Never, &[]);
     assert_eq!(repository.tagged(), []);
 }

@@ -303,7 +303,7 @@ const fn kind(used: ChunkUse) -> ChunkKind {
 /// has the options of this program.
 fn small_limit(opened: &Opened) -> Option<u64> {
     let Some(document) = &opened.located.document else {
-        let defaults = dimsum_convert::Options::default();
+        let defaults = dimsum_convert::ConvertOptions::default();
         return opened.located.converted_from.map(|_| u64::from(defaults.bundle_size / 2));
     };
     let options = document.annotations.get(media::ANNOTATION_OPTIONS)?;

@@ -78,8 +78,8 @@ pub fn source_kind(error: &SourceError) -> ErrorKind {
 
 /// Returns the kind of an error of a conversion or export.
 #[must_use]
-pub fn convert_kind(error: &dimsum_convert::Error) -> ErrorKind {
-    use dimsum_convert::Error as E;
+pub fn convert_kind(error: &dimsum_convert::ConvertError) -> ErrorKind {
+    use dimsum_convert::ConvertError as E;
     match error {
         _ if error.is_damage() => ErrorKind::Integrity,
         E::LayerDigest { .. } | E::DiffId { .. } => ErrorKind::Integrity,

@@ -77,7 +77,7 @@ pub enum EngineError {
         /// The source.
         object: String,
         /// Why.
-        source: Box<dimsum_convert::Error>,
+        source: Box<dimsum_convert::ConvertError>,
     },
     /// A document or blob that is not in the format.
     #[error("the image is not in the format")]

@@ -66,7 +66,7 @@ fn convert_remote(
             }
             // Written by an earlier attempt and not whole (the power failed): fetched again, once, since then there
             // is no earlier part any more.
-            Err(dimsum_convert::Error::LayerDigest { must, .. }) if incoming.distrust(must) => {
+            Err(dimsum_convert::ConvertError::LayerDigest { must, .. }) if incoming.distrust(must) => {
                 drop(incoming);
                 incoming = start()?;
             }
@@ -81,7 +81,7 @@ fn convert_from(
     source: &dyn Source,
     resolved: &Resolved,
     shown: &ConvertProgress,
-) -> Result<Converted, dimsum_convert::Error> {
+) -> Result<Converted, dimsum_convert::ConvertError> {
     let input = Input::Image { source, manifest: resolved.digest };
     dimsum_convert::convert(input, &store.target(), &known::options(engine), shown)
 }
@@ -128,14 +128,14 @@ impl ConvertProgress {
 
     /// Says why the conversion ended.
     #[must_use]
-    pub fn error(&self, source: dimsum_convert::Error) -> EngineError {
+    pub fn error(&self, source: dimsum_convert::ConvertError) -> EngineError {
         // What is cancelled may end anywhere: in the middle of a layer that comes in, too.
         match self.cancel.reason() {
             Some(reason) => EngineError::Cancelled { reason },
             None => {
                 // Not the source is what could not be looked at.
                 let object = match &source {
-                    dimsum_convert::Error::Sharing { name, .. } => name,
+                    dimsum_convert::ConvertError::Sharing { name, .. } => name,
                     _ => &self.name,
                 };
                 EngineError::Convert { action: self.action, object: object.clone(), source: Box::new(source) }
@@ -144,9 +144,9 @@ impl ConvertProgress {
     }
 }
 
-impl dimsum_convert::Progress for ConvertProgress {
-    fn phase(&self, phase: dimsum_convert::Phase) {
-        use dimsum_convert::Phase as P;
+impl dimsum_convert::ConversionProgress for ConvertProgress {
+    fn phase(&self, phase: dimsum_convert::ConversionPhase) {
+        use dimsum_convert::ConversionPhase as P;
         let doing = format!("{}ing {}", self.action, self.name);
         let (what, total) = match phase {
             P::Image { index, count, digest } => (format!("{doing}: image {} of {count}, {digest}", index + 1), None),

@@ -129,13 +129,13 @@ fn node_key(engine: &Engine) -> Result<NodeKey, EngineError> {
 }
 
 /// How images are converted on the way in.
-pub(super) fn options(engine: &Engine) -> dimsum_convert::Options {
+pub(super) fn options(engine: &Engine) -> dimsum_convert::ConvertOptions {
     let (temp_dir, level) = (engine.config().temp_dir.clone(), dimsum_format::codec::FAST_LEVEL);
-    dimsum_convert::Options { temp_dir, level, ..dimsum_convert::Options::default() }
+    dimsum_convert::ConvertOptions { temp_dir, level, ..dimsum_convert::ConvertOptions::default() }
 }
 
 /// What changes the tree or the canonical bytes. The encoder is left out: an image made by an older one is as good.
-fn record_options(options: &dimsum_convert::Options) -> String {
+fn record_options(options: &dimsum_convert::ConvertOptions) -> String {
     let overlay = match options.overlay_entries {
         OverlayEntries::Refuse => "refuse",
         OverlayEntries::Drop => "drop",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dimsum_convert::{Input, Options, convert};
+use dimsum_convert::{ConvertOptions, Input, convert};
 use dimsum_engine::image::fs::ImageFs;
 use dimsum_engine::image::{Opened, open};
 use dimsum_engine::{Engine, EngineConfig, EngineError, Progress, ProgressPhase, Quiet};
@@ -43,7 +43,7 @@ impl Node {
         }
         let layout = dir.path().join("layout");
         let target = OciLayout::create(&layout, Some(ImageName::Tag(TAG.to_owned()))).unwrap();
-        let converted = convert(Input::Directory { path: &tree }, &target, &Options::default(), &()).unwrap();
+        let converted = convert(Input::Directory { path: &tree }, &target, &ConvertOptions::default(), &()).unwrap();
         Self { registry: Registry::serve(&layout), dir, digest: converted.manifest }
     }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dimsum_convert::{Input, Options, convert};
+use dimsum_convert::{ConvertOptions, Input, convert};
 use dimsum_events::log::LogFormat;
 use dimsum_format::Digest;
 use dimsum_layout::OciLayout;
@@ -128,7 +128,7 @@ impl Node {
         fill(&tree);
         let layout = self.directory.path().join(name);
         let target = OciLayout::create(&layout, None).unwrap();
-        let converted = convert(Input::Directory { path: &tree }, &target, &Options::default(), &()).unwrap();
+        let converted = convert(Input::Directory { path: &tree }, &target, &ConvertOptions::default(), &()).unwrap();
         TestImage { digest: converted.manifest, layout }
     }
 

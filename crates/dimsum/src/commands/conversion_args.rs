@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use dimsum_convert::Options;
+use dimsum_convert::ConvertOptions;
 
 use crate::context::Context;
 
@@ -41,9 +41,9 @@ enum OverlayEntries {
 impl ConversionArgs {
     /// Returns what a conversion is told.
     #[must_use]
-    pub fn options(&self, context: &Context) -> Options {
-        let defaults = Options::default();
-        Options {
+    pub fn options(&self, context: &Context) -> ConvertOptions {
+        let defaults = ConvertOptions::default();
+        ConvertOptions {
             slice_size: self.slice_size,
             bundle_size: self.bundle_size,
             level: self.level,

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use dimsum_convert::export::{
-    Compression, ExportImage, Exported, LeftOut, Mode, Omission, Options, Owners, Reached, ReadFailure, export,
-    export_directory, export_original, export_tar,
+    ExportImage, ExportMode, ExportOptions, Exported, LayerCompression, Omission, OmittedEntries, Owners, Reached,
+    ReadFailure, export, export_directory, export_original, export_tar,
 };
 use dimsum_erofs::MetaRead as _;
 use dimsum_format::manifest::Descriptor;
@@ -186,9 +186,9 @@ impl Export {
     fn referrers(
         &self,
         source: &StoreImage<'_>,
-        options: &Options,
+        options: &ExportOptions,
     ) -> Result<(Vec<Descriptor>, Option<String>), Error> {
-        if self.no_original || options.mode != Mode::PerLayer {
+        if self.no_original || options.mode != ExportMode::PerLayer {
             return Ok((Vec::new(), None));
         }
         let referrers = match source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)) {
@@ -216,32 +216,32 @@ impl Export {
         source: &StoreImage<'_>,
         referrers: &[Descriptor],
         target: &dyn Target,
-        options: &Options,
+        options: &ExportOptions,
         shown: &ConvertProgress,
     ) -> Result<Result<Exported, Option<String>>, Error> {
         let mut reason = None;
         for referrer in referrers.iter().take(MAX_REFERRERS) {
             match export_original(source, source.place, referrer.digest, target, options, shown) {
                 Ok(exported) => return Ok(Ok(exported)),
-                Err(error @ dimsum_convert::Error::Original { .. }) => reason = Some(error.to_string()),
+                Err(error @ dimsum_convert::ConvertError::Original { .. }) => reason = Some(error.to_string()),
                 Err(error) => return Err(shown.error(error).into()),
             }
         }
         Ok(Err(reason))
     }
 
-    fn options(&self, context: &Context) -> Options {
-        Options {
-            mode: if self.flatten { Mode::Flatten } else { Mode::PerLayer },
+    fn options(&self, context: &Context) -> ExportOptions {
+        ExportOptions {
+            mode: if self.flatten { ExportMode::Flatten } else { ExportMode::PerLayer },
             compression: match self.compression {
-                Some(How::None) => Compression::None,
-                None | Some(How::Gzip) => Compression::Gzip,
-                Some(How::Zstd) => Compression::Zstd,
+                Some(How::None) => LayerCompression::None,
+                None | Some(How::Gzip) => LayerCompression::Gzip,
+                Some(How::Zstd) => LayerCompression::Zstd,
             },
             level: self.level,
             role: Role::Root,
             temp_dir: context.engine.config().temp_dir.clone(),
-            ..Options::default()
+            ..ExportOptions::default()
         }
     }
 }
@@ -252,7 +252,7 @@ const MAX_REFERRERS: usize = 4;
 /// What an export did.
 struct Done {
     image: Option<Exported>,
-    left_out: LeftOut,
+    left_out: OmittedEntries,
     /// Why the source's layers could not be given back, though there are recipes.
     no_original: Option<String>,
 }

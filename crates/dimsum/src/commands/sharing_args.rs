@@ -31,7 +31,7 @@ pub struct SharingArgs {
     reuse_from: Vec<String>,
 }
 
-/// As [`dimsum_convert::Reuse`].
+/// As [`dimsum_convert::PackReuse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Reuse {
     /// Take a pack if it holds what its layer gives: the layer is read, not compressed; the pack is read and decoded, and must have the
@@ -91,9 +91,9 @@ impl SharingArgs {
             auto: self.dedup_with.iter().any(|text| text == AUTO),
             with: named.map(open).collect::<Result<_, _>>()?,
             reuse: match self.reuse {
-                None | Some(Reuse::Verify) => dimsum_convert::Reuse::Verify,
-                Some(Reuse::Trust) => dimsum_convert::Reuse::Trust,
-                Some(Reuse::Never) => dimsum_convert::Reuse::Never,
+                None | Some(Reuse::Verify) => dimsum_convert::PackReuse::Verify,
+                Some(Reuse::Trust) => dimsum_convert::PackReuse::Trust,
+                Some(Reuse::Never) => dimsum_convert::PackReuse::Never,
             },
             reuse_from: self.reuse_from.iter().map(open).collect::<Result<_, _>>()?,
         })
@@ -105,7 +105,7 @@ impl SharingArgs {
 pub struct Others {
     auto: bool,
     with: Vec<Arc<dyn Place>>,
-    reuse: dimsum_convert::Reuse,
+    reuse: dimsum_convert::PackReuse,
     reuse_from: Vec<Arc<dyn Place>>,
 }
 
@@ -120,7 +120,7 @@ impl Others {
     #[must_use]
     pub fn no_reuse(&self, shares: bool) -> Option<&'static str> {
         match self.reuse {
-            dimsum_convert::Reuse::Never => Some("--reuse never"),
+            dimsum_convert::PackReuse::Never => Some("--reuse never"),
             _ if shares => Some("the packs of the images to share with are referred to instead"),
             _ => None,
         }

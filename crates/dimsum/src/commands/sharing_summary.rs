@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dimsum_convert::Shared;
+use dimsum_convert::SharedContent;
 use dimsum_format::Digest;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ struct Refused {
 impl SharingSummary {
     /// Takes what a conversion says.
     #[must_use]
-    pub fn new(shared: &Shared) -> Self {
+    pub fn new(shared: &SharedContent) -> Self {
         let foreign = shared.foreign.iter().map(|pack| Foreign {
             pack: pack.blob.digest,
             bytes: pack.blob.size,

@@ -82,8 +82,8 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
     }
 }
 
-fn convert_hint(error: &dimsum_convert::Error) -> Option<&'static str> {
-    use dimsum_convert::Error as E;
+fn convert_hint(error: &dimsum_convert::ConvertError) -> Option<&'static str> {
+    use dimsum_convert::ConvertError as E;
     match error {
         E::Registry(source) => source_hint(source.innermost()),
         E::Sharing { source, .. } => convert_hint(source).or_else(|| match convert_kind(source) {
@@ -197,8 +197,8 @@ const fn entry_hint(fault: &EntryFault) -> Option<&'static str> {
 }
 
 /// Whether a layer could not be unpacked.
-fn is_unpacking(error: &dimsum_convert::Error) -> bool {
-    let dimsum_convert::Error::Tree { source: dimsum_tree::TreeError::Read { source, .. }, .. } = error else {
+fn is_unpacking(error: &dimsum_convert::ConvertError) -> bool {
+    let dimsum_convert::ConvertError::Tree { source: dimsum_tree::TreeError::Read { source, .. }, .. } = error else {
         return false;
     };
     matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dimsum_convert::{Converted, Input, Options, convert_as};
+use dimsum_convert::{ConvertOptions, Converted, Input, convert_as};
 use dimsum_layout::OCI_LAYOUT;
 use dimsum_source::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ impl Scratch {
     pub fn create(context: &Context) -> Result<Self, EngineError> {
         let dir = tempfile::Builder::new().prefix("dimsum-estimate-").tempdir_in(&context.engine.config().temp_dir);
         let failed =
-            |source| dimsum_convert::Error::Temporary { dir: context.engine.config().temp_dir.clone(), source };
+            |source| dimsum_convert::ConvertError::Temporary { dir: context.engine.config().temp_dir.clone(), source };
         let dir = dir.map_err(|source| EngineError::Convert {
             action: "estimate",
             object: context.engine.config().temp_dir.display().to_string(),
@@ -75,7 +75,12 @@ impl Scratch {
     ///
     /// # Errors
     /// If it cannot be read or is refused.
-    pub fn convert(&self, context: &Context, from: &Resolved, options: &Options) -> Result<Converted, EngineError> {
+    pub fn convert(
+        &self,
+        context: &Context,
+        from: &Resolved,
+        options: &ConvertOptions,
+    ) -> Result<Converted, EngineError> {
         let target = self.target(context)?;
         let shown = ConvertProgress::new(&context.engine, &from.reference.to_string());
         let converted = dimsum_convert::convert(input(from), &*target, options, &shown);
@@ -91,7 +96,7 @@ impl Scratch {
         &self,
         context: &Context,
         from: &Resolved,
-        options: &Options,
+        options: &ConvertOptions,
         shared: Shared<'_>,
     ) -> Result<Converted, EngineError> {
         let Shared { target, others, fetch } = shared;

@@ -1,6 +1,6 @@
 //! What a conversion decided and why, for `--verbose`: what was shared with, and what each layer became.
 
-use dimsum_convert::{Converted, ForeignPack, LayerSummary, Refused, ReusedPack, Shared};
+use dimsum_convert::{Converted, ForeignPack, LayerSummary, RefusedPack, ReusedPack, SharedContent};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 
@@ -22,7 +22,8 @@ pub(super) fn decisions(others: &Others, converted: &Converted) -> Vec<String> {
     if let Some(reason) = others.no_reuse(!shared.with.is_empty()) {
         lines.push(format!("packs of the same layers were not looked for: {reason}"));
     }
-    lines.extend(shared.refused.iter().map(|Refused { what, reason, .. }| format!("{what} is not taken: {reason}")));
+    lines
+        .extend(shared.refused.iter().map(|RefusedPack { what, reason, .. }| format!("{what} is not taken: {reason}")));
     lines.extend(converted.layers.iter().map(|layer| became(layer, shared)));
     let layers: Vec<Digest> = converted.layers.iter().filter_map(|layer| layer.pack).map(|pack| pack.digest).collect();
     let beside = shared.foreign.iter().filter(|pack| !layers.contains(&pack.blob.digest));
@@ -33,7 +34,7 @@ pub(super) fn decisions(others: &Others, converted: &Converted) -> Vec<String> {
 }
 
 /// Says what a layer became.
-fn became(layer: &LayerSummary, shared: &Shared) -> String {
+fn became(layer: &LayerSummary, shared: &SharedContent) -> String {
     let name = match layer.source {
         Some(source) => format!("layer {source}"),
         None => "the directory".to_owned(),

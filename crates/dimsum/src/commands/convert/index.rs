@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dimsum_convert::{ConvertedRoot, LeftOut, Reason};
+use dimsum_convert::{ConvertedRoot, SkipReason, SkippedImage};
 use dimsum_format::Digest;
 use dimsum_source::platform_text;
 use serde::Serialize;
@@ -58,12 +58,12 @@ impl<'a> IndexSummary<'a> {
 }
 
 impl Left {
-    fn new(left: &LeftOut) -> Self {
+    fn new(left: &SkippedImage) -> Self {
         let reason = match left.reason {
-            Reason::Platform => "its platform was not asked for",
-            Reason::NoImage => "it is no image",
-            Reason::Dimsum => "it is a Dimsum image already",
-            Reason::Windows => "it is for Windows",
+            SkipReason::Platform => "its platform was not asked for",
+            SkipReason::NoImage => "it is no image",
+            SkipReason::Dimsum => "it is a Dimsum image already",
+            SkipReason::Windows => "it is for Windows",
             _ => "it cannot be converted",
         };
         Self { digest: left.digest, platform: left.platform.as_ref().map(platform_text), reason }

@@ -13,7 +13,7 @@ mod summary;
 use std::time::Instant;
 
 use clap::Args;
-use dimsum_convert::{Choice, Converted, Input, Options, convert_all, convert_as};
+use dimsum_convert::{Choice, ConvertOptions, Converted, Input, convert_all, convert_as};
 use dimsum_source::{Role, Target};
 
 use self::decisions::decisions;
@@ -62,7 +62,7 @@ impl Convert {
         let source = context.engine.schemes().parse(&self.source);
         let source =
             source.map_err(|source| EngineError::Name { object: self.source.clone(), source: Box::new(source) })?;
-        let options = Options { keep_original: self.keep_original, ..self.conversion.options(&context) };
+        let options = ConvertOptions { keep_original: self.keep_original, ..self.conversion.options(&context) };
         let others = self.sharing.open(&context)?;
         let shown = ConvertProgress::new(&context.engine, &self.source);
         if let Some(path) = source.tree() {
