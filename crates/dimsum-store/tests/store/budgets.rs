@@ -15,6 +15,15 @@ fn open_with(directory: &std::path::Path, change: impl FnOnce(&mut StoreBudget))
     Store::open(directory, StoreOptions { budget, ..StoreOptions::default() }).unwrap()
 }
 
+/// Waits until nothing is held: a thread of the pool may let go of a closed image a moment later.
+fn until_given_back(held: impl Fn() -> u64) {
+    let begun = std::time::Instant::now();
+    while held() > 0 {
+        assert!(begun.elapsed().as_secs() < 60, "{} is never given back", held());
+        std::thread::yield_now();
+    }
+}
+
 /// Small parts of long chunks: what each reads keeps a hundred times as much in memory if whole chunks are kept.
 fn small_parts(image: &TestImage, chunks: u32) -> Vec<Extent> {
     (0..chunks)
@@ -87,7 +96,7 @@ fn maps_that_find_no_room_are_refused_and_small_ones_still_open() {
     assert!(small.read_all(&opened).is_empty());
     assert!(store.usage().maps > 0);
     drop(opened);
-    assert_eq!(store.usage().maps, 0);
+    until_given_back(|| store.usage().maps);
 }
 
 #[test]
@@ -111,8 +120,10 @@ fn caches_and_descriptors_of_many_images_stay_within_the_budget() {
     let repaired: u64 = opened.iter().map(|opened| opened.stats().damage + opened.stats().repairs).sum();
     assert_eq!(repaired, 0);
     drop(opened);
-    let usage = store.usage();
-    assert_eq!((usage.cached_meta, usage.device_files, usage.proven_values), (0, 0, 0));
+    until_given_back(|| {
+        let usage = store.usage();
+        usage.cached_meta + usage.device_files + usage.proven_values
+    });
 }
 
 #[test]
