@@ -1,0 +1,150 @@
+//! Every request × every failure × what the node has: the table in `docs/outages.md` is what comes out here.
+//!
+//! `DIMSUM_BLESS=1` writes the table anew.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use dimsum_engine::image::open;
+use dimsum_engine::{EngineError, ErrorKind};
+
+use crate::node::{FILES, Node, TAG, content, read};
+use crate::registry::{Asked, Fault};
+
+/// What the node has of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Here {
+    /// Everything.
+    Complete,
+    /// Its documents and one of two files.
+    Half,
+    /// Nothing.
+    Nothing,
+}
+
+const REQUESTS: [(Asked, &str); 4] =
+    [(Asked::Tag, "manifest of the tag"), (Asked::Config, "config"), (Asked::Meta, "meta"), (Asked::Pack, "data")];
+
+const FAULTS: [(Fault, &str); 9] = [
+    (Fault::Status(401), "401"),
+    (Fault::Status(403), "403"),
+    (Fault::Status(404), "404"),
+    (Fault::Status(429), "429"),
+    (Fault::Status(500), "500"),
+    (Fault::Status(503), "503"),
+    (Fault::Reset, "reset"),
+    (Fault::Hang, "hang"),
+    (Fault::Wrong, "wrong bytes"),
+];
+
+const STATES: [(Here, &str); 3] = [
+    (Here::Complete, "The node has all of the image"),
+    (Here::Half, "The node has the documents of the image and a part of its data"),
+    (Here::Nothing, "The node has nothing of the image"),
+];
+
+#[test]
+fn the_table_of_outages_in_the_documentation_is_what_happens() {
+    // One thread for each row: what hangs waits for its deadline.
+    let rows: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let cases = STATES.iter().flat_map(|(here, _)| REQUESTS.iter().map(move |(asked, _)| (*here, *asked)));
+        let threads: Vec<_> = cases.map(|(here, asked)| scope.spawn(move || row(here, asked))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let text = document(&rows);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/outages.md");
+    if std::env::var_os("DIMSUM_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "docs/outages.md is not what happens; DIMSUM_BLESS=1 writes it:\n{text}");
+}
+
+fn row(here: Here, asked: Asked) -> Vec<String> {
+    FAULTS.iter().map(|(fault, _)| cell(here, asked, *fault)).collect()
+}
+
+/// Opens the image while one kind of request fails, and reads two files.
+fn cell(here: Here, asked: Asked, fault: Fault) -> String {
+    let node = Node::new();
+    let name = node.registry.image(TAG);
+    match here {
+        Here::Complete => node.warm(&name, &FILES),
+        Here::Half => node.warm(&name, &FILES[..1]),
+        Here::Nothing => {}
+    }
+    node.registry.fail(&[(asked, fault)]);
+    let (engine, notes) = node.engine();
+    let opened = match open(&engine, &name) {
+        Ok(opened) => opened,
+        Err(error) => {
+            assert_eq!(here, Here::Nothing, "{asked:?} {fault:?}: {error}");
+            return refused("refused", &error);
+        }
+    };
+    let told = if notes.0.lock().unwrap().is_empty() { "" } else { ", with a note" };
+    let mut outcomes = FILES.map(|file| {
+        let bytes = read(&opened, file);
+        // Never other bytes, whatever the registry gives.
+        bytes.map(|bytes| assert!(bytes == content(file), "{here:?} {asked:?} {fault:?}: wrong bytes of {file}"))
+    });
+    if here != Here::Nothing {
+        assert!(outcomes[0].is_ok(), "{here:?} {asked:?} {fault:?}: what is here must work");
+    }
+    let Some(failed) = outcomes.iter_mut().find_map(|outcome| outcome.as_ref().err()) else {
+        return format!("works{told}");
+    };
+    let text = refused(if here == Here::Nothing { "opens; reads fail" } else { "works; the rest fails" }, failed);
+    node.registry.fail(&[]);
+    for file in FILES {
+        assert!(read(&opened, file).unwrap() == content(file), "{here:?} {asked:?} {fault:?}: it heals by itself");
+    }
+    format!("{text}{told}")
+}
+
+fn refused(what: &str, error: &EngineError) -> String {
+    assert_ne!(error.kind(), ErrorKind::Internal, "{error:?}");
+    format!("{what}: {}", error.kind())
+}
+
+fn document(rows: &[Vec<String>]) -> String {
+    let mut text = HEAD.to_owned();
+    for ((_, state), rows) in STATES.iter().zip(rows.chunks(REQUESTS.len())) {
+        let _infallible = write!(text, "\n## {state}\n");
+        for ((_, asked), cells) in REQUESTS.iter().zip(rows) {
+            let _infallible = write!(text, "\nRequests for the {asked} fail:\n\n| failure | outcome |\n|---|---|\n");
+            // Failures with the same outcome share a line.
+            let mut lines: Vec<(String, &String)> = Vec::new();
+            for ((_, fault), cell) in FAULTS.iter().zip(cells) {
+                match lines.iter_mut().find(|(_, outcome)| *outcome == cell) {
+                    Some((faults, _)) => *faults = format!("{faults}, {fault}"),
+                    None => lines.push(((*fault).to_owned(), cell)),
+                }
+            }
+            for (faults, outcome) in lines {
+                let _infallible = writeln!(text, "| {faults} | {outcome} |");
+            }
+        }
+    }
+    text
+}
+
+const HEAD: &str = "\
+# Partial outages
+
+A registry can fail for one kind of request and answer all others. These tables say what happens then.
+A test makes every failure and compares the outcome with this file:
+`cargo test -p dimsum-engine --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
+
+The image is named by a tag. A digest asks for nothing that the node has.
+
+* *works*: the image opens, and every file has the right bytes.
+* *with a note*: the user is told that the image which this node has is used, and why.
+* *works; the rest fails*: files that are here have the right bytes. Others fail with this kind of error.
+  They can be read again as soon as the registry answers, without a new mount.
+* *opens; reads fail*: the image opens; files fail with this kind of error until the registry answers.
+* *refused*: the image does not open; the error has this kind.
+
+No outcome is ever a wrong byte.
+";
