@@ -1,5 +1,4 @@
 //! The bytes of format version 1, for ever.
-#![expect(clippy::unwrap_used, reason = "a failure in a helper is a failure of the test")]
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

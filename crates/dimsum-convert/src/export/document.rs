@@ -126,7 +126,7 @@ fn history(source: Option<&Value>, lent: usize, packs: usize, shape: ManifestSha
             history.push(json!({ "created_by": FLAT_HISTORY }));
         }
         ManifestShape::PerLayer { packs, layers } if layers > packs => {
-            history.push(json!({ "created_by": FIX_UP_HISTORY }))
+            history.push(json!({ "created_by": FIX_UP_HISTORY }));
         }
         ManifestShape::PerLayer { .. } => {}
     }

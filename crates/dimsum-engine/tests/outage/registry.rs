@@ -169,8 +169,11 @@ impl Script {
     }
 }
 
+/// Method, path and range of a request.
+type RequestHead = (String, String, Option<Range<usize>>);
+
 /// Reads method, path and range of a request; nothing at the end of the connection.
-fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<(String, String, Option<Range<usize>>)>> {
+fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<RequestHead>> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ');

@@ -71,13 +71,13 @@ impl OpenQueue {
     }
 
     /// Adds a job, or gives it back. Says whether a thread is to be started for it, which is counted already.
-    fn add(&self, job: OpenJob) -> Result<bool, OpenJob> {
+    fn add(&self, job: OpenJob) -> Result<bool, Box<OpenJob>> {
         let mut state = self.state.lock();
         if state.waiting.len() >= MAX_WAITING {
             state.waiting.retain(|job| job.client.is_there());
         }
         if state.waiting.len() >= MAX_WAITING {
-            return Err(job);
+            return Err(Box::new(job));
         }
         state.waiting.push_back(job);
         // A thread that has finished a job looks for the next under this lock.

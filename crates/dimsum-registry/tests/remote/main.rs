@@ -1,6 +1,5 @@
 //! The client against real registries that the tests start, and against one that lies.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic")]
-#![expect(clippy::print_stdout, reason = "a test says what it tries")]
 
 mod auth;
 mod certificates;

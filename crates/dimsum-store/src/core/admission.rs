@@ -199,7 +199,7 @@ mod tests {
         fn every_item_is_let_in_or_expires_once_and_the_sum_is_bounded(acts in acts()) {
             const LIMIT: u64 = 64;
             let (mut account, start) = (Admission::new(LIMIT), Instant::now());
-            let (mut inside, mut waiting): (Vec<(u8, u64, usize)>, Vec<(u8, u64, usize)>) = Default::default();
+            let (mut inside, mut waiting) = (Vec::new(), Vec::new());
             let enter = |inside: &mut Vec<_>, waiting: &mut Vec<(u8, u64, usize)>, entered: Vec<usize>| {
                 for number in entered {
                     let at = waiting.iter().position(|item| item.2 == number).expect("waited");

@@ -1,5 +1,6 @@
 //! Readers that miss units: the beginning of flights.
 
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use super::flight::{Cargo, FeedId, Flight, Route, RouteStage, Ticket};
@@ -64,12 +65,12 @@ impl<T: Cargo> FlightCore<T> {
             let Some(lane_id) = self.queue.feeds.get(&feed).map(|state| state.lane) else { continue };
             let ticket = Ticket { feed, unit, number: self.next_id() };
             let Some(lane) = self.lanes.get_mut(&lane_id) else { continue };
-            if !lane.flights.contains_key(&unit) {
+            if let Entry::Vacant(vacant) = lane.flights.entry(unit) {
                 if !force && fills(&each) != seen {
                     again.push(each);
                     continue;
                 }
-                lane.flights.insert(unit, Flight::new(damaged));
+                vacant.insert(Flight::new(damaged));
                 if damaged {
                     effects.push(Effect::Damaged(feed, unit));
                 }

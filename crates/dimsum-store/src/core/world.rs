@@ -52,7 +52,7 @@ pub(super) enum Luck {
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) tasks: Vec<Task>,
-    pub(super) answers: Vec<(u32, Result<u32, &'static str>)>,
+    pub(super) answers: Vec<(u32, ToldReader)>,
     pub(super) damaged: usize,
 }
 
@@ -152,9 +152,12 @@ pub(super) fn images(
     (device, places.iter().map(enter).collect())
 }
 
+/// What a reader was told: its unit, or why not.
+type ToldReader = Result<u32, &'static str>;
+
 /// Readers and their answers: each gets one.
 #[derive(Default)]
-pub(super) struct Readers(pub(super) HashMap<u32, (u32, Option<Result<u32, &'static str>>)>);
+pub(super) struct Readers(pub(super) HashMap<u32, (u32, Option<ToldReader>)>);
 
 impl Readers {
     pub(super) fn take(&mut self, answers: Vec<(u32, Result<u32, &'static str>)>) {

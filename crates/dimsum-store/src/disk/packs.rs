@@ -49,7 +49,8 @@ impl LocalPacks {
             // One that cannot be read or made whole is no pack, and hides no other.
             match whole(&part, blob) {
                 Ok(Some(file)) if self.role.is_owner() => {
-                    if place(&file, &part, &self.layout.pack(blob)).is_ok() {
+                    let placed = place(&file, &part, &self.layout.pack(blob));
+                    if placed.is_ok() {
                         return self.find(blob);
                     }
                 }

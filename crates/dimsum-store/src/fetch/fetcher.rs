@@ -64,7 +64,7 @@ impl Fetcher {
         });
         let entries: Vec<_> = entries.collect();
         let (id, ids) = traffic.enter(origins.place(), entries.into_iter());
-        let fetcher = Arc::new_cyclic(|this: &Weak<Self>| {
+        Arc::new_cyclic(|this: &Weak<Self>| {
             services.traffic().man(id, this.clone() as Weak<dyn Crew>);
             Self {
                 services: Arc::clone(services),
@@ -77,8 +77,7 @@ impl Fetcher {
                 quiet: Notify::new(),
                 _writer: Arc::clone(writer),
             }
-        });
-        fetcher
+        })
     }
 
     pub(crate) const fn services(&self) -> &Arc<Services> {

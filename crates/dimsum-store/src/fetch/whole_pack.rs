@@ -42,10 +42,7 @@ pub(crate) async fn bring(fetcher: &Arc<Fetcher>, feed: &Feed, tell: impl Fn(u64
     while pack.length < blob.size {
         let end = pack.length.saturating_add(origin.link.fill_range()).min(blob.size);
         let came = range(fetcher, feed, origin, pack, end).await;
-        pack = came.map_err(|stop| {
-            origin.demote();
-            stop
-        })?;
+        pack = came.inspect_err(|_| origin.demote())?;
         tell(pack.length);
     }
     let is = Digest::new(pack.hasher.finalize().into());

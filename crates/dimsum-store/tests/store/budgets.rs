@@ -145,7 +145,7 @@ fn requests_of_all_images_share_the_slots_and_each_image_has_one() {
         for chunk in (0..40).step_by(2) {
             let give = give.clone();
             open.read(&[Extent::Flat { range: image.chunk(0, chunk) }], move |result| {
-                give.send(result.is_ok()).unwrap()
+                give.send(result.is_ok()).unwrap();
             });
         }
         opened.push(open);

@@ -84,12 +84,15 @@ fn sixty_four_who_open_an_image_at_once_ask_for_its_parts_once() {
     }
 }
 
+/// What an opening gives.
+type OpenedImage = Result<Arc<Image>, StoreError>;
+
 /// Opens an image in the background while another opening asks `slow`, which is out of reach.
 fn open_behind(
     image: &TestImage,
     store: &Store,
     sources: Vec<Arc<dyn Source>>,
-) -> (Result<Arc<Image>, StoreError>, Result<Arc<Image>, StoreError>, Arc<TestSource>) {
+) -> (OpenedImage, OpenedImage, Arc<TestSource>) {
     let slow = image.remote("slow");
     let (permits, (told, asked)) = (Arc::new(Semaphore::new(0)), mpsc::channel());
     let held = Arc::clone(&permits);
