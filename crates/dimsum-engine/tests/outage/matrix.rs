@@ -133,7 +133,8 @@ fn document(rows: &[Vec<String>]) -> String {
 const HEAD: &str = "\
 # Partial outages
 
-A registry can fail for one kind of request and answer all others. These tables say what happens then.
+A registry can fail for one kind of request and answer all others.
+These tables say what happens then.
 A test makes every failure and compares the outcome with this file:
 `cargo test -p dimsum-engine --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
 
@@ -141,9 +142,11 @@ The image is named by a tag. A digest asks for nothing that the node has.
 
 * *works*: the image opens, and every file has the right bytes.
 * *with a note*: the user is told that the image which this node has is used, and why.
-* *works; the rest fails*: files that are here have the right bytes. Others fail with this kind of error.
+* *works; the rest fails*: files that are here have the right bytes.
+  Others fail with this kind of error.
   They can be read again as soon as the registry answers, without a new mount.
-* *opens; reads fail*: the image opens; files fail with this kind of error until the registry answers.
+* *opens; reads fail*: the image opens.
+  Files fail with this kind of error until the registry answers.
 * *refused*: the image does not open; the error has this kind.
 
 No outcome is ever a wrong byte.
