@@ -138,7 +138,7 @@ These tables say what happens then.
 A test makes every failure and compares the outcome with this file:
 `cargo test -p dimsum-engine --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
 
-The image is named by a tag. A digest asks for nothing that the node has.
+The image is named by a tag. With a digest, documents in the store are not asked for again.
 
 * *works*: the image opens, and every file has the right bytes.
 * *with a note*: the user is told that the image which this node has is used, and why.
