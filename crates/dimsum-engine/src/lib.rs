@@ -65,7 +65,7 @@ mod transports;
 pub use cancel::{CancelReason, CancelToken};
 pub use config::EngineConfig;
 pub use engine::Engine;
-pub use error::{EngineError, ErrorKind, chain, convert_kind, io_kind, source_kind, store_kind};
+pub use error::{EngineError, ErrorKind, convert_kind, source_kind, store_kind};
 pub use mount::ImageMount;
 pub use origin::ImageOrigin;
 pub use progress::{Progress, ProgressPhase, Quiet};

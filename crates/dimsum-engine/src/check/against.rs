@@ -6,7 +6,7 @@ use std::path::Path;
 use dimsum_erofs::{ErofsImage, ErofsInode};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
-use dimsum_source::Prefer;
+use dimsum_source::{Prefer, with_causes};
 use dimsum_tree::{ContentId, InodeId, LayerDecoder, OverlayEntries, Policy, Tree, merge, read_directory, read_layer};
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +16,7 @@ use super::compare::{Comparison, compare};
 use super::fault::AgainstError;
 use super::fingerprint::{Fingerprint, FingerprintSink, Hasher};
 use crate::image::{Resolved, parse, resolve};
-use crate::{Engine, EngineError, chain};
+use crate::{Engine, EngineError};
 
 /// Reads the source and compares.
 ///
@@ -56,7 +56,7 @@ pub(super) fn against(
         contents.files.push(*inode);
         id
     });
-    let image = image.map_err(|error| failed(AgainstError::Image { reason: chain(&error) }))?;
+    let image = image.map_err(|error| failed(AgainstError::Image { reason: with_causes(&error) }))?;
     let both = |a: InodeId, b: InodeId| -> Result<(Fingerprint, Fingerprint), AgainstError> {
         let empty = blake3::hash(b"");
         let left = source.inode(a).content().and_then(|content| sink.get(content)).unwrap_or(empty);
@@ -122,7 +122,7 @@ impl ImageContents<'_> {
         let mut hasher = Hasher::default();
         let Some(&inode) = self.files.get(content.get() as usize) else { return Ok(hasher.finish()) };
         let mut offset = 0;
-        let unreadable = |error: &dyn std::error::Error| AgainstError::Image { reason: chain(error) };
+        let unreadable = |error: &dyn std::error::Error| AgainstError::Image { reason: with_causes(error) };
         while let Some(extent) = erofs.map(&inode, offset).map_err(|error| unreadable(&error))? {
             match extent.flat {
                 Some(flat) => self

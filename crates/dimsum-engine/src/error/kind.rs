@@ -1,7 +1,5 @@
 //! What kind of error it is: the one classification that texts, JSON, exit status and wire protocols map from.
 
-use std::io;
-
 use dimsum_format::FormatError;
 use dimsum_source::{ErrorKind, SourceError};
 use dimsum_store::{FailureReason, ReadError, SourceFailure, StoreError};
@@ -33,22 +31,16 @@ impl EngineError {
             Self::Path { .. } | Self::NotInStore { .. } => ErrorKind::NotFound,
             Self::Mount { source, .. } => mount_kind(source),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
-            Self::Io { source, .. } | Self::Output { source, .. } => io_kind(source),
+            Self::Io { source, .. } | Self::Output { source, .. } => ErrorKind::of_io(source),
         }
     }
 }
 
 fn mount_kind(error: &dimsum_mount::Error) -> ErrorKind {
     match error {
-        dimsum_mount::Error::Fuse(dimsum_fuse::Error::Mount { source, .. }) => io_kind(&(*source).into()),
+        dimsum_mount::Error::Fuse(dimsum_fuse::Error::Mount { source, .. }) => ErrorKind::of_io(&(*source).into()),
         _ => ErrorKind::Internal,
     }
-}
-
-/// Returns the kind of an error of the operating system.
-#[must_use]
-pub fn io_kind(error: &io::Error) -> ErrorKind {
-    ErrorKind::of_io(error)
 }
 
 /// Returns the kind of an error of a source or target.
@@ -71,7 +63,7 @@ pub fn source_kind(error: &SourceError) -> ErrorKind {
             ErrorKind::Unavailable
         }
         E::Cancelled { .. } => ErrorKind::Cancelled,
-        E::Io { source, .. } => io_kind(source),
+        E::Io { source, .. } => ErrorKind::of_io(source),
         _ => ErrorKind::Internal,
     }
 }
@@ -85,9 +77,9 @@ pub fn convert_kind(error: &dimsum_convert::ConvertError) -> ErrorKind {
         E::LayerDigest { .. } | E::DiffId { .. } => ErrorKind::Integrity,
         E::Registry(source) => source_kind(source),
         E::Option { .. } | E::AlreadyDimsum { .. } => ErrorKind::Invalid,
-        E::Temporary { source, .. } | E::Write { source, .. } => io_kind(source),
+        E::Temporary { source, .. } | E::Write { source, .. } => ErrorKind::of_io(source),
         E::NotDimsum { .. } => ErrorKind::Invalid,
-        E::Tree { source: dimsum_tree::TreeError::File { source, .. }, .. } => io_kind(source),
+        E::Tree { source: dimsum_tree::TreeError::File { source, .. }, .. } => ErrorKind::of_io(source),
         E::Content { source, .. } | E::Sharing { source, .. } => convert_kind(source),
         _ => ErrorKind::Internal,
     }
@@ -106,7 +98,7 @@ const fn format_kind(error: &FormatError) -> ErrorKind {
 pub fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
         _ if error.is_integrity() => ErrorKind::Integrity,
-        StoreError::Io { source, .. } => io_kind(source),
+        StoreError::Io { source, .. } => ErrorKind::of_io(source),
         StoreError::Unavailable { failures, .. } => failures_kind(failures),
         StoreError::Meta { source, .. } => read_kind(source),
         StoreError::Format { source, .. } => format_kind(source),

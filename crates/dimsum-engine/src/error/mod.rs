@@ -2,7 +2,6 @@
 
 mod kind;
 
-use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use crate::check::fault::AgainstError;
 use crate::text::Name;
 
 pub use dimsum_source::ErrorKind;
-pub use kind::{convert_kind, io_kind, source_kind, store_kind};
+pub use kind::{convert_kind, source_kind, store_kind};
 
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -207,16 +206,4 @@ impl EngineError {
             Self::Io { path, .. } => path.display().to_string(),
         }
     }
-}
-
-/// Returns an error and its causes in one line.
-#[must_use]
-pub fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

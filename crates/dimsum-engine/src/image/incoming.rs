@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{BoxFuture, Place, Source, SourceError};
+use dimsum_source::{BoxFuture, Place, Source, SourceError, with_causes};
 
-use crate::error::chain;
 use crate::{CancelToken, Engine, EngineError};
 
 /// Name in the store.
@@ -187,7 +186,7 @@ impl Shared {
                 return;
             }
             if let Err(error) = self.fetch(source, layer) {
-                self.update(layer.blob.digest, |state| state.failed = Some(chain(&error).into()));
+                self.update(layer.blob.digest, |state| state.failed = Some(with_causes(&error).into()));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What kind of error it is, and so the exit status.
 
-use dimsum_engine::{ErrorKind, io_kind, source_kind, store_kind};
+use dimsum_engine::{ErrorKind, source_kind, store_kind};
 
 use super::Error;
 
@@ -37,7 +37,7 @@ impl Error {
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => source.kind(),
             Self::Node { source, .. } => node_kind(source),
-            Self::Output { source } | Self::Io { source, .. } => io_kind(source),
+            Self::Output { source } | Self::Io { source, .. } => ErrorKind::of_io(source),
         }
     }
 }
@@ -48,7 +48,7 @@ fn node_kind(error: &dimsum_node::Error) -> ErrorKind {
         _ if error.is_integrity() => ErrorKind::Integrity,
         E::Store { source, .. } => store_kind(source),
         E::Target { .. } => ErrorKind::Invalid,
-        E::System { source, .. } => io_kind(source),
+        E::System { source, .. } => ErrorKind::of_io(source),
         _ => ErrorKind::Internal,
     }
 }
