@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::io;
 
 use dimsum_erofs::{BlockRun, ErofsImage, ErofsLayout, ErofsOptions, ImageKind, Placements, WriteParams};
-use dimsum_tree::{ContentId, InodeId, Metadata, NodeKind, Timestamp, Tree, TreeBuilder};
+use dimsum_tree::{ContentId, InodeId, NodeKind, Tree, TreeBuilder};
 
-use crate::Work;
+use crate::{METADATA, Work};
 
 /// Files of the one directory: it fills several blocks.
 const FILES: u64 = 2000;
@@ -24,17 +24,10 @@ impl Placements for InOrder {
 
 fn tree() -> Tree {
     let mut tree = TreeBuilder::new();
-    let metadata = Metadata {
-        permissions: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
-        xattrs: &[],
-    };
     for number in 0..FILES {
         let kind = NodeKind::Regular { size: 5000, content: ContentId::new(0) };
         let name = format!("some-file-name-{number:04}.py");
-        tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &metadata).expect("names are different");
+        tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &METADATA).expect("names are different");
     }
     tree.finish().expect("the tree is shallow")
 }

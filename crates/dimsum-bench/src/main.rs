@@ -11,6 +11,17 @@ mod wire;
 
 use std::process::ExitCode;
 
+use dimsum_tree::{Metadata, Timestamp};
+
+/// Metadata of every file of a generated tree.
+const METADATA: Metadata<'static> = Metadata {
+    permissions: 0o644,
+    uid: 0,
+    gid: 0,
+    mtime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
+    xattrs: &[],
+};
+
 /// A hot function on its input, ready to run.
 type Work = Box<dyn FnOnce()>;
 /// Makes the input of a hot function.

@@ -6,12 +6,9 @@ use std::ops::Range;
 
 use dimsum_convert::fuzzing;
 use dimsum_fuse::Request;
-use dimsum_tree::{
-    ContentId, ContentSource, Metadata, NodeKind, NullSink, Policy, TarOptions, Timestamp, TreeBuilder, read_layer,
-    to_tar,
-};
+use dimsum_tree::{ContentId, ContentSource, NodeKind, NullSink, Policy, TarOptions, TreeBuilder, read_layer, to_tar};
 
-use crate::Work;
+use crate::{METADATA, Work};
 
 /// Files of the tar, and of the sequence that is cut into bundles.
 const FILES: u32 = 1000;
@@ -57,17 +54,10 @@ impl ContentSource for Same {
 /// A layer's tar into a tree.
 pub(crate) fn read_tar() -> Work {
     let mut tree = TreeBuilder::new();
-    let metadata = Metadata {
-        permissions: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
-        xattrs: &[],
-    };
     for number in 0..FILES {
         let kind = NodeKind::Regular { size: FILE_BYTES, content: ContentId::new(number) };
         let name = format!("some-file-name-{number}.py");
-        tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &metadata).expect("names are different");
+        tree.insert(TreeBuilder::ROOT, name.as_bytes(), kind, &METADATA).expect("names are different");
     }
     let tree = tree.finish().expect("the tree is shallow");
     let mut tar = Vec::new();
