@@ -59,3 +59,14 @@ impl EngineConfig {
         }
     }
 }
+
+/// What the callers of one shared engine may set, each for its own work: a server has many.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerSettings {
+    /// How registries are reached.
+    pub access: Access,
+    /// Platforms that are wanted, as [`EngineConfig::platforms`].
+    pub platforms: Vec<Platform>,
+    /// Refuses images that are named by a tag, as [`EngineConfig::require_digest`].
+    pub require_digest: bool,
+}

@@ -6,14 +6,15 @@ use std::sync::{Arc, OnceLock};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Platform;
 use dimsum_mount::fuse::FuseDriver;
+use dimsum_registry::Access;
 use dimsum_source::{Runtime, Schemes, Transports, host_platform};
-use dimsum_store::{Store, StoreOptions};
+use dimsum_store::{Image, Store, StoreOptions};
 
 use crate::image::convert_in::ConvertProgress;
-use crate::image::{self, Opened, make_store_directory};
+use crate::image::{self, Opened, TryOpened, make_store_directory};
 use crate::progress::Quiet;
 use crate::transports::{TransportTables, schemes};
-use crate::{CancelToken, EngineConfig, EngineError, Progress};
+use crate::{CallerSettings, CancelToken, EngineConfig, EngineError, ImageOrigin, Progress};
 
 /// The way from references to images. Cheap to clone; clones share connections, tokens, the store and its caches.
 #[derive(Debug, Clone)]
@@ -62,6 +63,16 @@ impl Engine {
         Self { config: Arc::new(config), store: Arc::default(), ..self.clone() }
     }
 
+    /// Returns the same engine for the work of one caller. It shares store, caches, runtime, and the connections and
+    /// tokens of callers with the same access.
+    #[must_use]
+    pub fn for_caller(&self, caller: CallerSettings) -> Self {
+        let mut config = (*self.config).clone();
+        let CallerSettings { access, platforms, require_digest } = caller;
+        (config.access, config.platforms, config.require_digest) = (access, platforms, require_digest);
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
     /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &EngineConfig {
@@ -98,7 +109,12 @@ impl Engine {
     /// # Errors
     /// If no thread can be made.
     pub fn transports(&self) -> Result<Transports, EngineError> {
-        self.transports.table(&self.config.access, &self.config.more_transports).map_err(no_threads)
+        self.transports_with(&self.config.access)
+    }
+
+    /// Returns the table with another access to registries.
+    pub(crate) fn transports_with(&self, access: &Access) -> Result<Transports, EngineError> {
+        self.transports.table(access, &self.config.more_transports).map_err(no_threads)
     }
 
     /// Returns the schemes of [`Engine::transports`], which parse references. It starts nothing.
@@ -140,6 +156,22 @@ impl Engine {
     /// If the image is neither here nor there, cannot be converted, or does not prove.
     pub fn open(&self, name: &str) -> Result<Opened, EngineError> {
         image::open(self, name)
+    }
+
+    /// Opens an image as [`Engine::open`] does, but converts nothing: a server leaves conversions to its clients.
+    ///
+    /// # Errors
+    /// If the image is neither here nor there, or does not prove.
+    pub fn try_open(&self, name: &str) -> Result<TryOpened, EngineError> {
+        image::try_open(self, name)
+    }
+
+    /// Opens the image of a digest again, from the store and from the places that its first opening found.
+    ///
+    /// # Errors
+    /// If a part of the image cannot be had or does not prove.
+    pub fn reopen(&self, digest: Digest, origins: &[ImageOrigin]) -> Result<Arc<Image>, EngineError> {
+        image::reopen(self, digest, origins)
     }
 
     /// Makes a Dimsum image of a directory tree, with the usual options, and returns the digest of its manifest.

@@ -63,7 +63,7 @@ pub mod text;
 mod transports;
 
 pub use cancel::{CancelReason, CancelToken};
-pub use config::EngineConfig;
+pub use config::{CallerSettings, EngineConfig};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, convert_kind, source_kind, store_kind};
 pub use mount::ImageMount;

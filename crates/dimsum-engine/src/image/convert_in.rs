@@ -14,26 +14,36 @@ use super::{Opened, Resolved, known};
 use crate::text::Size;
 use crate::{CancelToken, Engine, EngineError, Progress, ProgressPhase};
 
-/// Opens an ordinary image from the store, converting it first if that has not been done.
+/// Opens what an ordinary image became when it was converted into this store; nothing if it was not, or the store lost it.
+///
+/// # Errors
+/// If the record of the conversion cannot be read, or the image's config makes no sense.
+pub fn find_converted(engine: &Engine, store: &Store, resolved: &Resolved) -> Result<Option<Opened>, EngineError> {
+    let Some(result) = known::find_conversion(engine, store, &resolved.reference, resolved.digest)? else {
+        return Ok(None);
+    };
+    let name = resolved.reference.to_string();
+    match store.image(result, Vec::new()) {
+        Ok(image) => {
+            known::remember(engine, store, &resolved.reference, resolved.digest);
+            engine.progress().explain(&format!("{name}: converted before, taken from the store as {result}"));
+            Opened::new(store, resolved.reference.clone(), Some(resolved.digest), Vec::new(), image).map(Some)
+        }
+        // The record is right but what it names is not there any more: as if it had never been converted.
+        Err(error) => {
+            engine.progress().explain(&format!("{name}: converted before, but the store lost it ({error})"));
+            Ok(None)
+        }
+    }
+}
+
+/// Converts an ordinary image into the store and opens what it became.
 ///
 /// # Errors
 /// If it cannot be converted, or the store cannot keep it.
 pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Opened, EngineError> {
     let name = resolved.reference.to_string();
     let failed = |source| EngineError::Store { object: name.clone(), source: Box::new(source) };
-    if let Some(result) = known::find_conversion(engine, store, &resolved.reference, resolved.digest)? {
-        match store.image(result, Vec::new()) {
-            Ok(image) => {
-                known::remember(engine, store, &resolved.reference, resolved.digest);
-                engine.progress().explain(&format!("{name}: converted before, taken from the store as {result}"));
-                return Opened::new(store, resolved.reference, Some(resolved.digest), Vec::new(), image);
-            }
-            // The record is right but what it names is not there any more: as if it had never been converted.
-            Err(error) => {
-                engine.progress().explain(&format!("{name}: converted before, but the store lost it ({error})"));
-            }
-        }
-    }
     let shown = ConvertProgress::new(engine, &name);
     let converted = if resolved.place.is_remote() {
         convert_remote(engine, store, &resolved, &shown)?

@@ -23,7 +23,7 @@ use dimsum_source::{Place, Prefer, Reference, Target, resolve as resolve_in};
 use dimsum_store::{Image, Store};
 
 pub use files::ListedFile;
-pub use open::{find_in_store, locate, open, open_resolved};
+pub use open::{find_in_store, locate, open, open_resolved, reopen, try_open};
 
 use crate::{Engine, EngineError, ImageOrigin};
 
@@ -79,6 +79,21 @@ pub struct Opened {
     pub located: Located,
     /// The gate.
     pub image: Arc<Image>,
+}
+
+/// What [`try_open`] found.
+#[derive(Debug)]
+pub enum TryOpened {
+    /// An image that can be read now.
+    Opened(Box<Opened>),
+    /// An ordinary image that this node has not converted yet.
+    Ordinary(Box<Resolved>),
+}
+
+impl TryOpened {
+    fn opened(opened: Opened) -> Self {
+        Self::Opened(Box::new(opened))
+    }
 }
 
 impl Located {

@@ -20,7 +20,7 @@ use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_source::{ImageName, Prefer, Reference, Source, SourceError, with_causes};
 use dimsum_store::{Image, Store};
 
-use super::{Held, Located, Opened, Resolved, check_named, convert_in, known, parse, resolve};
+use super::{Held, Located, Opened, Resolved, TryOpened, check_named, convert_in, known, parse, resolve};
 use crate::{Engine, EngineError, ImageOrigin};
 
 /// How often a wait for a registry looks whether the work was cancelled.
@@ -32,6 +32,18 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// If it is neither here nor there, cannot be converted, or does not prove.
 pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
+    match try_open(engine, text)? {
+        TryOpened::Opened(opened) => Ok(*opened),
+        TryOpened::Ordinary(resolved) => convert_in::convert(engine, engine.store()?, *resolved),
+    }
+}
+
+/// Opens an image as [`open`] does, but converts nothing: an ordinary image that this node has not converted yet is
+/// handed back as it was found.
+///
+/// # Errors
+/// If it is neither here nor there, or does not prove.
+pub fn try_open(engine: &Engine, text: &str) -> Result<TryOpened, EngineError> {
     let reference = parse(engine, text)?;
     check_named(engine, &reference)?;
     let store = engine.store()?;
@@ -43,14 +55,37 @@ pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
         match open_known(engine, store, reference.clone(), known, true) {
             // The store lost what the record names: as if it had never been converted.
             Err(error) if known.converted.is_some() => engine.progress().explain(&format!("{reference}: {error}")),
-            opened => return opened,
+            opened => return opened.map(TryOpened::opened),
         }
     }
     match resolve_in_time(engine, &reference, known.is_some()) {
-        Ok(resolved) if resolved.manifest.is_dimsum() => open_resolved(engine, resolved),
-        Ok(resolved) => convert_in::convert(engine, store, resolved),
-        Err(failure) => instead(engine, store, reference, known, failure),
+        Ok(resolved) if resolved.manifest.is_dimsum() => open_resolved(engine, resolved).map(TryOpened::opened),
+        Ok(resolved) => Ok(match convert_in::find_converted(engine, store, &resolved)? {
+            Some(opened) => TryOpened::opened(opened),
+            None => TryOpened::Ordinary(Box::new(resolved)),
+        }),
+        Err(failure) => instead(engine, store, reference, known, failure).map(TryOpened::opened),
     }
+}
+
+/// Opens the image of a digest again, from the store and from the places that its first opening found. Places that
+/// cannot be opened are explained and left out: a place that moved away matters only if something is needed from it.
+///
+/// # Errors
+/// If a part of the image cannot be had or does not prove.
+pub fn reopen(engine: &Engine, digest: Digest, origins: &[ImageOrigin]) -> Result<Arc<Image>, EngineError> {
+    let mut places: Vec<Arc<dyn Source>> = Vec::new();
+    for origin in origins {
+        let transports = engine.transports_with(&origin.access)?;
+        match transports.parse(&origin.reference).and_then(|parsed| transports.open(&parsed)) {
+            Ok(place) => places.push(place),
+            Err(error) => {
+                engine.progress().explain(&format!("origin of {digest} is not usable: {}", with_causes(&error)))
+            }
+        }
+    }
+    let image = engine.store()?.image(digest, places);
+    image.map_err(|source| EngineError::Store { object: digest.to_string(), source: Box::new(source) })
 }
 
 /// Finds an image; an ordinary one is converted into the store first, unless that has been done.
