@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use dimsum_convert::ConvertOptions;
 use dimsum_format::Digest;
 use dimsum_format::manifest::Platform;
 use dimsum_mount::fuse::FuseDriver;
@@ -182,10 +183,15 @@ impl Engine {
         let name = tree.display().to_string();
         let target = image::create_target(self, target)?;
         let shown = ConvertProgress::new(self, &name);
-        let options = dimsum_convert::ConvertOptions { temp_dir: self.config.temp_dir.clone(), ..Default::default() };
         let input = dimsum_convert::Input::Directory { path: tree };
-        let converted = dimsum_convert::convert(input, &*target, &options, &shown);
+        let converted = dimsum_convert::convert(input, &*target, &self.convert_options(), &shown);
         converted.map(|converted| converted.manifest).map_err(|error| shown.error(error))
+    }
+
+    /// Returns the usual options of a conversion, with this engine's directory for temporary files.
+    #[must_use]
+    pub fn convert_options(&self) -> ConvertOptions {
+        ConvertOptions { temp_dir: self.config.temp_dir.clone(), ..ConvertOptions::default() }
     }
 
     /// Returns the platform of which one image is wanted.

@@ -52,15 +52,22 @@ pub mod analysis;
 mod cancel;
 pub mod check;
 mod config;
+pub mod conversion;
 mod engine;
 mod error;
+pub mod estimate;
 pub mod image;
 pub mod listing;
 mod mount;
 mod origin;
 mod progress;
+mod request;
 pub mod text;
 mod transports;
+
+// Words of the parts that the engine's own signatures use.
+pub use dimsum_convert::{ConvertOptions, OverlayEntries, PackReuse};
+pub use dimsum_format::codec::DEFAULT_LEVEL;
 
 pub use cancel::{CancelReason, CancelToken};
 pub use config::{CallerSettings, EngineConfig};
@@ -69,4 +76,5 @@ pub use error::{EngineError, ErrorKind, convert_kind, source_kind, store_kind};
 pub use mount::ImageMount;
 pub use origin::ImageOrigin;
 pub use progress::{Progress, ProgressPhase, Quiet};
+pub use request::RequestFault;
 pub use transports::built_in_transports;

@@ -15,7 +15,6 @@ pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod error;
-pub mod estimate;
 pub mod file;
 pub mod json;
 pub mod node;
@@ -24,6 +23,7 @@ pub mod output;
 pub mod progress;
 pub mod run;
 pub mod signals;
+pub mod trial;
 pub mod views;
 
 use std::process::ExitCode;

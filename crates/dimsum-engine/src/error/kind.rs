@@ -15,6 +15,7 @@ impl EngineError {
             | Self::FileTree { .. }
             | Self::Tag { .. }
             | Self::SamePlace { .. }
+            | Self::Request { .. }
             | Self::Ordinary { .. }
             | Self::Platforms { .. } => ErrorKind::Invalid,
             Self::Against { source, .. } => source.kind(),

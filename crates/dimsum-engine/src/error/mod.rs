@@ -11,6 +11,7 @@ use dimsum_store::{ReadError, StoreError};
 
 use crate::cancel::CancelReason;
 use crate::check::fault::AgainstError;
+use crate::request::RequestFault;
 use crate::text::Name;
 
 pub use dimsum_source::ErrorKind;
@@ -45,6 +46,14 @@ pub enum EngineError {
     SamePlace {
         /// The target.
         object: String,
+    },
+    /// A request that contradicts itself, or that the image cannot fulfil.
+    #[error("{fault}")]
+    Request {
+        /// The part of the request, or the image.
+        object: String,
+        /// Why.
+        fault: RequestFault,
     },
     /// Several platforms where one is wanted.
     #[error("this command takes one platform")]
@@ -188,6 +197,7 @@ impl EngineError {
             | Self::FileTree { object }
             | Self::Tag { object }
             | Self::SamePlace { object }
+            | Self::Request { object, .. }
             | Self::Ordinary { object }
             | Self::Against { object, .. }
             | Self::Source { object, .. }

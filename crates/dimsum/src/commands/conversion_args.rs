@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use dimsum_convert::ConvertOptions;
+use dimsum_engine::{ConvertOptions, DEFAULT_LEVEL};
 
 use crate::context::Context;
 
@@ -18,7 +18,7 @@ pub struct ConversionArgs {
     #[arg(long, value_name = "BYTES", value_parser = size, default_value = "128K")]
     bundle_size: u32,
     /// zstd level, 1 to 19
-    #[arg(long, value_name = "N", default_value_t = dimsum_format::codec::DEFAULT_LEVEL)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LEVEL)]
     level: i32,
     /// Threads that hash and compress, at most 256 [default: all processors]
     #[arg(long, value_name = "N")]
@@ -29,7 +29,7 @@ pub struct ConversionArgs {
     overlay_entries: OverlayEntries,
 }
 
-/// As [`dimsum_convert::OverlayEntries`].
+/// As [`dimsum_engine::OverlayEntries`].
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum OverlayEntries {
     /// Refuse the source and name the entry.
@@ -42,17 +42,16 @@ impl ConversionArgs {
     /// Returns what a conversion is told.
     #[must_use]
     pub fn options(&self, context: &Context) -> ConvertOptions {
-        let defaults = ConvertOptions::default();
+        let defaults = context.engine.convert_options();
         ConvertOptions {
             slice_size: self.slice_size,
             bundle_size: self.bundle_size,
             level: self.level,
             jobs: self.jobs.unwrap_or(defaults.jobs),
             overlay_entries: match self.overlay_entries {
-                OverlayEntries::Refuse => dimsum_convert::OverlayEntries::Refuse,
-                OverlayEntries::Drop => dimsum_convert::OverlayEntries::Drop,
+                OverlayEntries::Refuse => dimsum_engine::OverlayEntries::Refuse,
+                OverlayEntries::Drop => dimsum_engine::OverlayEntries::Drop,
             },
-            temp_dir: context.engine.config().temp_dir.clone(),
             ..defaults
         }
     }

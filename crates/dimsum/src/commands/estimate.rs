@@ -1,25 +1,16 @@
 //! `dimsum estimate`.
 
 use std::ffi::OsString;
-use std::time::Instant;
 
 use clap::Args;
-use dimsum_convert::Converted;
-use dimsum_engine::image::{self, Opened, Resolved, open_resolved, parse, resolve};
+use dimsum_engine::estimate::{ANSWER_MS, EstimateLink, EstimateRequest};
 use dimsum_run::RunError;
-use dimsum_source::Prefer;
 
 use super::conversion_args::ConversionArgs;
 use super::sharing_args::SharingArgs;
-use super::sharing_summary::SharingSummary;
 use crate::context::Context;
 use crate::error::Error;
-use crate::estimate::model::{ANSWER_MS, Link, Ordinary, Run, full_pull, lazy};
-use crate::estimate::presence::{in_target, on_node};
-use crate::estimate::report::{DimsumSize, Estimate as Estimated, OrdinarySize, Ready, Touched};
-use crate::estimate::scratch::{Scratch, Shared};
-use crate::estimate::trial::{Seen, Trial, allowed};
-use crate::output::total;
+use crate::trial::{Trial, allowed};
 
 /// Tell what an image would cost as a Dimsum image: stored, pushed, on this node, and until it is ready
 ///
@@ -81,47 +72,21 @@ impl Estimate {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (context, interrupts) = context.with_interrupts()?;
         let (image, command) = self.words()?;
-        self.check_sharing()?;
-        if !command.is_empty() {
-            allowed(&image)?;
+        let run = !command.is_empty();
+        let (target, sharing) = (self.target.clone(), self.sharing.request());
+        let options = self.conversion.options(&context);
+        let request = EstimateRequest { image, target, options, sharing, run };
+        request.check()?;
+        if run {
+            allowed(&request.image)?;
         }
-        // The original, where there are both: the question is what the Dimsum image costs beside it.
-        let resolved = resolve(&context.engine, &parse(&context.engine, &image)?, Prefer::Original)?;
-        let scratch = Scratch::create(&context)?;
-        let prepared = self.prepare(&context, &scratch, resolved, !command.is_empty())?;
-        interrupts.check()?;
-        let target = self.target.as_deref();
-        let mut target = target.map(|target| in_target(&context, &scratch, &prepared.opened, target)).transpose()?;
-        if let (Some(target), Some(sharing)) = (&mut target, &prepared.sharing) {
-            // Not there yet, but a registry makes them visible without moving them.
-            target.push_bytes = target.push_bytes.saturating_sub(sharing.mounted_bytes());
+        let mut estimation = context.engine.estimate(&request)?;
+        if run {
+            let trial = Trial { options: self.options(), command: &command };
+            let seen = trial.run(&context, &estimation, &interrupts)?;
+            estimation.add_run(command, seen, self.links());
         }
-        let node = on_node(&context, &prepared.opened)?;
-        let dimsum = dimsum_size(&prepared.opened)?;
-        let seen = if command.is_empty() {
-            None
-        } else {
-            let trial = Trial { image: prepared.opened.located.name(), options: self.options(), command: &command };
-            Some(trial.run(&context, &scratch, &interrupts)?)
-        };
-        let ready = seen.map(|seen| self.ready(&prepared, dimsum.inodes, seen.run)).unwrap_or_default();
-        let run = seen.map(|seen| touched(command, seen));
-        let ordinary = prepared.ordinary;
-        let (source_manifest, sharing) = (prepared.source, prepared.sharing);
-        drop(prepared.opened);
-        context.output.write(&Estimated { image, source_manifest, ordinary, dimsum, sharing, target, node, run, ready })
-    }
-
-    /// Refuses options that could not do anything.
-    fn check_sharing(&self) -> Result<(), Error> {
-        match self.sharing.needs_target() {
-            Some(option) if self.target.is_none() => Err(Error::Usage {
-                object: option.to_owned(),
-                reason: "it looks for images in the repository that the image would be pushed to".to_owned(),
-                hint: "name that with --target",
-            }),
-            _ => Ok(()),
-        }
+        context.output.write(&estimation.finish())
     }
 
     /// Returns the image and the command.
@@ -136,38 +101,6 @@ impl Estimate {
         Ok((words.next().unwrap_or_default(), words.collect()))
     }
 
-    fn prepare(&self, context: &Context, scratch: &Scratch, resolved: Resolved, run: bool) -> Result<Prepared, Error> {
-        let source = resolved.digest;
-        if resolved.manifest.is_dimsum() {
-            if self.sharing.is_given() {
-                return Err(Error::Usage {
-                    object: resolved.reference.to_string(),
-                    reason: "it is a Dimsum image already: it shares what it was converted with".to_owned(),
-                    hint: "name the ordinary image that it was made of",
-                });
-            }
-            let opened = if run && resolved.place.is_remote() {
-                scratch.copy(context, &resolved)?;
-                scratch.open(context)?
-            } else {
-                open_resolved(&scratch.context(context).engine, resolved)?
-            };
-            return Ok(Prepared { source, opened, ordinary: None, sharing: None });
-        }
-        let (started, options) = (Instant::now(), self.conversion.options(context));
-        let (converted, sharing) = if self.sharing.is_given() {
-            let (others, target) = (self.sharing.open(context)?, self.target.as_deref());
-            let shared = Shared { target, others: &others, fetch: run };
-            let converted = scratch.rehearse(context, &resolved, &options, shared)?;
-            let sharing = SharingSummary::new(&converted.shared);
-            (converted, Some(sharing))
-        } else {
-            (scratch.convert(context, &resolved, &options)?, None)
-        };
-        let ordinary = ordinary_size(&resolved, &converted, started.elapsed().as_secs_f64());
-        Ok(Prepared { source, opened: scratch.open(context)?, ordinary: Some(ordinary), sharing })
-    }
-
     /// Returns the options of the run.
     fn options(&self) -> Vec<String> {
         let mut options: Vec<String> = self.env.iter().map(|env| format!("--env={env}")).collect();
@@ -176,57 +109,8 @@ impl Estimate {
         options
     }
 
-    fn ready(&self, prepared: &Prepared, files: u64, run: Run) -> Vec<Ready> {
-        let ordinary = prepared.ordinary.as_ref();
-        let ordinary = ordinary.map(|size| Ordinary { bytes: size.stored_bytes, tar_bytes: size.tar_bytes, files });
-        let links = self.bandwidth.iter().map(|mbit| Link { mbit: *mbit, rtt_ms: self.rtt, answer_ms: self.answer });
-        let ready = links.map(|link| Ready {
-            link,
-            lazy_seconds: lazy(run, link),
-            pull_seconds: ordinary.map(|ordinary| full_pull(ordinary, run, link)),
-        });
-        ready.collect()
-    }
-}
-
-/// An image that can be looked at.
-struct Prepared {
-    source: dimsum_format::Digest,
-    opened: Opened,
-    ordinary: Option<OrdinarySize>,
-    sharing: Option<SharingSummary>,
-}
-
-fn ordinary_size(resolved: &Resolved, converted: &Converted, convert_seconds: f64) -> OrdinarySize {
-    OrdinarySize {
-        layers: resolved.manifest.layers.len(),
-        stored_bytes: total(resolved.manifest.layers.iter().map(|layer| layer.size)),
-        tar_bytes: total(converted.layers.iter().map(|layer| layer.tar_bytes)),
-        convert_seconds,
-    }
-}
-
-fn dimsum_size(opened: &Opened) -> Result<DimsumSize, Error> {
-    let manifest = opened.image.manifest();
-    let sizes = manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size);
-    Ok(DimsumSize {
-        manifest: opened.located.digest,
-        packs: manifest.packs.len(),
-        stored_bytes: total(sizes),
-        meta_bytes: manifest.meta.size,
-        inodes: image::validate(opened)?.inodes,
-    })
-}
-
-fn touched(command: Vec<String>, seen: Seen) -> Touched {
-    Touched {
-        command,
-        exit_status: seen.exit_status,
-        fetched_bytes: seen.run.bytes,
-        requests: seen.run.requests,
-        chunks: seen.chunks,
-        read_bytes: seen.read_bytes,
-        seconds: seen.run.seconds,
+    fn links(&self) -> impl Iterator<Item = EstimateLink> {
+        self.bandwidth.iter().map(|mbit| EstimateLink { mbit: *mbit, rtt_ms: self.rtt, answer_ms: self.answer })
     }
 }
 

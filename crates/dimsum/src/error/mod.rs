@@ -2,6 +2,7 @@
 
 mod hint;
 mod kind;
+mod request;
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
@@ -40,7 +41,7 @@ pub enum Error {
     },
     /// The engine's word.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// A check that found something.
     #[error("{count} findings")]
     Findings {
@@ -115,6 +116,15 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Request { object, fault } => request::refused(object, fault),
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl Error {

@@ -31,7 +31,7 @@ const UNPACK_FILE: f64 = 0.12e-3;
 
 /// A link.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Link {
+pub struct EstimateLink {
     /// 10^6 bits in a second.
     pub mbit: f64,
     /// Milliseconds of a round trip.
@@ -40,7 +40,7 @@ pub struct Link {
     pub answer_ms: f64,
 }
 
-impl Link {
+impl EstimateLink {
     fn seconds(self, round_trips: f64, bytes: u64) -> f64 {
         round_trips * self.rtt_ms / 1e3 + bytes as f64 * 8.0 / (self.mbit * 1e6)
     }
@@ -48,7 +48,7 @@ impl Link {
 
 /// A lazy run that was measured without a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Run {
+pub struct MeasuredRun {
     /// Until the command had ended.
     pub seconds: f64,
     /// Of these, until the command started.
@@ -61,7 +61,7 @@ pub struct Run {
 
 /// An ordinary image.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ordinary {
+pub(super) struct OrdinaryImage {
     /// Bytes of its blobs.
     pub bytes: u64,
     /// Bytes of its tars.
@@ -71,15 +71,13 @@ pub struct Ordinary {
 }
 
 /// Returns the seconds until the command of a lazy run has ended.
-#[must_use]
-pub fn lazy(run: Run, link: Link) -> f64 {
+pub(super) fn lazy(run: MeasuredRun, link: EstimateLink) -> f64 {
     let requests = LAZY_SETUP + run.requests as f64;
     run.seconds + link.seconds(requests, run.bytes) + requests * link.answer_ms / 1e3
 }
 
 /// Returns the seconds until the same command of the ordinary image has ended, pulled before.
-#[must_use]
-pub fn full_pull(image: Ordinary, run: Run, link: Link) -> f64 {
+pub(super) fn full_pull(image: OrdinaryImage, run: MeasuredRun, link: EstimateLink) -> f64 {
     let unpack = image.tar_bytes as f64 / UNPACK_BYTES + image.files as f64 * UNPACK_FILE;
     let command = (run.seconds - run.seconds_to_exec).max(0.0);
     PULL_FIXED + link.seconds(PULL_SETUP, image.bytes) + unpack + command
@@ -89,16 +87,16 @@ pub fn full_pull(image: Ordinary, run: Run, link: Link) -> f64 {
 mod tests {
     use super::*;
 
-    const RUN: Run = Run { seconds: 0.4, seconds_to_exec: 0.2, requests: 96, bytes: 12_500_000 };
+    const RUN: MeasuredRun = MeasuredRun { seconds: 0.4, seconds_to_exec: 0.2, requests: 96, bytes: 12_500_000 };
 
     #[test]
     fn requests_cost_round_trips_and_bytes_cost_bandwidth() {
         let near = |is: f64, must: f64| assert!((is - must).abs() < 1e-9, "{is} is not {must}");
-        near(lazy(RUN, Link { mbit: 1000.0, rtt_ms: 3.0, answer_ms: 2.0 }), 0.4 + 0.5 + 0.1);
-        near(lazy(RUN, Link { mbit: 100.0, rtt_ms: 0.0, answer_ms: 0.0 }), 0.4 + 1.0);
-        let image = Ordinary { bytes: 125_000_000, tar_bytes: 250_000_000, files: 10_000 };
+        near(lazy(RUN, EstimateLink { mbit: 1000.0, rtt_ms: 3.0, answer_ms: 2.0 }), 0.4 + 0.5 + 0.1);
+        near(lazy(RUN, EstimateLink { mbit: 100.0, rtt_ms: 0.0, answer_ms: 0.0 }), 0.4 + 1.0);
+        let image = OrdinaryImage { bytes: 125_000_000, tar_bytes: 250_000_000, files: 10_000 };
         near(
-            full_pull(image, RUN, Link { mbit: 1000.0, rtt_ms: 50.0, answer_ms: 9.0 }),
+            full_pull(image, RUN, EstimateLink { mbit: 1000.0, rtt_ms: 50.0, answer_ms: 9.0 }),
             0.5 + 0.3 + 1.0 + 2.0 + 1.2 + 0.2,
         );
     }

@@ -1,17 +1,15 @@
 //! What of an image is there already: in the repository it would go to, and in this node's store.
 
-use dimsum_engine::EngineError;
-use dimsum_engine::ErrorKind;
-use dimsum_engine::analysis::sharing::{self, ChunkSum, CommonChunks, common};
-use dimsum_engine::image::{self, Opened};
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, DimsumManifest};
 use dimsum_source::{Place, Prefer, Source, SourceError};
 use serde::Serialize;
 
 use super::scratch::Scratch;
-use crate::context::Context;
-use crate::output::total;
+use crate::analysis::sharing::{self, ChunkSum, CommonChunks, common};
+use crate::image::{self, Opened};
+use crate::text::total;
+use crate::{Engine, EngineError, ErrorKind};
 
 /// What a repository has.
 #[derive(Debug, Serialize)]
@@ -24,12 +22,12 @@ pub struct InTarget {
     pub push_bytes: u64,
     /// The Dimsum image that the tag names now; none if it names none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Before>,
+    pub before: Option<ImageBefore>,
 }
 
 /// The image that a tag names now.
 #[derive(Debug, Serialize)]
-pub struct Before {
+pub struct ImageBefore {
     /// Its manifest.
     pub manifest: Digest,
     /// What it has in common with the image that is looked at: `a` is the one that is there.
@@ -53,11 +51,11 @@ pub struct OnNode {
 ///
 /// # Errors
 /// If it cannot be asked. Not being there is no error: then it has nothing.
-pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: &str) -> Result<InTarget, EngineError> {
-    let context = scratch.context(context);
-    let reference = image::parse(&context.engine, target)?;
+pub(super) fn in_target(scratch: &Scratch, opened: &Opened, target: &str) -> Result<InTarget, EngineError> {
+    let engine = scratch.engine();
+    let reference = image::parse(engine, target)?;
     let failed = |source| EngineError::Source { object: target.to_owned(), source: Box::new(source) };
-    let place = match image::open_place(&context.engine, &reference) {
+    let place = match image::open_place(engine, &reference) {
         Ok(place) => Some(place),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -68,11 +66,11 @@ pub fn in_target(context: &Context, scratch: &Scratch, opened: &Opened, target: 
         None => 0,
     };
     let all = total(blobs.iter().map(|blob| blob.size));
-    let before = match image::resolve(&context.engine, &reference, Prefer::Dimsum) {
+    let before = match image::resolve(engine, &reference, Prefer::Dimsum) {
         Ok(resolved) if resolved.manifest.is_dimsum() => {
-            let before = image::open_resolved(&context.engine, resolved)?;
+            let before = image::open_resolved(engine, resolved)?;
             let chunks = common(before.image.maps(), opened.image.maps());
-            Some(Before { manifest: before.located.digest, chunks })
+            Some(ImageBefore { manifest: before.located.digest, chunks })
         }
         Ok(_) => None,
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -105,12 +103,12 @@ fn present(place: &dyn Place, blobs: &[Blob]) -> Result<u64, SourceError> {
 ///
 /// # Errors
 /// If this user may not look into it.
-pub fn on_node(context: &Context, opened: &Opened) -> Result<Option<OnNode>, EngineError> {
+pub(super) fn on_node(engine: &Engine, opened: &Opened) -> Result<Option<OnNode>, EngineError> {
     // Asking must not make a store where there is none.
-    if !context.engine.config().store.join("version").exists() {
+    if !engine.config().store.join("version").exists() {
         return Ok(None);
     }
-    let store = context.engine.store()?.clone();
+    let store = engine.store()?.clone();
     let packs = store.source();
     let (manifest, maps) = (opened.image.manifest(), opened.image.maps());
     let whole: Vec<bool> = manifest.packs.iter().map(|pack| is_whole(&*packs, *pack)).collect();

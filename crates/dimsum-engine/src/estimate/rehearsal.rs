@@ -17,15 +17,13 @@ use dimsum_layout::OCI_LAYOUT;
 use dimsum_registry::REGISTRY;
 use dimsum_source::{BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target};
 
-use crate::context::Context;
-use dimsum_engine::EngineError;
-use dimsum_engine::ErrorKind;
-use dimsum_engine::image;
+use crate::image;
+use crate::{Engine, EngineError, ErrorKind};
 
 /// The target of a rehearsal.
 #[derive(Debug)]
-pub struct Rehearsal {
-    context: Context,
+pub(super) struct Rehearsal {
+    engine: Engine,
     layout: Box<dyn Target>,
     /// The real target; none if none was named, if it is not there yet, or if it keeps nothing to look up.
     there: Option<Arc<dyn Place>>,
@@ -38,25 +36,24 @@ impl Rehearsal {
     ///
     /// # Errors
     /// If `target` is no reference, or cannot be asked.
-    pub fn new(
-        context: &Context,
+    pub(super) fn new(
+        engine: &Engine,
         layout: Box<dyn Target>,
         target: Option<&str>,
         whole: bool,
     ) -> Result<Self, EngineError> {
         // It is a target: it is named by a tag.
-        let engine = context.engine.reconfigured(|config| config.require_digest = false);
-        let context = Context { engine, ..context.clone() };
-        let reference = target.map(|target| image::parse(&context.engine, target)).transpose()?;
+        let engine = engine.reconfigured(|config| config.require_digest = false);
+        let reference = target.map(|target| image::parse(&engine, target)).transpose()?;
         let there = match reference.filter(keeps) {
-            Some(reference) => match image::open_place(&context.engine, &reference) {
+            Some(reference) => match image::open_place(&engine, &reference) {
                 Ok(place) => Some(place),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             },
             None => None,
         };
-        Ok(Self { context, layout, there, whole })
+        Ok(Self { engine, layout, there, whole })
     }
 
     /// Copies a pack into the layout, so that a run finds it.
@@ -64,12 +61,12 @@ impl Rehearsal {
         if !self.whole || self.layout.has(blob.digest, blob.size)? {
             return Ok(());
         }
-        let ends = || self.context.engine.cancel().is_cancelled();
+        let ends = || self.engine.cancel().is_cancelled();
         self.layout.copy_blob(blob, from, &|_| if ends() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
-        match self.context.engine.transports() {
+        match self.engine.transports() {
             Ok(transports) => transports.open(reference),
             // It was made when the real target was opened.
             Err(_) => Err(SourceError::Cancelled { source_name: reference.to_string() }),

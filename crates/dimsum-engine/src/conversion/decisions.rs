@@ -1,14 +1,14 @@
-//! What a conversion decided and why, for `--verbose`: what was shared with, and what each layer became.
+//! The decisions of a conversion and their reasons: the images that it shared with, and the packs of its layers.
 
 use dimsum_convert::{Converted, ForeignPack, LayerSummary, RefusedPack, ReusedPack, SharedContent};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 
-use crate::commands::sharing_args::Others;
-use crate::output::Size;
+use super::sharing::SharingPlaces;
+use crate::text::Size;
 
 /// Returns the lines.
-pub(super) fn decisions(others: &Others, converted: &Converted) -> Vec<String> {
+pub(super) fn decisions(others: &SharingPlaces, converted: &Converted) -> Vec<String> {
     let shared = &converted.shared;
     let mut lines = Vec::new();
     match shared.parent {

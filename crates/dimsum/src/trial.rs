@@ -7,39 +7,23 @@ use dimsum_run::check_privileges;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::model::Run;
-use super::scratch::Scratch;
 use crate::context::Context;
 use crate::error::Error;
 use crate::node;
 use crate::signals::Interrupts;
+use dimsum_engine::estimate::{Estimation, MeasuredRun, TrialRun};
 use dimsum_engine::{CancelReason, EngineError};
 
 /// Stays right when the file is replaced by an upgrade.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// What is run.
+/// A command to run, and how.
 #[derive(Debug)]
 pub struct Trial<'a> {
-    /// The image, as a reference.
-    pub image: String,
     /// Options of `run`.
     pub options: Vec<String>,
     /// The command.
     pub command: &'a [String],
-}
-
-/// What was seen.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen {
-    /// For the model.
-    pub run: Run,
-    /// How the command ended.
-    pub exit_status: u64,
-    /// Chunks that were fetched.
-    pub chunks: u64,
-    /// Bytes that the command read, uncompressed.
-    pub read_bytes: u64,
 }
 
 /// Says no before anything is converted, where a run would fail for want of rights.
@@ -55,26 +39,26 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// If it cannot be started, or a signal asked to end.
-    pub fn run(&self, context: &Context, scratch: &Scratch, interrupts: &Interrupts) -> Result<Seen, Error> {
-        let scratch_context = scratch.context(context);
-        let report = scratch.path("report.json");
+    pub fn run(&self, context: &Context, estimation: &Estimation, interrupts: &Interrupts) -> Result<TrialRun, Error> {
+        let scratch = Context { engine: estimation.engine().clone(), ..context.clone() };
+        let (image, report) = (estimation.image(), estimation.path("report.json"));
         let started = Command::new(THIS_PROGRAM)
             .arg("run")
             .arg("--store")
-            .arg(&scratch_context.engine.config().store)
+            .arg(&scratch.engine.config().store)
             .arg("--node-key")
-            .arg(&scratch_context.engine.config().node_key)
+            .arg(&scratch.engine.config().node_key)
             .arg(format!("--report={}", report.display()))
             .args(context.output.is_json().then_some("--format=json"))
             .args(&self.options)
-            .arg(&self.image)
+            .arg(&image)
             .args(self.command)
             .stdin(Stdio::null())
             .stdout(std::io::stderr())
             .spawn();
         let child = started.map_err(|source| Error::io("start a run with", &PathBuf::from(THIS_PROGRAM), source))?;
         let waited = wait(child, interrupts);
-        end_server(&scratch_context);
+        end_server(&scratch);
         let (status, signal) = waited.map_err(|source| Error::io("wait for", &PathBuf::from("the run"), source))?;
         if let Some(signal) = signal {
             return Err(EngineError::Cancelled { reason: CancelReason::Signal(signal.as_raw()) }.into());
@@ -84,31 +68,30 @@ impl Trial<'_> {
                 Some(status) if status != 0 => Error::Said { status },
                 _ => {
                     let source = std::io::Error::other(format!("`dimsum run` ended without a report ({status})"));
-                    Error::io("run the command in", &PathBuf::from(&self.image), source)
+                    Error::io("run the command in", &PathBuf::from(&image), source)
                 }
             })?;
         let report: Value = serde_json::from_slice(&text)
             .map_err(|error| Error::io("read the report of", &PathBuf::from("the run"), error.into()))?;
-        Ok(Seen::new(&report))
+        Ok(trial_run(&report))
     }
 }
 
-impl Seen {
-    fn new(report: &Value) -> Self {
-        let number = |key: &str| report.get(key).and_then(Value::as_u64).unwrap_or(0);
-        let seconds = |key: &str| report.get(key).and_then(Value::as_f64);
-        let to_exit = seconds("seconds_to_exit").unwrap_or(0.0);
-        Self {
-            run: Run {
-                seconds: to_exit,
-                seconds_to_exec: seconds("seconds_to_exec").unwrap_or(to_exit),
-                requests: number("source_requests"),
-                bytes: number("fetched_bytes"),
-            },
-            exit_status: number("exit_status"),
-            chunks: number("chunks_verified"),
-            read_bytes: number("read_bytes"),
-        }
+/// Takes the figures out of the report.
+fn trial_run(report: &Value) -> TrialRun {
+    let number = |key: &str| report.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let seconds = |key: &str| report.get(key).and_then(Value::as_f64);
+    let to_exit = seconds("seconds_to_exit").unwrap_or(0.0);
+    TrialRun {
+        run: MeasuredRun {
+            seconds: to_exit,
+            seconds_to_exec: seconds("seconds_to_exec").unwrap_or(to_exit),
+            requests: number("source_requests"),
+            bytes: number("fetched_bytes"),
+        },
+        exit_status: number("exit_status"),
+        chunks: number("chunks_verified"),
+        read_bytes: number("read_bytes"),
     }
 }
 
@@ -142,7 +125,7 @@ mod tests {
     #[test]
     fn a_report_without_a_start_of_the_command_counts_no_time_for_it() {
         let report = serde_json::json!({ "exit_status": 3, "source_requests": 5, "fetched_bytes": 7, "seconds_to_exec": null, "seconds_to_exit": 1.5 });
-        let seen = Seen::new(&report);
+        let seen = trial_run(&report);
         assert_eq!((seen.exit_status, seen.run.requests, seen.run.bytes), (3, 5, 7));
         assert_eq!(seen.run.seconds, seen.run.seconds_to_exec);
     }
