@@ -74,7 +74,7 @@ impl Dimsum {
     pub fn mount_info(&self, mount: &Path) -> Result<Value> {
         let info = self.info()?;
         let mut mounts = info["mounts"].as_array().into_iter().flatten();
-        let found = mounts.find(|entry| entry["request"]["target"] == json!(mount));
+        let found = mounts.find(|entry| entry["target"] == json!(mount));
         found.cloned().with_context(|| format!("info does not know the mount {}", mount.display()))
     }
 }

@@ -71,6 +71,7 @@ pub use dimsum_format::codec::DEFAULT_LEVEL;
 
 pub use cancel::{CancelReason, CancelToken};
 pub use config::{CallerSettings, EngineConfig};
+pub use dimsum_registry::Access;
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, convert_kind, source_kind, store_kind};
 pub use mount::ImageMount;

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use dimsum_fuse::mount::attach;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat};
 
-use crate::Error;
+use crate::{Error, MountedImage};
 
 /// A mount whose first lookup worked, and which has no place yet.
 ///
@@ -18,11 +19,26 @@ pub struct MountHandle {
     id: u64,
     mount: OwnedFd,
     store: PathBuf,
+    image: MountedImage,
+    /// When its server had answered.
+    answered: Instant,
 }
 
 impl MountHandle {
-    pub(crate) fn new(id: u64, mount: OwnedFd, store: PathBuf) -> Self {
-        Self { id, mount, store }
+    pub(crate) fn new(id: u64, mount: OwnedFd, store: PathBuf, image: MountedImage) -> Self {
+        Self { id, mount, store, image, answered: Instant::now() }
+    }
+
+    /// Returns the time since its image was open: making the mount, and what this process did since.
+    #[must_use]
+    pub fn since_open(&self) -> Duration {
+        self.answered.elapsed().saturating_add(Duration::from_micros(self.image.mount_micros))
+    }
+
+    /// Returns its image.
+    #[must_use]
+    pub const fn image(&self) -> &MountedImage {
+        &self.image
     }
 
     /// Returns its number in the server.

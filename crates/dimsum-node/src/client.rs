@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dimsum_engine::{CancelToken, Engine, Progress};
 use dimsum_events::log::{LogFile, LogFormat, last_lines};
+use dimsum_format::Digest;
 use dimsum_mount::keeper::{Program, READY, READY_FLAG, connect_to};
 use dimsum_mount::passing::receive;
 use dimsum_sys::child::ChildSetup;
@@ -17,14 +19,24 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::notes::pass_on;
 use crate::wire::{MAX_RESPONSE, WireRequest, WireResponse, receive_message, send_message};
-use crate::{Error, MountHandle, MountInfo, MountRequest, ServerInfo};
+use crate::{Error, MountHandle, MountInfo, MountRequest, ServerFailure, ServerInfo};
 
 /// Held by a client that starts a keeper, so that there is one start at a time.
 const START_LOCK: &str = "start.lock";
 
 /// How long a keeper may take until its server answers. It reads no network before.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long another client's start is waited for: longer than that client waits itself.
+const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a wait looks whether it was cancelled. A person does not notice it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often an image is converted before its tag counts as one that never stands still.
+const MAX_CONVERSIONS: u32 = 3;
 
 /// How often a request that got no answer is asked again: a server may be killed more than once, a keeper may be
 /// just ending.
@@ -41,6 +53,16 @@ const MAX_REASON: usize = 4096;
 pub struct Client {
     store: PathBuf,
     keeper: Program,
+    cancel: CancelToken,
+}
+
+/// What a server says to a request for a mount.
+#[derive(Debug)]
+pub enum MountAnswer {
+    /// The mount.
+    Mounted(MountHandle),
+    /// An ordinary image with this digest, which must be converted into the store first.
+    NeedsConversion(Digest),
 }
 
 impl Client {
@@ -51,7 +73,13 @@ impl Client {
     /// [`Error::System`] if the store cannot be found.
     pub fn new(store: &Path, keeper: Program) -> Result<Self, Error> {
         let store = store.canonicalize().map_err(Error::system("find the store"))?;
-        Ok(Self { store, keeper })
+        Ok(Self { store, keeper, cancel: CancelToken::new() })
+    }
+
+    /// Returns a client whose waits end when the token is cancelled.
+    #[must_use]
+    pub fn with_cancel(self, cancel: CancelToken) -> Self {
+        Self { cancel, ..self }
     }
 
     /// Returns the store, as an absolute path.
@@ -68,24 +96,49 @@ impl Client {
         self.connect(true).map(drop)
     }
 
-    /// Mounts an image. When this returns, its root could be read. It is not attached anywhere yet.
+    /// Mounts an image by its name. When this returns, its root could be read. It is not attached anywhere yet.
+    ///
+    /// The server opens it. An ordinary image is converted into the store first, once: by `engine`, in this process,
+    /// so that the server unpacks nothing that others made.
     ///
     /// # Errors
-    /// [`Error::NotStarted`], [`Error::Server`] with the server's reason, [`Error::FirstLookup`].
-    pub fn mount(&self, request: &MountRequest) -> Result<MountHandle, Error> {
-        let answer = self.call(&WireRequest::Mount(request.clone()), true)?.ok_or(Error::WrongAnswer)?;
-        let (WireResponse::Mounted { id }, Some(mount)) = answer else {
-            return Err(Error::WrongAnswer);
-        };
-        let handle = MountHandle::new(id, mount, self.store.clone());
-        match handle.first_lookup() {
-            Ok(()) => Ok(handle),
-            Err(source) => {
-                // Without an answer, the lines that are there must do.
-                drop(self.flush_log());
-                Err(Error::FirstLookup { image: request.image, source, log: last_lines(&self.store, LOG_LINES) })
+    /// [`Error::NotStarted`], [`Error::Server`] with the server's reason, [`Error::Engine`] if it cannot be converted,
+    /// [`Error::FirstLookup`].
+    pub fn mount(&self, engine: &Engine, request: &MountRequest) -> Result<MountHandle, Error> {
+        for _ in 0..MAX_CONVERSIONS {
+            match self.ask_mount(request, engine.progress())? {
+                MountAnswer::Mounted(handle) => return Ok(handle),
+                // Closed at once: its reader would keep the server from writing in the store.
+                MountAnswer::NeedsConversion(_) => drop(engine.open(&request.reference)?),
             }
         }
+        Err(Error::KeepsMoving { reference: request.reference.clone() })
+    }
+
+    /// Asks once for a mount, and converts nothing. What the server notes on the way is passed on.
+    ///
+    /// # Errors
+    /// As [`Client::mount`].
+    pub fn ask_mount(&self, request: &MountRequest, progress: &dyn Progress) -> Result<MountAnswer, Error> {
+        match self.call(&WireRequest::Mount(request.clone()), true)? {
+            Some((WireResponse::Mounted { id, image, notes }, Some(mount))) => {
+                pass_on(&notes, progress);
+                let handle = MountHandle::new(id, mount, self.store.clone(), image);
+                handle.first_lookup().map_err(|source| self.unreadable(&handle, source))?;
+                Ok(MountAnswer::Mounted(handle))
+            }
+            Some((WireResponse::NeedsConversion { digest, notes }, _)) => {
+                pass_on(&notes, progress);
+                Ok(MountAnswer::NeedsConversion(digest))
+            }
+            _ => Err(Error::WrongAnswer),
+        }
+    }
+
+    fn unreadable(&self, handle: &MountHandle, source: io::Error) -> Error {
+        // Without an answer, the lines that are there must do.
+        drop(self.flush_log());
+        Error::FirstLookup { image: handle.image().digest, source, log: last_lines(&self.store, LOG_LINES) }
     }
 
     /// Lets the server write what waits for its log, for two seconds at most; nothing if none runs.
@@ -168,8 +221,9 @@ impl Client {
                 return Ok(None);
             };
             let sent = send_message(socket.as_fd(), request, None);
-            match sent.and_then(|()| receive_message(&socket, MAX_RESPONSE)) {
-                Ok((WireResponse::Failed(failure), _)) => return Err(failure.into()),
+            let answered = sent.and_then(|()| self.wait_for(&socket));
+            match answered.and_then(|()| receive_message(&socket, MAX_RESPONSE)) {
+                Ok((WireResponse::Failed(failure), _)) => return Err(ServerFailure::from(failure).into()),
                 Ok(answer) => {
                     // The server closes the connection behind its own descriptor of a mount, which would keep it busy.
                     drop(receive(&socket, &mut [0; 1]).map_err(io::Error::from));
@@ -178,6 +232,20 @@ impl Client {
                 // The server ended with our request: the next one answers it.
                 Err(Error::Connection { source: Errno::CONNRESET | Errno::PIPE, .. }) if attempt < MAX_ATTEMPTS => {}
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the socket has something to say, or the token is cancelled. A server answers whatever its registries
+    /// do: each of its own waits has a deadline.
+    fn wait_for(&self, socket: &OwnedFd) -> Result<(), Error> {
+        let look = Timespec::try_from(LOOK).map_err(|_| Error::WrongAnswer)?;
+        loop {
+            self.cancel.check()?;
+            match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&look)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(Error::system("wait for the server")(error)),
             }
         }
     }
@@ -216,12 +284,15 @@ impl Client {
         let path = self.store.join(START_LOCK);
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let lock = lock.map_err(Error::system("open the lock for starting a server"))?;
+        let started = Instant::now();
         loop {
-            match flock(&lock, FlockOperation::LockExclusive) {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(lock),
+                Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_DEADLINE => drop(self.cancel.wait(LOOK)),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::system("lock the start of a server")(error)),
             }
+            self.cancel.check()?;
         }
     }
 

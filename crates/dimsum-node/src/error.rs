@@ -3,15 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
+use dimsum_engine::ErrorKind;
 use dimsum_format::Digest;
 use dimsum_mount::DriverKind;
 use dimsum_mount::fuse::NoTree;
+use dimsum_source::causes;
 pub(crate) use dimsum_source::with_causes;
-use dimsum_store::StoreError;
 use rustix::io::Errno;
 
 use crate::busy::Holder;
-use crate::wire::{FailureKind, WireFailure};
+use crate::wire::WireFailure;
 
 /// An error of the server or of a client.
 #[derive(Debug, thiserror::Error)]
@@ -26,13 +27,32 @@ pub enum Error {
     /// The FUSE pool or a session.
     #[error(transparent)]
     Fuse(#[from] dimsum_fuse::Error),
-    /// The store, or an image in it.
-    #[error("{source}{}", skipped_origins(skipped))]
-    Store {
-        /// What the store says.
-        source: Box<StoreError>,
-        /// Origins that could not be opened, and why.
-        skipped: Vec<String>,
+    /// The image cannot be opened or converted.
+    #[error(transparent)]
+    Engine(#[from] dimsum_engine::EngineError),
+    /// A reference with a relative path: the server has another working directory than its client.
+    #[error("the path of {reference} is not absolute")]
+    RelativePath {
+        /// The reference.
+        reference: String,
+    },
+    /// A platform that is none.
+    #[error("{platform} is not a platform")]
+    Platform {
+        /// The text.
+        platform: String,
+    },
+    /// An ordinary image that is another one each time it was converted.
+    #[error("{reference} is another image after each conversion; next: pin it with @sha256:…")]
+    KeepsMoving {
+        /// The reference.
+        reference: String,
+    },
+    /// There is no such mount (any more).
+    #[error("there is no mount {id}")]
+    NoMount {
+        /// Its number.
+        id: u64,
     },
     /// This machine or this program does not have the driver.
     #[error("there is no driver {kind} here")]
@@ -114,7 +134,7 @@ pub enum Error {
     },
     /// The server could not do it.
     #[error(transparent)]
-    Server(#[from] WireFailure),
+    Server(#[from] ServerFailure),
     /// The mount was made, but its root cannot be read.
     #[error("the file tree of image {image} cannot be read{}", log_lines(log))]
     FirstLookup {
@@ -144,38 +164,43 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether bytes were found that do not match the image's root.
+    /// Returns the kind.
     #[must_use]
-    pub fn is_integrity(&self) -> bool {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Store { source, .. } => source.is_integrity(),
-            Self::Mount(dimsum_mount::Error::Tree(error)) => matches!(**error, NoTree::Missing { .. }),
-            Self::Server(failure) => failure.kind == FailureKind::Integrity,
-            _ => false,
+            Self::Engine(error) => error.kind(),
+            Self::Server(failure) => failure.kind,
+            Self::Mount(dimsum_mount::Error::Tree(error)) => match **error {
+                NoTree::Missing { .. } => ErrorKind::Integrity,
+                _ => ErrorKind::Malformed,
+            },
+            Self::System { source, .. } => ErrorKind::of_io(source),
+            Self::RelativePath { .. } | Self::Platform { .. } | Self::Target { .. } | Self::Message { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::NoMount { .. } => ErrorKind::NotFound,
+            Self::TooLarge { .. } => ErrorKind::Limit,
+            Self::TooManyOpens { .. } | Self::Busy { .. } => ErrorKind::Busy,
+            Self::Closing | Self::Connection { .. } | Self::KeepsMoving { .. } => ErrorKind::Unavailable,
+            Self::ClientGone => ErrorKind::Cancelled,
+            Self::NoDriver { .. } | Self::WireVersion { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Internal,
         }
     }
 
-    /// Returns the kind that a client is told.
-    pub(crate) fn kind(&self) -> FailureKind {
-        match self {
-            _ if self.is_integrity() => FailureKind::Integrity,
-            Self::Store { .. } | Self::Mount(dimsum_mount::Error::Tree(_)) => FailureKind::Image,
-            Self::TooManyOpens { .. } => FailureKind::Busy,
-            Self::Closing => FailureKind::Closing,
-            Self::WireVersion { .. } => FailureKind::Version,
-            Self::Message { .. } | Self::TooLarge { .. } | Self::Connection { .. } => FailureKind::Request,
-            _ => FailureKind::Mount,
-        }
+    /// Returns what a client is told of it. `object` is what the request was about.
+    pub(crate) fn to_wire(&self, object: &str) -> WireFailure {
+        let object = match self {
+            Self::Engine(error) => error.object(),
+            _ => object.to_owned(),
+        };
+        WireFailure { kind: self.kind(), object, message: self.to_string(), causes: causes(self) }
     }
 
     /// Returns a closure that wraps what the kernel says.
     pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System { action, source: source.into() }
     }
-}
-
-fn skipped_origins(skipped: &[String]) -> String {
-    if skipped.is_empty() { String::new() } else { format!(" (not usable: {})", skipped.join("; ")) }
 }
 
 fn log_lines(log: &[String]) -> String {
@@ -188,4 +213,49 @@ fn shown_holders(holders: &[Holder]) -> String {
     }
     let all: Vec<String> = holders.iter().map(Holder::to_string).collect();
     format!(" by {}", all.join(", "))
+}
+
+/// What a server said of a failure: an error like one of this process, with its causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ServerFailure {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// What it is about.
+    pub object: String,
+    message: String,
+    source: Option<ReportedCause>,
+}
+
+/// A cause that another process met.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct ReportedCause {
+    text: String,
+    source: Option<Box<ReportedCause>>,
+}
+
+impl From<WireFailure> for ServerFailure {
+    fn from(failure: WireFailure) -> Self {
+        let WireFailure { kind, object, message, causes } = failure;
+        let inner_first = causes.into_iter().rev();
+        let source = inner_first.fold(None, |source: Option<ReportedCause>, text| {
+            Some(ReportedCause { text, source: source.map(Box::new) })
+        });
+        Self { kind, object, message, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_server_has_its_causes_here() {
+        let error = Error::System { action: "open x", source: io::ErrorKind::PermissionDenied.into() };
+        let wire = error.to_wire("an image");
+        let failure = Error::from(ServerFailure::from(wire));
+        assert_eq!(with_causes(&failure), with_causes(&error));
+        assert_eq!(failure.kind(), ErrorKind::Denied);
+    }
 }

@@ -10,34 +10,41 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use dimsum_engine::{Access, Engine, EngineError, ErrorKind};
 use dimsum_events::{DriverStats, ImageStats, SessionStats};
 use dimsum_format::Digest;
 use dimsum_mount::DriverKind;
 use dimsum_mount::passing::{receive, send};
+use dimsum_source::platform_text;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Origin};
+use crate::Error;
 
-/// The most bytes of a request. It becomes the keeper's record of the mount, which has the same limit.
+/// The most bytes of a request. What the keeper records of a mount is about as long and has the same limit.
 pub(crate) const MAX_REQUEST: usize = dimsum_mount::keeper::MAX_RECORD;
 
-/// The most bytes of an answer: a list of all mounts that a keeper can hold, a KiB each.
-pub(crate) const MAX_RESPONSE: usize = 4 << 20;
+/// The most bytes of an answer: the config of an image, of at most 8 MiB, as a JSON string. A list of all mounts that a
+/// keeper can hold is shorter.
+pub(crate) const MAX_RESPONSE: usize = 32 << 20;
 
 /// Bytes of the length in front.
 const HEAD: usize = 4;
 
-/// The version of the protocol that this program speaks.
-pub const VERSION: u32 = 1;
+/// The version of the protocol that this program speaks. In version 1 the client opened the image and named it by its
+/// digest; no release spoke it.
+pub const VERSION: u32 = 2;
+
+/// Notes of one answer. An open makes one or two.
+const MAX_NOTES: usize = 32;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WireRequest {
-    /// Make a mount of an image. Answered by `Mounted` with the mount's descriptor.
+    /// Open an image and make a mount of it. Answered by `Mounted` with the mount's descriptor, or by `NeedsConversion`.
     Mount(MountRequest),
     /// List what is mounted.
     List,
@@ -54,16 +61,20 @@ pub enum WireRequest {
     Shutdown,
 }
 
-/// What to mount and how.
+/// What to mount and how. The server opens the image: one process asks its registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
-    /// The manifest, the root of all trust.
-    pub image: Digest,
-    /// Where its blobs can come from, in order. May be empty if the store has all.
+    /// The image. Paths are absolute: the server has another working directory.
+    pub reference: String,
+    /// The platform of which the image is wanted, such as `linux/arm64`. Absent: this machine's.
     #[serde(default)]
-    pub origins: Vec<Origin>,
-    /// What mount tables show as the source.
-    pub source_name: String,
+    pub platform: Option<String>,
+    /// Refuses an image that is named by a tag.
+    #[serde(default)]
+    pub require_digest: bool,
+    /// How registries are reached.
+    #[serde(default)]
+    pub access: Access,
     /// Where the client will attach it; only for lists.
     #[serde(default)]
     pub target: String,
@@ -81,6 +92,31 @@ pub struct MountRequest {
     pub driver: DriverKind,
 }
 
+impl MountRequest {
+    /// Returns the request for an image as a user names it, with the settings of an engine and nothing else asked for.
+    ///
+    /// # Errors
+    /// If the text names no image, by a tag where only digests are allowed, or the engine is for several platforms.
+    pub fn new(engine: &Engine, image: &str) -> Result<Self, EngineError> {
+        let config = engine.config();
+        let platform = match &*config.platforms {
+            [] => None,
+            _ => Some(platform_text(&engine.platform()?)),
+        };
+        Ok(Self {
+            reference: dimsum_engine::image::parse_named(engine, image)?.to_string(),
+            platform,
+            require_digest: config.require_digest,
+            access: config.access.clone(),
+            target: String::new(),
+            suid: false,
+            dev: false,
+            fill: false,
+            driver: DriverKind::default(),
+        })
+    }
+}
+
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "response", rename_all = "kebab-case")]
@@ -90,6 +126,19 @@ pub enum WireResponse {
     Mounted {
         /// Its number.
         id: u64,
+        /// The image.
+        image: MountedImage,
+        /// What its user should hear.
+        #[serde(default)]
+        notes: Vec<WireNote>,
+    },
+    /// It is an ordinary image. The client converts it into the store, in a process of its own, and asks again.
+    NeedsConversion {
+        /// Digest of its manifest.
+        digest: Digest,
+        /// What its user should hear.
+        #[serde(default)]
+        notes: Vec<WireNote>,
     },
     /// All mounts.
     Mounts {
@@ -109,13 +158,49 @@ pub enum WireResponse {
     Failed(WireFailure),
 }
 
+/// The image of a mount, as the server opened it. All of it is proven from its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// Digest of the Dimsum manifest.
+    pub digest: Digest,
+    /// The ordinary image that it was converted from on this node.
+    #[serde(default)]
+    pub converted_from: Option<Digest>,
+    /// The config, a JSON document.
+    pub config: String,
+    /// Bytes of its packs and its meta, as they are stored.
+    pub stored_bytes: u64,
+    /// Which driver serves it.
+    pub driver: DriverKind,
+    /// Microseconds from the open image to its mount.
+    pub mount_micros: u64,
+}
+
+/// A line for the user of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireNote {
+    /// Whether only users want it who asked for explanations.
+    #[serde(default)]
+    pub is_explanation: bool,
+    /// The line.
+    pub text: String,
+}
+
 /// A mount that is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountInfo {
     /// Its number; never used again while its keeper lives.
     pub id: u64,
-    /// What was asked for.
-    pub request: MountRequest,
+    /// Digest of its image's manifest.
+    pub image: Digest,
+    /// Name of its image, as mount tables show it.
+    pub reference: String,
+    /// Where its client wanted to attach it.
+    pub target: String,
+    /// Set-user-id bits and file capabilities take effect.
+    pub suid: bool,
+    /// Device nodes can be opened.
+    pub dev: bool,
     /// Which driver serves it.
     pub driver: DriverKind,
     /// Why every read gets `EIO`, if the image could not be opened again after a restart.
@@ -192,39 +277,45 @@ pub struct ServerInfo {
     pub closing: bool,
     /// The version of the protocol that its keeper speaks.
     pub keeper_version: u16,
+    /// Whether it is the one process that writes files of the store in place; else another one is.
+    #[serde(default)]
+    pub is_owner: bool,
 }
 
 /// Why something could not be done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireFailure {
-    /// What kind of failure.
-    pub kind: FailureKind,
-    /// What happened, with its causes.
+    /// What kind of failure; a name that is not known here counts as [`ErrorKind::Internal`].
+    #[serde(with = "kind_name")]
+    pub kind: ErrorKind,
+    /// What it is about: an image, a directory, the server.
+    pub object: String,
+    /// What happened.
     pub message: String,
+    /// Why, outermost first.
+    #[serde(default)]
+    pub causes: Vec<String>,
 }
 
-/// Kinds of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum FailureKind {
-    /// The request is not one.
-    Request,
-    /// The client speaks another version of the protocol.
-    Version,
-    /// Bytes do not match the image's root.
-    Integrity,
-    /// The image, or a part of it, cannot be had.
-    Image,
-    /// It could not be mounted.
-    Mount,
-    /// There is no such mount.
-    NoMount,
-    /// The server mounts nothing more.
-    Closing,
-    /// The server has too much to do.
-    Busy,
+/// Kinds of failure are names on the wire.
+mod kind_name {
+    use super::{Deserialize, ErrorKind};
+
+    pub(super) fn serialize<S: serde::Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(kind.name())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ErrorKind, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(ErrorKind::from_name(&name).unwrap_or(ErrorKind::Internal))
+    }
+}
+
+/// Adds a note to those of an answer, unless there are too many.
+pub(crate) fn add_note(notes: &mut Vec<WireNote>, text: &str, is_explanation: bool) {
+    if notes.len() < MAX_NOTES {
+        notes.push(WireNote { is_explanation, text: text.to_owned() });
+    }
 }
 
 /// A message as it is sent: with the version of its sender.
@@ -326,22 +417,38 @@ pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
     use std::path::PathBuf;
 
-    use dimsum_registry::Access;
-
     use super::*;
 
     pub(crate) fn mount_request() -> MountRequest {
         let access = Access { auth_files: vec!["/root/auth.json".into()], ..Access::default() };
         MountRequest {
-            image: Digest::new([0xab; 32]),
-            origins: vec![Origin { reference: "registry.test/app:1".into(), access }],
-            source_name: "registry.test/app:1".into(),
+            reference: "docker://registry.test/app:1".into(),
+            platform: Some("linux/arm64".into()),
+            require_digest: false,
+            access,
             target: "/mnt".into(),
             suid: false,
             dev: true,
             fill: true,
             driver: DriverKind::Fuse,
         }
+    }
+
+    fn mounted_image() -> MountedImage {
+        MountedImage {
+            digest: Digest::new([0xab; 32]),
+            converted_from: Some(Digest::new([0xcd; 32])),
+            config: r#"{"config":{}}"#.into(),
+            stored_bytes: 63_500_000,
+            driver: DriverKind::Fuse,
+            mount_micros: 1500,
+        }
+    }
+
+    fn notes() -> Vec<WireNote> {
+        let mut notes = Vec::new();
+        add_note(&mut notes, "registry.test/app:1: using the image that this node has", false);
+        notes
     }
 
     fn mount_info() -> MountInfo {
@@ -351,7 +458,11 @@ pub(crate) mod tests {
         stats.image.damage = 1;
         MountInfo {
             id: 7,
-            request: mount_request(),
+            image: Digest::new([0xab; 32]),
+            reference: "docker://registry.test/app:1".into(),
+            target: "/mnt".into(),
+            suid: false,
+            dev: true,
             driver: DriverKind::Fuse,
             broken: Some("the registry is gone".into()),
             fill: FillStatus::Failed { reason: "no space left".into(), retry_seconds: 30 },
@@ -370,11 +481,17 @@ pub(crate) mod tests {
             seconds: 60,
             closing: false,
             keeper_version: 2,
+            is_owner: true,
         }
     }
 
     fn failure() -> WireFailure {
-        WireFailure { kind: FailureKind::NoMount, message: "there is no mount 7".into() }
+        WireFailure {
+            kind: ErrorKind::Unavailable,
+            object: "docker://registry.test/app:1".into(),
+            message: "cannot read the image".into(),
+            causes: vec!["registry.test: manifest: status 503".into()],
+        }
     }
 
     /// Compares a message with its file, both ways. `DIMSUM_BLESS=1` writes the files anew.
@@ -390,14 +507,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_of_version_1_are_those_of_the_files() {
+    fn messages_of_version_2_are_those_of_the_files() {
         check("request-mount", &WireRequest::Mount(mount_request()));
         check("request-list", &WireRequest::List);
         check("request-stats", &WireRequest::Stats { id: 7 });
         check("request-info", &WireRequest::Info);
         check("request-flush-log", &WireRequest::FlushLog);
         check("request-shutdown", &WireRequest::Shutdown);
-        check("response-mounted", &WireResponse::Mounted { id: 7 });
+        check("response-mounted", &WireResponse::Mounted { id: 7, image: mounted_image(), notes: notes() });
+        let digest = Digest::new([0xcd; 32]);
+        check("response-needs-conversion", &WireResponse::NeedsConversion { digest, notes: Vec::new() });
         check("response-mounts", &WireResponse::Mounts { mounts: vec![mount_info()] });
         check("response-info", &WireResponse::Info(server_info()));
         check("response-flushed", &WireResponse::Flushed);
@@ -407,12 +526,12 @@ pub(crate) mod tests {
 
     #[test]
     fn another_version_is_refused_by_name_on_both_sides() {
-        let error = decode::<WireRequest>(br#"{"protocol":2,"request":"a-request-of-tomorrow"}"#).unwrap_err();
+        let error = decode::<WireRequest>(br#"{"protocol":3,"request":"a-request-of-tomorrow"}"#).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("server speaks version 1") && text.contains("this command version 2"), "{text}");
-        assert_eq!(error.kind(), FailureKind::Version);
+        assert!(text.contains("server speaks version 2") && text.contains("this command version 3"), "{text}");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
         let text = decode::<WireResponse>(br#"{"protocol":9,"response":"list"}"#).unwrap_err().to_string();
-        assert!(text.contains("server speaks version 9") && text.contains("this command version 1"), "{text}");
+        assert!(text.contains("server speaks version 9") && text.contains("this command version 2"), "{text}");
         // A server from before the first version.
         let text = decode::<WireResponse>(br#"{"response":"closing","mounts":1}"#).unwrap_err().to_string();
         assert!(text.contains("server speaks version 0") && text.contains("next: "), "{text}");
@@ -420,19 +539,15 @@ pub(crate) mod tests {
 
     #[test]
     fn fields_that_are_not_known_are_passed_over() {
-        let request = br#"{"protocol":1,"request":"stats","id":7,"since":"tomorrow"}"#;
+        let request = br#"{"protocol":2,"request":"stats","id":7,"since":"tomorrow"}"#;
         assert_eq!(decode::<WireRequest>(request).unwrap(), WireRequest::Stats { id: 7 });
     }
 
-    /// The record that a server of the first release gave to its keeper.
     #[test]
-    fn a_record_of_the_first_release_is_read() {
-        let image = Digest::new([0xab; 32]);
-        let record = format!(
-            r#"{{"image":"{image}","origins":[],"source_name":"app","target":"/mnt","suid":false,"dev":false,"fill":true}}"#
-        );
-        let request: MountRequest = serde_json::from_str(&record).unwrap();
-        assert_eq!((request.image, request.fill, request.driver), (image, true, DriverKind::Fuse));
+    fn a_kind_that_is_not_known_is_internal() {
+        let response = br#"{"protocol":2,"response":"failed","kind":"of-tomorrow","object":"app","message":"m"}"#;
+        let WireResponse::Failed(failure) = decode(response).unwrap() else { panic!("another response") };
+        assert_eq!((failure.kind, failure.causes.len()), (ErrorKind::Internal, 0));
     }
 
     #[test]

@@ -122,7 +122,6 @@ pub const FOR_NOW: &[(&str, &str)] = &[
     ("dimsum", "dimsum-store"),
     ("dimsum", "dimsum-sys"),
     ("dimsum", "dimsum-tree"),
-    ("dimsum-node", "dimsum-registry"),
 ];
 
 /// Packages that a crate must not reach through normal dependencies, however far away they are.

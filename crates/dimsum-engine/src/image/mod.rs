@@ -119,6 +119,16 @@ pub fn parse(engine: &Engine, text: &str) -> Result<Reference, EngineError> {
     Ok(parsed.with_path(path))
 }
 
+/// Parses what the user wrote as an image to open.
+///
+/// # Errors
+/// As [`parse`], or if only a digest is allowed and this is a tag.
+pub fn parse_named(engine: &Engine, text: &str) -> Result<Reference, EngineError> {
+    let reference = parse(engine, text)?;
+    check_named(engine, &reference)?;
+    Ok(reference)
+}
+
 /// Refuses a tag where only digests are allowed.
 fn check_named(engine: &Engine, reference: &Reference) -> Result<(), EngineError> {
     if engine.config().require_digest && !reference.is_pinned() {

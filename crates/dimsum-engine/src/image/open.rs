@@ -20,7 +20,7 @@ use dimsum_format::manifest::{ImageConfig, Manifest};
 use dimsum_source::{ImageName, Prefer, Reference, Source, SourceError, with_causes};
 use dimsum_store::{Image, Store};
 
-use super::{Held, Located, Opened, Resolved, TryOpened, check_named, convert_in, known, parse, resolve};
+use super::{Held, Located, Opened, Resolved, TryOpened, convert_in, known, parse_named, resolve};
 use crate::{Engine, EngineError, ImageOrigin};
 
 /// How often a wait for a registry looks whether the work was cancelled.
@@ -44,8 +44,7 @@ pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
 /// # Errors
 /// If it is neither here nor there, or does not prove.
 pub fn try_open(engine: &Engine, text: &str) -> Result<TryOpened, EngineError> {
-    let reference = parse(engine, text)?;
-    check_named(engine, &reference)?;
+    let reference = parse_named(engine, text)?;
     let store = engine.store()?;
     let known = known::find(engine, store, &reference)?;
     if reference.is_pinned()
@@ -118,8 +117,7 @@ pub fn open_resolved(engine: &Engine, resolved: Resolved) -> Result<Opened, Engi
 /// # Errors
 /// If the image is not there, or the store does not have it.
 pub fn find_in_store(engine: &Engine, text: &str) -> Result<Held, EngineError> {
-    let reference = parse(engine, text)?;
-    check_named(engine, &reference)?;
+    let reference = parse_named(engine, text)?;
     let missing = || EngineError::NotInStore { object: reference.to_string(), store: engine.config().store.clone() };
     // Asking must not make a store where there is none.
     if !engine.config().store.join("version").exists() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dimsum_engine::{CancelReason, CancelToken};
+use dimsum_store::StoreRole;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::geteuid;
@@ -13,10 +15,13 @@ use super::Server;
 use super::opens::{is_connected, submit};
 use crate::error::with_causes;
 use crate::wire::{MAX_REQUEST, WireRequest, WireResponse, receive_message, send_message};
-use crate::{Error, FailureKind, ServerInfo, WireFailure};
+use crate::{Error, ServerInfo};
 
 /// How long a client may take to say what it wants, and to take its answer: it has it in memory.
 const TALK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a failure is about if a request names no image.
+const SERVER: &str = "the server of the store";
 
 /// What a client is answered: a message, perhaps with the descriptor of a mount.
 pub(super) type ClientAnswer = Result<(WireResponse, Option<OwnedFd>), Error>;
@@ -24,7 +29,8 @@ pub(super) type ClientAnswer = Result<(WireResponse, Option<OwnedFd>), Error>;
 /// A client that waits for its answer. Fields are dropped in this order: the client sees the end of its connection before
 /// the server counts it out.
 pub(super) struct Connection {
-    socket: OwnedFd,
+    /// Shared with the token that watches it, which holds it only while it looks.
+    socket: Arc<OwnedFd>,
     counted: CountedClient,
 }
 
@@ -62,7 +68,7 @@ pub(super) fn accept(server: &Arc<Server>, listener: &OwnedFd) {
     server.clients.fetch_add(1, Ordering::AcqRel);
     server.talking.fetch_add(1, Ordering::AcqRel);
     *server.last_asked.lock() = Instant::now();
-    let client = Connection { socket, counted: CountedClient { server: Arc::clone(server) } };
+    let client = Connection { socket: Arc::new(socket), counted: CountedClient { server: Arc::clone(server) } };
     let talking = TalkingThread { server: Arc::clone(server) };
     let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
         client.serve();
@@ -76,18 +82,27 @@ pub(super) fn accept(server: &Arc<Server>, listener: &OwnedFd) {
 impl Connection {
     /// Says whether the client is still there.
     pub(super) fn is_there(&self) -> bool {
-        is_connected(&self.socket)
+        is_connected(&*self.socket)
     }
 
-    /// Sends the answer and ends the connection.
-    pub(super) fn answer(self, answer: ClientAnswer) {
+    /// Returns a token that ends work for a client that hung up.
+    pub(super) fn token(&self) -> CancelToken {
+        let socket = Arc::downgrade(&self.socket);
+        CancelToken::watching(move || {
+            let is_there = socket.upgrade().is_some_and(|socket| is_connected(&*socket));
+            (!is_there).then_some(CancelReason::Caller)
+        })
+    }
+
+    /// Sends the answer to a request about `object` and ends the connection.
+    pub(super) fn answer(self, object: &str, answer: ClientAnswer) {
         let log = &self.counted.server.hub.log;
         let sent = match answer {
             // Our descriptor of a mount is closed here, before the connection: the client waits for that.
             Ok((response, fd)) => send_message(self.socket.as_fd(), &response, fd.as_ref().map(AsFd::as_fd)),
             Err(error) => {
                 log.line(with_causes(&error));
-                let failure = WireFailure { kind: error.kind(), message: with_causes(&error) };
+                let failure = error.to_wire(object);
                 send_message(self.socket.as_fd(), &WireResponse::Failed(failure), None)
             }
         };
@@ -105,18 +120,18 @@ impl Connection {
         }
         // Without the limits a silent client would hold a thread; a socket always has these options.
         for which in [Timeout::Recv, Timeout::Send] {
-            drop(set_socket_timeout(&self.socket, which, Some(TALK_DEADLINE)).map_err(std::io::Error::from));
+            drop(set_socket_timeout(&*self.socket, which, Some(TALK_DEADLINE)).map_err(std::io::Error::from));
         }
-        match receive_message::<WireRequest>(&self.socket, MAX_REQUEST) {
+        match receive_message::<WireRequest>(&*self.socket, MAX_REQUEST) {
             Ok((WireRequest::Mount(request), _)) => submit(&server, request, self),
-            Ok((request, _)) => self.answer(quick_answer(&server, &request)),
-            Err(error) => self.answer(Err(error)),
+            Ok((request, _)) => self.answer(SERVER, quick_answer(&server, &request)),
+            Err(error) => self.answer(SERVER, Err(error)),
         }
     }
 
     /// The socket's mode keeps others out; this does so wherever the store lies.
     fn is_allowed(&self) -> bool {
-        socket_peercred(&self.socket).is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
+        socket_peercred(&*self.socket).is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
     }
 }
 
@@ -127,10 +142,7 @@ fn quick_answer(server: &Arc<Server>, request: &WireRequest) -> ClientAnswer {
         WireRequest::List => WireResponse::Mounts { mounts: server.mounts.all() },
         WireRequest::Stats { id } => match server.mounts.one(*id) {
             Some(mount) => WireResponse::Mounts { mounts: vec![mount] },
-            None => {
-                let message = format!("there is no mount {id}");
-                return Err(Error::Server(WireFailure { kind: FailureKind::NoMount, message }));
-            }
+            None => return Err(Error::NoMount { id: *id }),
         },
         WireRequest::Info => WireResponse::Info(info(server)),
         WireRequest::FlushLog => {
@@ -150,12 +162,13 @@ fn info(server: &Server) -> ServerInfo {
     ServerInfo {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        store: server.store_path.display().to_string(),
+        store: server.engine.config().store.display().to_string(),
         mounts: server.mounts.len(),
         opening: server.opens.len(),
         fuse_threads: server.drivers.iter().map(|driver| driver.threads()).sum(),
         seconds: server.started.elapsed().as_secs(),
         closing: server.closing.load(Ordering::Acquire),
         keeper_version: server.hub.link.keeper_version(),
+        is_owner: server.engine.store().is_ok_and(|store| store.role() == StoreRole::Owner),
     }
 }

@@ -21,18 +21,17 @@ mod opens;
 mod takeover;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use dimsum_engine::{Engine, EngineConfig};
 use dimsum_events::log::{LogFile, LogFormat};
 use dimsum_events::{EventKind, EventSink, LogHandle, LogWriter};
 use dimsum_mount::fuse::FuseDriver;
 use dimsum_mount::keeper::{Inherited, Link};
 use dimsum_mount::{Driver, DriverKind};
-use dimsum_source::Runtime;
-use dimsum_store::{Store, StoreOptions};
 use dimsum_sys::privilege::drop_all_capabilities;
 use dimsum_sys::signal::Signals;
 use parking_lot::Mutex;
@@ -41,7 +40,8 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::with_causes;
-use crate::{Error, Networks, OriginOpener, mountinfo};
+use crate::notes::LogNotes;
+use crate::{Error, mountinfo};
 use fill::CHECK_EVERY;
 use hub::ServerHub;
 use mounts::MountTable;
@@ -59,16 +59,13 @@ pub const DEFAULT_IDLE: Duration = Duration::from_secs(30);
 /// How to run a server.
 #[derive(Debug)]
 pub struct Config {
-    /// The store.
-    pub store: PathBuf,
+    /// Store, node key and transports. Events of the store go to the log unless it says otherwise; settings of access
+    /// are those of each client.
+    pub engine: EngineConfig,
     /// The value of [`dimsum_mount::keeper::INHERITED_FLAG`].
     pub inherited: String,
     /// How long to stay when nothing is mounted and nobody asks; `None` for ever.
     pub idle: Option<Duration>,
-    /// How origins of images are opened.
-    pub open_origin: OriginOpener,
-    /// How the store works; the log gets its events.
-    pub store_options: StoreOptions,
     /// The form of the lines in the log.
     pub log_format: LogFormat,
     /// The pause before a fill that stopped is taken up again, normally [`FIRST_PAUSE`].
@@ -84,8 +81,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     drop(rustix::thread::set_name(c"dimsum-server").map_err(std::io::Error::from));
     // Taken first: if anything below fails, the keeper sees the socket's end.
     let inherited = Inherited::take(&config.inherited)?;
-    let file = LogFile::open(&config.store, "server", config.log_format)?;
-    if let Err(error) = confine(&config.store) {
+    let file = LogFile::open(&config.engine.store, "server", config.log_format)?;
+    if let Err(error) = confine(&config.engine.store) {
         file.line(with_causes(&error));
         return Err(error);
     }
@@ -106,16 +103,13 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 /// What all threads of the server share.
 struct Server {
-    store: Store,
-    store_path: PathBuf,
+    engine: Engine,
     drivers: Vec<Box<dyn Driver>>,
     opens: OpenQueue,
     fill_pause: Duration,
     /// What mounts may hold on to.
     hub: Arc<ServerHub>,
     mounts: MountTable,
-    networks: Networks,
-    open_origin: OriginOpener,
     idle: Option<Duration>,
     started: Instant,
     /// Mount nothing more, end when nothing is mounted.
@@ -129,22 +123,18 @@ struct Server {
 
 impl Server {
     fn start(config: Config, link: Link, log: LogHandle) -> Result<Arc<Self>, Error> {
-        let mut options = config.store_options;
-        options.events.get_or_insert_with(|| Arc::new(log.clone()));
-        let runtime = Runtime::start().map_err(Error::system("start the runtime"))?;
-        options.runtime = Some(runtime.clone());
-        let store = Store::open(&config.store, options)
-            .map_err(|source| Error::Store { source: Box::new(source), skipped: Vec::new() })?;
+        let mut engine = config.engine;
+        engine.store_options.events.get_or_insert_with(|| Arc::new(log.clone()));
+        let engine = Engine::new(engine).with_progress(Arc::new(LogNotes(log.clone())));
+        // A store that cannot be used is found out now, not by the first client.
+        engine.store()?;
         Ok(Arc::new(Self {
-            store,
-            store_path: config.store,
+            engine,
             drivers: vec![Box::new(FuseDriver::start()?)],
             opens: OpenQueue::default(),
             fill_pause: config.fill_pause,
             hub: Arc::new(ServerHub::new(link, log)?),
             mounts: MountTable::default(),
-            networks: Networks::new(runtime),
-            open_origin: config.open_origin,
             idle: config.idle,
             started: Instant::now(),
             closing: AtomicBool::new(false),

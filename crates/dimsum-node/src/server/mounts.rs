@@ -2,32 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use dimsum_engine::image::{Opened, TryOpened};
+use dimsum_engine::{CallerSettings, EngineError};
 use dimsum_events::{EventKind, EventSink};
-use dimsum_mount::ServedMount;
-use dimsum_mount::keeper::{HeldDescriptor, OpenOptions, ROLE_FUSE};
+use dimsum_mount::keeper::{HeldDescriptor, ROLE_FUSE};
+use dimsum_mount::{DriverKind, ServedMount};
+use dimsum_source::parse_platform;
 use dimsum_store::Image;
 use parking_lot::Mutex;
 
 use super::Server;
+use super::clients::{ClientAnswer, Connection};
 use super::fill::{FillChange, MountFill};
 use super::hub::MountReporter;
-use crate::origin::open_all;
-use crate::{Error, MountInfo, MountRequest, MountStats};
+use crate::notes::{self, CallerNotes};
+use crate::record::MountRecord;
+use crate::wire::WireResponse;
+use crate::{Error, MountInfo, MountRequest, MountStats, MountedImage};
 
 /// One mount.
 pub(super) struct MountEntry {
-    request: MountRequest,
+    record: MountRecord,
     served: Arc<dyn ServedMount>,
     reporter: Arc<MountReporter>,
 }
 
 impl MountEntry {
-    pub(super) fn new(request: MountRequest, served: Arc<dyn ServedMount>, reporter: Arc<MountReporter>) -> Self {
-        Self { request, served, reporter }
+    pub(super) fn new(record: MountRecord, served: Arc<dyn ServedMount>, reporter: Arc<MountReporter>) -> Self {
+        Self { record, served, reporter }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -44,10 +51,15 @@ impl MountEntry {
             driver: self.served.driver_stats(),
             image: self.served.image().map(|image| image.stats()).unwrap_or_default(),
         };
+        let record = &self.record;
         MountInfo {
             id: self.id(),
-            request: self.request.clone(),
-            driver: self.request.driver,
+            image: record.image,
+            reference: record.source_name.clone(),
+            target: record.target.clone(),
+            suid: record.suid,
+            dev: record.dev,
+            driver: record.driver,
             broken: self.served.broken(),
             fill: self.reporter.fill.status(),
             stats,
@@ -102,21 +114,51 @@ impl MountTable {
 }
 
 impl Server {
-    /// Opens an image and mounts it. Returns the mount, which its client attaches. `is_wanted` is asked between the steps.
-    pub(super) fn mount(&self, request: MountRequest, is_wanted: impl Fn() -> bool) -> Result<(u64, OwnedFd), Error> {
+    /// Opens an image by its name and mounts it, with the settings of the request. The client is looked for between
+    /// the steps: nothing is done for one that left.
+    pub(super) fn mount(&self, request: &MountRequest, client: &Connection) -> ClientAnswer {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::Closing);
         }
-        let image = self.open_image(&request)?;
-        if !is_wanted() {
+        let notes = Arc::new(CallerNotes::default());
+        let engine = self.engine.for_caller(caller_settings(request)?);
+        let engine = engine.with_progress(notes::shared(&notes)).with_cancel(client.token());
+        self.refuse_relative(request)?;
+        let opened = match engine.try_open(&request.reference) {
+            Ok(TryOpened::Opened(opened)) => opened,
+            Ok(TryOpened::Ordinary(resolved)) => {
+                let needs = WireResponse::NeedsConversion { digest: resolved.digest, notes: notes.take() };
+                return Ok((needs, None));
+            }
+            Err(EngineError::Cancelled { .. }) => return Err(Error::ClientGone),
+            Err(error) => return Err(error.into()),
+        };
+        let opened_at = Instant::now();
+        if !client.is_there() {
             return Err(Error::ClientGone);
         }
-        let record = serde_json::to_vec(&request).map_err(|source| Error::Message { source })?;
-        let options = OpenOptions { source_name: request.source_name.clone(), suid: request.suid, dev: request.dev };
-        let opened = self.hub.link.open(&options, &record)?;
+        let record = MountRecord::new(request, &opened.located);
+        let mut image = mounted_image(&opened, request.driver);
+        let (id, mount) = self.make_mount(record, opened.image)?;
+        image.mount_micros = opened_at.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+        Ok((WireResponse::Mounted { id, image, notes: notes.take() }, Some(mount)))
+    }
+
+    /// Refuses a path that means something else here than in the client.
+    fn refuse_relative(&self, request: &MountRequest) -> Result<(), Error> {
+        let reference = request.reference.clone();
+        match self.engine.schemes().parse(&reference) {
+            Ok(parsed) if parsed.path().is_some_and(Path::is_relative) => Err(Error::RelativePath { reference }),
+            // What is no reference at all is the engine's to tell.
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the keeper make a mount, and serves it. Returns its number and the descriptor that its client attaches.
+    fn make_mount(&self, record: MountRecord, image: Arc<Image>) -> Result<(u64, OwnedFd), Error> {
+        let opened = self.hub.link.open(&record.open_options(), &record.to_bytes()?)?;
         let session = HeldDescriptor { role: ROLE_FUSE.to_owned(), fd: opened.session };
-        let served = self.serve(opened.id, session, &request, image);
-        if let Err(error) = served {
+        if let Err(error) = self.serve(opened.id, session, record, image) {
             // The keeper lets go; the mount's only descriptor ends with this function.
             drop(self.hub.link.closed(opened.id));
             return Err(error);
@@ -124,27 +166,18 @@ impl Server {
         Ok((opened.id, opened.mount))
     }
 
-    /// Opens the image of a request, blocking.
-    pub(super) fn open_image(&self, request: &MountRequest) -> Result<Arc<Image>, Error> {
-        let (origins, skipped) = open_all(self.open_origin, &self.networks, &request.origins);
-        for reason in &skipped {
-            self.hub.log.line(format_args!("origin of {} is not usable: {reason}", request.image));
-        }
-        self.store.image(request.image, origins).map_err(|source| Error::Store { source: Box::new(source), skipped })
-    }
-
     /// Returns what reports of a mount.
-    pub(super) fn reporter(&self, id: u64, request: &MountRequest) -> Arc<MountReporter> {
-        let fill = MountFill::new(request.fill, self.fill_pause);
-        MountReporter::new(Arc::clone(&self.hub), id, request.image, request.target.as_str().into(), fill)
+    pub(super) fn reporter(&self, id: u64, record: &MountRecord) -> Arc<MountReporter> {
+        let fill = MountFill::new(record.fill, self.fill_pause);
+        MountReporter::new(Arc::clone(&self.hub), id, record.image, record.target.as_str().into(), fill)
     }
 
-    fn serve(&self, id: u64, session: HeldDescriptor, request: &MountRequest, image: Arc<Image>) -> Result<(), Error> {
-        let reporter = self.reporter(id, request);
-        let served =
-            self.driver(request.driver)?.mount(vec![session], image, Arc::<MountReporter>::clone(&reporter))?;
+    fn serve(&self, id: u64, session: HeldDescriptor, record: MountRecord, image: Arc<Image>) -> Result<(), Error> {
+        let reporter = self.reporter(id, &record);
+        let observer = Arc::<MountReporter>::clone(&reporter);
+        let served = self.driver(record.driver)?.mount(vec![session], image, observer)?;
         self.hub.log.event(reporter.event(EventKind::MountStarted));
-        self.start_serving(MountEntry::new(request.clone(), served, reporter))
+        self.start_serving(MountEntry::new(record, served, reporter))
     }
 
     /// Puts a mount into the table and begins to serve it.
@@ -157,5 +190,30 @@ impl Server {
             return Err(error.into());
         }
         Ok(())
+    }
+}
+
+/// Returns the settings of the client of a request.
+fn caller_settings(request: &MountRequest) -> Result<CallerSettings, Error> {
+    let platform = request
+        .platform
+        .as_ref()
+        .map(|text| parse_platform(text).ok_or_else(|| Error::Platform { platform: text.clone() }));
+    let platforms = platform.transpose()?.into_iter().collect();
+    Ok(CallerSettings { access: request.access.clone(), platforms, require_digest: request.require_digest })
+}
+
+/// Returns what a client is told of an opened image.
+fn mounted_image(opened: &Opened, driver: DriverKind) -> MountedImage {
+    let manifest = &opened.located.manifest;
+    let blobs = manifest.packs.iter().chain([&manifest.meta]);
+    MountedImage {
+        digest: opened.located.digest,
+        converted_from: opened.located.converted_from,
+        // It was parsed as JSON, which is UTF-8.
+        config: String::from_utf8_lossy(opened.image.config()).into_owned(),
+        stored_bytes: blobs.fold(0, |sum: u64, blob| sum.saturating_add(blob.size)),
+        driver,
+        mount_micros: 0,
     }
 }

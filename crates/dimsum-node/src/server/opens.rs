@@ -8,12 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use dimsum_source::Schemes;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Server;
 use super::clients::Connection;
-use crate::wire::WireResponse;
 use crate::{Error, MountRequest};
 
 /// Images that are opened at the same time; each is a thread that may wait.
@@ -49,9 +49,9 @@ struct QueueState {
 
 /// Puts a request into the queue. Its client is answered when the image is open, or now if too many wait.
 pub(super) fn submit(server: &Arc<Server>, request: MountRequest, client: Connection) {
-    let job = OpenJob { origin: origin_of(&request), request, client };
+    let job = OpenJob { origin: origin_of(&server.engine.schemes(), &request), request, client };
     match server.opens.add(job) {
-        Err(job) => job.client.answer(Err(Error::TooManyOpens { limit: MAX_WAITING })),
+        Err(job) => job.client.answer(&job.request.reference, Err(Error::TooManyOpens { limit: MAX_WAITING })),
         Ok(false) => {}
         Ok(true) => {
             let worker = OpenWorker { server: Arc::clone(server) };
@@ -132,7 +132,7 @@ impl OpenWorker {
         while let Some(job) = self.server.opens.next(done.as_deref()) {
             let OpenJob { request, client, origin } = job;
             // A panic must not take the slot of the registry along.
-            let open = std::panic::AssertUnwindSafe(|| self.open(request, client));
+            let open = std::panic::AssertUnwindSafe(|| self.open(&request, client));
             if std::panic::catch_unwind(open).is_err() {
                 self.server.hub.log.line("opening an image panicked");
             }
@@ -140,24 +140,26 @@ impl OpenWorker {
         }
     }
 
-    fn open(&self, request: MountRequest, client: Connection) {
+    fn open(&self, request: &MountRequest, client: Connection) {
         if !client.is_there() {
             return;
         }
-        match self.server.mount(request, || client.is_there()) {
+        match self.server.mount(request, &client) {
             // The client got nothing; the mount's only descriptor is closed, so it ends.
             Err(Error::ClientGone) => {}
-            made => client.answer(made.map(|(id, mount)| (WireResponse::Mounted { id }, Some(mount)))),
+            made => client.answer(&request.reference, made),
         }
     }
 }
 
 /// Returns the registry of a request, or the place on disk that its image comes from.
-fn origin_of(request: &MountRequest) -> String {
-    let reference = request.origins.first().map(|origin| origin.reference.as_str()).unwrap_or_default();
-    match reference.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()),
-        None => reference.to_owned(),
+fn origin_of(schemes: &Schemes, request: &MountRequest) -> String {
+    match schemes.parse(&request.reference) {
+        Ok(reference) => match reference.repository() {
+            Some(repository) => repository.host().to_owned(),
+            None => reference.location(),
+        },
+        Err(_) => request.reference.clone(),
     }
 }
 
@@ -170,17 +172,21 @@ pub(super) fn is_connected(socket: impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use dimsum_engine::{Engine, EngineConfig};
+
     use super::*;
 
     #[test]
     fn images_of_one_registry_share_its_slots() {
-        let request = |reference: &str| MountRequest {
-            origins: vec![crate::Origin { reference: reference.to_owned(), access: Default::default() }],
-            ..crate::wire::tests::mount_request()
+        let engine = Engine::new(EngineConfig::new("/store", "/key"));
+        let origin = |reference: &str| {
+            let request = MountRequest { reference: reference.to_owned(), ..crate::wire::tests::mount_request() };
+            origin_of(&engine.schemes(), &request)
         };
-        let registry = origin_of(&request("docker://registry.test:5000/one/app:1"));
-        assert_eq!(registry, origin_of(&request("docker://registry.test:5000/other@sha256:00")));
-        assert_ne!(registry, origin_of(&request("docker://other.test/one/app:1")));
-        assert_ne!(origin_of(&request("oci:/a:tag")), origin_of(&request("oci:/b:tag")));
+        let registry = origin("docker://registry.test:5000/one/app:1");
+        assert_eq!(registry, origin(&format!("registry.test:5000/other@sha256:{}", "0".repeat(64))));
+        assert_ne!(registry, origin("docker://other.test/one/app:1"));
+        assert_ne!(origin("oci:/a:tag"), origin("oci:/b:tag"));
+        assert_eq!(origin("oci:/a:tag"), origin("oci:/a:other"));
     }
 }

@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use super::Server;
 use super::hub::MountReporter;
 use super::mounts::MountEntry;
+use crate::Error;
 use crate::error::with_causes;
-use crate::{Error, MountRequest};
+use crate::record::MountRecord;
 
 /// Images that are opened at the same time: each may wait for disk or network.
 const MAX_OPENING: usize = 8;
@@ -50,18 +51,18 @@ pub(super) fn adopt_held(server: &Arc<Server>) -> Result<(), Error> {
 }
 
 fn adopt(server: &Arc<Server>, held: Held) -> Result<(), Error> {
-    let request: MountRequest = serde_json::from_slice(&held.record).map_err(|source| Error::Message { source })?;
-    let reporter = server.reporter(held.id, &request);
-    let opener = opener(server, request.clone());
-    let served = server.driver(request.driver)?.adopt(held.mount, opener, Arc::<MountReporter>::clone(&reporter))?;
-    server.start_serving(MountEntry::new(request, served, reporter))
+    let record = MountRecord::parse(&held.record)?;
+    let reporter = server.reporter(held.id, &record);
+    let observer = Arc::<MountReporter>::clone(&reporter);
+    let served = server.driver(record.driver)?.adopt(held.mount, opener(server, record.clone()), observer)?;
+    server.start_serving(MountEntry::new(record, served, reporter))
 }
 
 /// Returns what opens the image of a mount again. It is called on threads of its own, see [`super::hub`].
-fn opener(server: &Arc<Server>, request: MountRequest) -> ImageOpener {
+fn opener(server: &Arc<Server>, record: MountRecord) -> ImageOpener {
     let server: Weak<Server> = Arc::downgrade(server);
     Arc::new(move || match server.upgrade() {
-        Some(server) => server.open_image(&request).map_err(|error| with_causes(&error)),
+        Some(server) => server.engine.reopen(record.image, &record.origins).map_err(|error| with_causes(&error)),
         None => Err("the server is ending".to_owned()),
     })
 }

@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
+use dimsum_engine::{CancelReason, CancelToken, ErrorKind, Quiet};
 use dimsum_format::Digest;
-use dimsum_node::{Error, FailureKind, Holder, Use, umount};
+use dimsum_node::{Error, Holder, MountAnswer, MountRequest, Use, umount};
 
-use crate::support::{Node, TestImage, can_mount, parent_of, request, watch};
+use crate::support::{HANG, Node, TestImage, can_mount, parent_of, request, watch};
 
 fn one_file(node: &Node) -> TestImage {
     node.image("image", |tree| fs::write(tree.join("file"), "content").unwrap())
@@ -83,7 +85,7 @@ fn privileged_many_mounts_leave_nothing_behind() {
             std::thread::yield_now();
         }
         // A list answers before the keeper has its note; a mount that is asked for after it does not.
-        drop(node.client.mount(&request(&image)).unwrap());
+        drop(node.ask(&request(&image)).unwrap());
         while node.client.mounts().unwrap().len() > 1 {
             std::thread::yield_now();
         }
@@ -109,9 +111,10 @@ fn privileged_what_cannot_be_had_is_not_mounted() {
     let node = Node::new();
     let mut image = one_file(&node);
     image.digest = Digest::of(b"another");
-    let error = node.client.mount(&request(&image)).unwrap_err();
-    assert!(matches!(&error, Error::Server(failure) if failure.kind == FailureKind::Image), "{error}");
-    assert!(error.to_string().contains(&image.digest.to_string()), "{error}");
+    let error = node.ask(&request(&image)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let Error::Server(failure) = &error else { panic!("{error:?}") };
+    assert!(failure.object.contains(&image.digest.to_string()), "{failure:?}");
     assert_eq!(node.client.mounts().unwrap(), []);
 }
 
@@ -166,8 +169,8 @@ fn privileged_shutdown_waits_for_the_last_mount() {
     let mounted = node.mount(&image, "mnt");
     let server = watch(node.server());
     assert_eq!(node.client.shutdown().unwrap(), Some(1));
-    let refused = node.client.mount(&request(&image)).unwrap_err();
-    assert!(matches!(refused, Error::Server(failure) if failure.kind == FailureKind::Closing));
+    let refused = node.ask(&request(&image)).unwrap_err();
+    assert!(matches!(refused, Error::Server(failure) if failure.kind == ErrorKind::Unavailable));
     assert_eq!(fs::read(mounted.place.join("file")).unwrap(), b"content");
     umount(&mounted.place, false).unwrap();
     server.wait();
@@ -179,10 +182,65 @@ fn privileged_a_mount_does_not_hide_its_store() {
         return;
     }
     let node = Node::new();
-    let handle = node.client.mount(&request(&one_file(&node))).unwrap();
+    let handle = node.ask(&request(&one_file(&node))).unwrap();
     let error = handle.attach(node.client.store()).unwrap_err();
     assert!(matches!(error, Error::Target { .. }), "{error}");
     assert!(matches!(handle.attach(&node.directory.path().join("none")), Err(Error::Target { .. })));
     drop(handle);
     node.wait_until_nothing_is_mounted();
+}
+
+#[test]
+fn privileged_an_ordinary_image_is_converted_by_its_client() {
+    if !can_mount() {
+        return;
+    }
+    let node = Node::new();
+    let layout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/basic-source");
+    let name = format!("oci:{}", layout.canonicalize().unwrap().display());
+    let request = MountRequest::new(&node.engine, &name).unwrap();
+    let answer = node.client.ask_mount(&request, &Quiet).unwrap();
+    let MountAnswer::NeedsConversion(source) = answer else { panic!("the server converted it: {answer:?}") };
+    let mounted = node.ask(&request).unwrap();
+    assert_eq!(mounted.image().converted_from, Some(source));
+    // The client let the store go: the server is the one that writes.
+    let info = node.client.info().unwrap().unwrap();
+    assert!(info.is_owner, "{info:?}");
+    let again = node.client.ask_mount(&request, &Quiet).unwrap();
+    assert!(matches!(again, MountAnswer::Mounted(_)), "it was converted before: {again:?}");
+}
+
+#[test]
+fn privileged_a_relative_path_is_refused_by_the_server() {
+    if !can_mount() {
+        return;
+    }
+    let node = Node::new();
+    let image = one_file(&node);
+    let relative = MountRequest { reference: "oci:image".into(), ..request(&image) };
+    let error = node.ask(&relative).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+#[test]
+fn privileged_a_client_that_is_cancelled_does_not_wait_for_a_source_that_hangs() {
+    if !can_mount() {
+        return;
+    }
+    let node = Node::new();
+    let image = one_file(&node);
+    node.client.connect_or_start().unwrap();
+    fs::write(image.layout.join(HANG), "").unwrap();
+    let cancel = CancelToken::new();
+    let client = node.client.clone().with_cancel(cancel.clone());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.mount(&node.engine, &request(&image)));
+        while node.client.info().unwrap().unwrap().opening == 0 {
+            std::thread::yield_now();
+        }
+        cancel.cancel(CancelReason::Caller);
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        fs::remove_file(image.layout.join(HANG)).unwrap();
+    });
 }

@@ -12,6 +12,7 @@ mod hung;
 mod keepers;
 mod life;
 mod opens;
+mod requests;
 mod restart;
 mod same_tree;
 mod support;

@@ -26,7 +26,7 @@ fn privileged_64_mounts_whose_source_hangs_leave_questions_and_other_mounts_alon
         node.client.connect_or_start().unwrap();
         for _ in 0..HUNG {
             scope.spawn(|| {
-                let mounted = node.client.mount(&request(&hung));
+                let mounted = node.ask(&request(&hung));
                 answered.fetch_add(1, Ordering::Relaxed);
                 drop(mounted);
             });

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_convert::{ConvertOptions, Input, convert};
+use dimsum_engine::{Access, Engine, EngineConfig};
 use dimsum_events::log::LogFormat;
 use dimsum_format::Digest;
-use dimsum_layout::OciLayout;
+use dimsum_layout::{OCI_LAYOUT, OciLayout};
 use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, run as run_keeper};
 use dimsum_node::server::{self, Config as ServerConfig};
-use dimsum_node::{Client, DriverKind, MountInfo, MountRequest, Networks, Origin, Program, open_origin};
-use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_node::{Client, DriverKind, Error, MountHandle, MountInfo, MountRequest, Program};
+use dimsum_source::{BoxFuture, Document, Place, Reference, Scheme, Source, SourceError, Transport};
 use dimsum_testing::{path_or_skip, root_or_skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -60,19 +61,22 @@ pub(crate) fn server() {
     let (Some(store), Some(inherited)) = (argument("store"), after(INHERITED_FLAG)) else {
         return;
     };
+    let mut engine = engine_config(Path::new(&store));
+    engine.more_transports = vec![Arc::new(MayHangTransport)];
+    engine.store_options.request_deadline = DEADLINE;
     let config = ServerConfig {
-        store: store.into(),
+        engine,
         inherited,
         idle: Some(Duration::from_secs(1)),
-        open_origin: open_may_hang,
         log_format: LogFormat::Text,
         fill_pause: Duration::from_millis(100),
-        store_options: dimsum_store::StoreOptions {
-            request_deadline: DEADLINE,
-            ..dimsum_store::StoreOptions::default()
-        },
     };
     server::run(config).unwrap();
+}
+
+/// The node key lies beside the store.
+fn engine_config(store: &Path) -> EngineConfig {
+    EngineConfig::new(store, store.with_file_name("node.key"))
 }
 
 /// This program with one test only. Behind `--skip` the test harness takes anything for the name of a test: ours are
@@ -97,6 +101,8 @@ fn after(flag: &str) -> Option<String> {
 pub(crate) struct Node {
     pub(crate) directory: TempDir,
     pub(crate) client: Client,
+    /// Of this process; it converts what the server does not.
+    pub(crate) engine: Engine,
     _watchdog: Sender<()>,
 }
 
@@ -118,7 +124,8 @@ impl Node {
         let store = directory.path().join("store");
         fs::create_dir(&store).unwrap();
         let client = Client::new(&store, this_test(keeper, &store)).unwrap();
-        Self { directory, client, _watchdog: watchdog() }
+        let engine = Engine::new(engine_config(&store));
+        Self { directory, client, engine, _watchdog: watchdog() }
     }
 
     /// Makes an image of what `fill` puts into a directory.
@@ -143,9 +150,13 @@ impl Node {
     pub(crate) fn mount_as(&self, request: &MountRequest, name: &str) -> Mounted {
         let place = self.directory.path().join(name);
         fs::create_dir_all(&place).unwrap();
-        let handle = self.client.mount(request).unwrap();
+        let handle = self.ask(request).unwrap();
         handle.attach(&place).unwrap();
         Mounted { id: handle.id(), place }
+    }
+
+    pub(crate) fn ask(&self, request: &MountRequest) -> Result<MountHandle, Error> {
+        self.client.mount(&self.engine, request)
     }
 
     pub(crate) fn info(&self, id: u64) -> MountInfo {
@@ -184,12 +195,10 @@ fn watchdog() -> Sender<()> {
 
 pub(crate) fn request(image: &TestImage) -> MountRequest {
     MountRequest {
-        image: image.digest,
-        origins: vec![Origin {
-            reference: format!("oci:{}", image.layout.display()),
-            access: dimsum_registry::Access::default(),
-        }],
-        source_name: "test".into(),
+        reference: format!("oci:{}@{}", image.layout.display(), image.digest),
+        platform: None,
+        require_digest: true,
+        access: Access::default(),
         target: "somewhere".into(),
         suid: false,
         dev: false,
@@ -258,16 +267,36 @@ pub(crate) fn forget_pages(file: &File) {
 /// A layout whose reads hang while [`HANG`] lies beside it.
 #[derive(Debug)]
 struct MayHang {
-    layout: Arc<dyn Source>,
+    layout: OciLayout,
     switch: PathBuf,
     is_remote: bool,
 }
 
-fn open_may_hang(networks: &Networks, origin: &Origin) -> Result<Arc<dyn Source>, SourceError> {
-    let layout = open_origin(networks, origin)?;
-    let switch = Path::new(origin.reference.trim_start_matches("oci:")).join(HANG);
-    let is_remote = switch.with_file_name(REMOTE).exists();
-    Ok(Arc::new(MayHang { layout, switch, is_remote }))
+/// Opens layouts as [`MayHang`], in the place of the built-in transport.
+#[derive(Debug)]
+struct MayHangTransport;
+
+impl Transport for MayHangTransport {
+    fn scheme(&self) -> Scheme {
+        OCI_LAYOUT
+    }
+
+    fn open(&self, reference: &Reference) -> Result<Arc<dyn Place>, SourceError> {
+        let directory = reference.path().unwrap();
+        let layout = OciLayout::open(directory, reference.name().cloned())?;
+        let is_remote = directory.join(REMOTE).exists();
+        Ok(Arc::new(MayHang { layout, switch: directory.join(HANG), is_remote }))
+    }
+}
+
+impl Place for MayHang {
+    fn reference(&self) -> &Reference {
+        self.layout.reference()
+    }
+
+    fn root(&self) -> Result<Document, SourceError> {
+        self.layout.root()
+    }
 }
 
 impl Source for MayHang {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use dimsum_node::{MountInfo, ServerInfo};
+use dimsum_node::{FillStatus, MountInfo, ServerInfo};
 use dimsum_run::RUNC;
 use dimsum_sys::privilege::may_mount;
 use serde::Serialize;
@@ -73,11 +73,8 @@ impl NodeInfo {
         // Looking must not make a store.
         let (server, mounts) = if exists {
             let client = client(context)?;
-            let failed = |source| Error::Node {
-                object: context.engine.config().store.display().to_string(),
-                source: Box::new(source),
-            };
-            (client.info().map_err(failed)?, client.mounts().map_err(failed)?)
+            let store = context.engine.config().store.display().to_string();
+            (client.info().map_err(Error::node(&*store))?, client.mounts().map_err(Error::node(&*store))?)
         } else {
             (None, Vec::new())
         };
@@ -163,20 +160,27 @@ impl Report for NodeInfo {
         match &self.server {
             None => writeln!(out, "server     not running")?,
             Some(server) => {
-                let ServerInfo { pid, version, mounts, fuse_threads, seconds, .. } = server;
+                let ServerInfo { pid, version, mounts, opening, fuse_threads, seconds, .. } = server;
                 writeln!(
                     out,
-                    "server     process {pid}, version {version}, {mounts} mounts, {fuse_threads} threads, since {seconds} s"
+                    "server     process {pid}, version {version}, {mounts} mounts, {opening} being opened, {fuse_threads} \
+                     threads, since {seconds} s"
                 )?;
+                let role =
+                    if server.is_owner { "writes the store" } else { "reads only: another process writes the store" };
+                writeln!(out, "           {role}{}", if server.closing { "; is ending" } else { "" })?;
             }
         }
         for mount in &self.mounts {
-            let (request, stats) = (&mount.request, &mount.stats);
-            let (name, target) = (Tame(&request.source_name), Tame(&request.target));
+            let stats = &mount.stats;
+            let (name, target) = (Tame(&mount.reference), Tame(&mount.target));
             writeln!(out, "mount {:<4} {name} on {target} ({})", mount.id, mount.driver)?;
-            writeln!(out, "           {}", request.image)?;
+            writeln!(out, "           {}", mount.image)?;
             if let Some(broken) = &mount.broken {
                 writeln!(out, "           broken: {}", Tame(broken))?;
+            }
+            if let Some(fill) = fill_text(&mount.fill) {
+                writeln!(out, "           {fill}")?;
             }
             let (read, fetched) = (Size(stats.driver.bytes_read), Size(stats.image.bytes_fetched));
             let (chunks, groups) = (stats.image.chunks_verified, stats.image.groups_verified);
@@ -190,6 +194,20 @@ impl Report for NodeInfo {
         }
         Ok(())
     }
+}
+
+/// Returns how the fill of a mount stands; nothing if nobody asked for one.
+fn fill_text(fill: &FillStatus) -> Option<String> {
+    Some(match fill {
+        FillStatus::Waiting { reason } if reason.is_empty() => "fill: waits for the image".to_owned(),
+        FillStatus::Waiting { reason } => format!("fill: waits for the image: {}", Tame(reason)),
+        FillStatus::Running { done, total } => format!("fill: {} of {} here", Size(*done), Size(*total)),
+        FillStatus::Failed { reason, retry_seconds } => {
+            format!("fill: stopped, goes on in {retry_seconds} s: {}", Tame(reason))
+        }
+        FillStatus::Done => "fill: complete".to_owned(),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

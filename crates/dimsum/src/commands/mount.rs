@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use dimsum_format::Digest;
-use dimsum_node::{Client, DriverKind, MountHandle, MountRequest, umount};
+use dimsum_node::{DriverKind, umount};
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::node::client;
+use crate::node::{client, mount};
 use crate::output::Report;
-use dimsum_engine::image::{Located, locate};
+use dimsum_engine::image;
 
 /// Mount an image: what is read is fetched and verified, nothing else
 ///
@@ -51,56 +51,30 @@ impl Mount {
     /// If the image cannot be had or mounted.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (context, interrupts) = context.with_interrupts()?;
-        let located = locate(&context.engine, &self.image.image)?;
-        interrupts.check()?;
         if self.driver == Driver::Auto {
             context.engine.progress().explain("driver fuse: the only one of this version");
         }
         let target = std::path::absolute(&self.directory);
         let target = target.map_err(|source| Error::io("find", &self.directory, source))?;
-        let client = client(&context)?;
-        let (handle, id) = mount(&client, &located, &target, self.fill)?;
-        handle
-            .attach(&target)
-            .map_err(|source| Error::Node { object: target.display().to_string(), source: Box::new(source) })?;
-        drop(handle);
-        let image = located.name();
+        let mounted = mount(&context, &client(&context)?, &self.image.image, &target, self.fill)?;
+        interrupts.check()?;
+        mounted.attach(&target).map_err(Error::node(target.display().to_string()))?;
+        let (id, image) = (mounted.id(), mounted.image().clone());
+        drop(mounted);
         context.output.write(&Mounted {
-            image,
-            digest: located.digest,
+            image: image::parse(&context.engine, &self.image.image)?.to_string(),
+            digest: image.digest,
             directory: &target,
-            driver: DriverKind::Fuse,
+            driver: image.driver,
             id,
         })?;
         if self.foreground {
             let waited = interrupts.wait_for_end();
             waited.map_err(|source| Error::io("wait for", Path::new("signals"), source))?;
-            let done = umount(&target, false);
-            done.map_err(|source| Error::Node { object: target.display().to_string(), source: Box::new(source) })?;
+            umount(&target, false).map_err(Error::node(target.display().to_string()))?;
         }
         Ok(())
     }
-}
-
-/// Lets the server mount an image; it is not attached yet.
-///
-/// # Errors
-/// If the server cannot be started or cannot mount it.
-pub fn mount(client: &Client, located: &Located, target: &Path, fill: bool) -> Result<(MountHandle, u64), Error> {
-    let request = MountRequest {
-        image: located.digest,
-        origins: located.origins.clone(),
-        source_name: located.name(),
-        target: target.display().to_string(),
-        suid: false,
-        dev: false,
-        fill,
-        driver: DriverKind::Fuse,
-    };
-    let handle =
-        client.mount(&request).map_err(|source| Error::Node { object: located.name(), source: Box::new(source) })?;
-    let id = handle.id();
-    Ok((handle, id))
 }
 
 #[derive(Serialize)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use dimsum_format::manifest::ImageConfig;
 use dimsum_run::process::Overrides;
 use dimsum_run::{Bind, ContainerRequest, RunError};
 
@@ -16,7 +17,7 @@ use crate::output::Report as _;
 use crate::progress::note;
 use crate::run::report::{Clock, RunReport};
 use crate::run::session::Session;
-use dimsum_engine::image::locate;
+use dimsum_engine::image;
 
 /// Run a container from an image: only what it touches is fetched, and every byte is verified
 ///
@@ -81,18 +82,26 @@ impl Run {
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let (entrypoint, workdir) = (self.entrypoint.clone(), self.workdir.clone());
         let overrides = Overrides { command, entrypoint, env: self.environment(), workdir, terminal };
-        let located = locate(&context.engine, &image)?;
-        interrupts.check()?;
-        let failed = |source| Error::Run { object: located.name(), source: Box::new(source) };
-        let mut request = ContainerRequest::new(&located.config).map_err(failed)?;
-        request.overrides = overrides;
-        request.user.clone_from(&self.user);
-        request.read_only = self.read_only;
-        request.own_network = self.net == Net::None;
-        request.binds.clone_from(&self.bind);
-        request.exec_hook = self.report.is_some().then(exec_hook).flatten();
-        request.check().map_err(failed)?;
-        let session = Session { located: &located, request, fill: self.fill, interrupts: &interrupts };
+        // Named as everywhere: with absolute paths.
+        let image = image::parse(&context.engine, &image)?.to_string();
+        let container = |config: &ImageConfig| {
+            let mut request = ContainerRequest::new(config)?;
+            request.overrides = overrides.clone();
+            request.user.clone_from(&self.user);
+            request.read_only = self.read_only;
+            request.own_network = self.net == Net::None;
+            request.binds.clone_from(&self.bind);
+            request.exec_hook = self.report.is_some().then(exec_hook).flatten();
+            request.check()?;
+            Ok(request)
+        };
+        let session = Session {
+            context: &context,
+            image: &image,
+            container: &container,
+            fill: self.fill,
+            interrupts: &interrupts,
+        };
         let report = session.run(&client(&context)?, &clock)?;
         if let Some(line) = report.integrity() {
             note(&format!("integrity: {line}"));

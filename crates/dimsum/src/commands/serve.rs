@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use dimsum_engine::EngineConfig;
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
 use dimsum_node::log::LogFormat;
-use dimsum_node::{open_origin, server};
+use dimsum_node::server;
 use dimsum_store::{Joining, StoreOptions};
 
 use crate::context::Context;
@@ -43,19 +44,13 @@ impl Serve {
             object: context.engine.config().store.display().to_string(),
             source: Box::new(source),
         };
-        match self.inherited {
+        match self.inherited.clone() {
             Some(inherited) => server::run(server::Config {
-                store: context.engine.config().store.clone(),
+                engine: self.engine_config(context),
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
-                open_origin,
                 log_format: LogFormat::Text,
                 fill_pause: server::FIRST_PAUSE,
-                store_options: StoreOptions {
-                    joining: if self.no_joining { Joining::Off } else { Joining::default() },
-                    whole_meta: self.whole_meta.unwrap_or_else(|| StoreOptions::default().whole_meta),
-                    ..StoreOptions::default()
-                },
             })
             .map_err(failed),
             None => {
@@ -78,5 +73,15 @@ impl Serve {
                 run_keeper(config).map_err(|source| failed(source.into()))
             }
         }
+    }
+
+    fn engine_config(&self, context: &Context) -> EngineConfig {
+        let mut config = context.engine.config().clone();
+        config.store_options = StoreOptions {
+            joining: if self.no_joining { Joining::Off } else { Joining::default() },
+            whole_meta: self.whole_meta.unwrap_or_else(|| StoreOptions::default().whole_meta),
+            ..StoreOptions::default()
+        };
+        config
     }
 }

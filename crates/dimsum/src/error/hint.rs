@@ -30,6 +30,7 @@ impl Error {
                 dimsum_node::Error::NotStarted { .. } => Some("`dimsum serve` shows in the foreground what goes wrong"),
                 _ => None,
             },
+            Self::Server(failure) => server_hint(failure.kind),
             Self::Fill { .. } => Some("try again when its registry answers; what has come is kept"),
             Self::Run { source, .. } => run_hint(source),
             _ => None,
@@ -169,6 +170,21 @@ fn source_hint(error: &SourceError) -> Option<&'static str> {
         SourceError::Status { status: 429, .. } => "wait, or log in: registries allow more to those whom they know",
         _ => return None,
     })
+}
+
+/// What to do about a failure of which the server told the kind.
+const fn server_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Denied => {
+            Some("log in with `skopeo login HOST` (or docker, podman), or name a file of credentials with --authfile")
+        }
+        ErrorKind::NotFound => {
+            Some("see that it is there under this name: tags and platforms can be listed with `skopeo inspect`")
+        }
+        ErrorKind::Unavailable => Some("try again when the registry answers; what has been fetched is kept"),
+        ErrorKind::Busy => Some("try again later"),
+        _ => None,
+    }
 }
 
 fn run_hint(error: &RunError) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! What kind of error it is, and so the exit status.
 
-use dimsum_engine::{ErrorKind, source_kind, store_kind};
+use dimsum_engine::{ErrorKind, source_kind};
 
 use super::Error;
 
@@ -36,19 +36,9 @@ impl Error {
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => source.kind(),
-            Self::Node { source, .. } => node_kind(source),
+            Self::Node { source, .. } => source.kind(),
+            Self::Server(failure) => failure.kind,
             Self::Output { source } | Self::Io { source, .. } => ErrorKind::of_io(source),
         }
-    }
-}
-
-fn node_kind(error: &dimsum_node::Error) -> ErrorKind {
-    use dimsum_node::Error as E;
-    match error {
-        _ if error.is_integrity() => ErrorKind::Integrity,
-        E::Store { source, .. } => store_kind(source),
-        E::Target { .. } => ErrorKind::Invalid,
-        E::System { source, .. } => ErrorKind::of_io(source),
-        _ => ErrorKind::Internal,
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dimsum_engine::{CancelReason, EngineError};
+use dimsum_node::ServerFailure;
 use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use serde_json::json;
@@ -92,7 +93,10 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The server of the store could not do it.
+    /// The server of the store could not do it, and says why.
+    #[error(transparent)]
+    Server(Box<ServerFailure>),
+    /// The server of the store cannot be used.
     #[error("the server of the store failed")]
     Node {
         /// The image or directory.
@@ -132,6 +136,16 @@ impl Error {
         Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Wraps an error of the node; what the engine or the server said of an object keeps it.
+    pub(crate) fn node(object: impl Into<String>) -> impl FnOnce(dimsum_node::Error) -> Self {
+        let object = object.into();
+        move |error| match error {
+            dimsum_node::Error::Engine(error) => error.into(),
+            dimsum_node::Error::Server(failure) => Self::Server(Box::new(failure)),
+            error => Self::Node { object, source: Box::new(error) },
+        }
+    }
+
     /// Gives the engine's refusal of two equal places the hint of a command.
     pub(crate) fn advised(error: EngineError, hint: &'static str) -> Self {
         match error {
@@ -145,6 +159,7 @@ impl Error {
     pub fn object(&self) -> String {
         match self {
             Self::Engine(error) => error.object(),
+            Self::Server(failure) => failure.object.clone(),
             Self::Usage { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }

@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 use std::time::{Instant, SystemTime};
 
-use dimsum_engine::image::Located;
 use dimsum_format::Digest;
-use dimsum_node::MountStats;
+use dimsum_node::{MountHandle, MountStats};
 use serde::Serialize;
 
-use crate::output::{Report, Size, total};
+use crate::output::{Report, Size};
 use crate::views::count::Count;
 
 /// The milestones of a run, in seconds since the start of this program.
@@ -98,18 +97,18 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// Returns the figures of a run whose image was found just now.
+    /// Returns the figures of a run whose image was mounted just now.
     #[must_use]
-    pub fn new(image: &Located, clock: &Clock) -> Self {
-        let manifest = &image.manifest;
+    pub fn new(name: &str, mounted: &MountHandle, clock: &Clock) -> Self {
+        let (image, seconds) = (mounted.image(), clock.seconds());
         Self {
-            image: image.name(),
+            image: name.to_owned(),
             digest: image.digest,
             converted_from: image.converted_from,
-            driver: dimsum_node::DriverKind::Fuse.name(),
+            driver: image.driver.name(),
             exit_status: 0,
             image_bytes: 0,
-            stored_bytes: total(manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size)),
+            stored_bytes: image.stored_bytes,
             fetched_bytes: 0,
             bridged_bytes: 0,
             filled_bytes: 0,
@@ -125,8 +124,8 @@ impl RunReport {
             repairs: 0,
             source_failures: 0,
             errors: 0,
-            seconds_to_image: clock.seconds(),
-            seconds_to_mount: 0.0,
+            seconds_to_image: (seconds - mounted.since_open().as_secs_f64()).max(0.0),
+            seconds_to_mount: seconds,
             seconds_to_exec: None,
             seconds_to_exit: 0.0,
         }

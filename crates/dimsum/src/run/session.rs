@@ -2,23 +2,26 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use dimsum_engine::image::Located;
 use dimsum_engine::{CancelReason, EngineError};
-use dimsum_node::Client;
+use dimsum_format::manifest::ImageConfig;
+use dimsum_node::{Client, MountHandle};
 use dimsum_run::{ContainerRequest, RunDir, RunError, run_container};
 
 use super::report::{Clock, RunReport};
-use crate::commands::mount::mount;
+use crate::context::Context;
 use crate::error::Error;
+use crate::node::mount;
 use crate::signals::Interrupts;
 
 /// What is run, and how.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "it holds a closure and lives for one call")]
 pub struct Session<'a> {
-    /// The image.
-    pub located: &'a Located,
-    /// The container on it.
-    pub request: ContainerRequest,
+    /// The surroundings of the command.
+    pub context: &'a Context,
+    /// The image, as the user names it.
+    pub image: &'a str,
+    /// Makes the container of the image's config.
+    pub container: &'a dyn Fn(&ImageConfig) -> Result<ContainerRequest, RunError>,
     /// Whether the rest of the image is fetched behind the readers.
     pub fill: bool,
     /// The signals of this process.
@@ -38,15 +41,17 @@ impl Session<'_> {
     }
 
     fn run_in(&self, dir: &RunDir, client: &Client, clock: &Clock) -> Result<RunReport, Error> {
-        let mut report = RunReport::new(self.located, clock);
         // It keeps the mount alive until its figures are read.
-        let (mounted, id) = mount(client, self.located, &dir.image(), self.fill)?;
-        let image = mounted.as_fd();
-        report.seconds_to_mount = clock.seconds();
-        report.image_bytes = image_bytes(image);
-        let ended = run_container(&self.request, dir, image, self.interrupts.feed());
+        let mounted = mount(self.context, client, self.image, &dir.image(), self.fill)?;
+        self.interrupts.check()?;
+        let mut report = RunReport::new(self.image, &mounted, clock);
+        report.image_bytes = image_bytes(mounted.as_fd());
+        let ended = self.container(&mounted).and_then(|request| {
+            let ended = run_container(&request, dir, mounted.as_fd(), self.interrupts.feed());
+            ended.map_err(|source| self.failed(source))
+        });
         report.seconds_to_exit = clock.seconds();
-        if let Ok(Some(info)) = client.mount_info(id) {
+        if let Ok(Some(info)) = client.mount_info(mounted.id()) {
             report.count(&info.stats);
         }
         match (ended, report.integrity()) {
@@ -55,18 +60,24 @@ impl Session<'_> {
                 report.seconds_to_exec = end.exec_time.and_then(|moment| clock.until(moment));
                 Ok(report)
             }
-            (Err(source), Some(figures)) => {
-                let source = Box::new(self.failed(source));
-                Err(Error::Unproven { object: self.located.name(), figures, source })
+            (Err(error), Some(figures)) => {
+                Err(Error::Unproven { object: self.image.to_owned(), figures, source: Box::new(error) })
             }
-            (Err(source), None) => Err(self.failed(source)),
+            (Err(error), None) => Err(error),
         }
+    }
+
+    fn container(&self, mounted: &MountHandle) -> Result<ContainerRequest, Error> {
+        let config = ImageConfig::parse(mounted.image().config.as_bytes());
+        let config =
+            config.map_err(|source| EngineError::Format { object: self.image.to_owned(), source: Box::new(source) })?;
+        (self.container)(&config).map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: RunError) -> Error {
         match source {
             RunError::Interrupted { signal } => EngineError::Cancelled { reason: CancelReason::Signal(signal) }.into(),
-            source => Error::Run { object: self.located.name(), source: Box::new(source) },
+            source => Error::Run { object: self.image.to_owned(), source: Box::new(source) },
         }
     }
 }

@@ -225,7 +225,7 @@ fn privileged_mount_shows_the_image_and_umount_says_who_uses_it() {
     let _taken_away = Unmount(&directory);
     assert_eq!(fs::read(directory.join("bin/busybox")).unwrap(), fs::read("/bin/busybox").unwrap());
     let info: Value = serde_json::from_str(&scratch.ok(&["info", "--format", "json"])).unwrap();
-    assert_eq!(info["mounts"][0]["request"]["target"], target);
+    assert_eq!(info["mounts"][0]["target"], target);
     let mut user = Command::new("sleep").arg("600").current_dir(&directory).spawn().unwrap();
     let busy = scratch.output(&["umount", target]);
     let named = both(&busy).contains(&format!("process {}", user.id()));
