@@ -9,7 +9,7 @@ pub enum Floor {
     /// Traits, formats and protocols that know nothing of each other's users.
     Ground,
     /// One job each, over the ground.
-    Part,
+    Component,
     /// The facade that a third party uses.
     Engine,
     /// Programs and servers.
@@ -38,22 +38,22 @@ pub const TABLE: &[Arrows] = &[
     arrows(Floor::Ground, "dimsum-source", &["dimsum-format", "dimsum-sys"]),
     arrows(Floor::Ground, "dimsum-events", &["dimsum-format", "dimsum-source", "dimsum-sys"]),
     arrows(Floor::Ground, "dimsum-fuse", &["dimsum-events", "dimsum-sys"]),
-    arrows(Floor::Part, "dimsum-erofs", &["dimsum-tree"]),
-    arrows(Floor::Part, "dimsum-registry", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
+    arrows(Floor::Component, "dimsum-erofs", &["dimsum-tree"]),
+    arrows(Floor::Component, "dimsum-registry", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
     arrows(
-        Floor::Part,
+        Floor::Component,
         "dimsum-layout",
         &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys", "dimsum-tree"],
     ),
-    arrows(Floor::Part, "dimsum-store", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
-    arrows(Floor::Part, "dimsum-recipe", &["dimsum-format", "dimsum-source", "dimsum-tree"]),
+    arrows(Floor::Component, "dimsum-store", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
+    arrows(Floor::Component, "dimsum-recipe", &["dimsum-format", "dimsum-source", "dimsum-tree"]),
     arrows(
-        Floor::Part,
+        Floor::Component,
         "dimsum-convert",
         &["dimsum-erofs", "dimsum-events", "dimsum-format", "dimsum-recipe", "dimsum-source", "dimsum-tree"],
     ),
     arrows(
-        Floor::Part,
+        Floor::Component,
         "dimsum-mount",
         &[
             "dimsum-erofs",
@@ -65,7 +65,7 @@ pub const TABLE: &[Arrows] = &[
             "dimsum-sys",
         ],
     ),
-    arrows(Floor::Part, "dimsum-run", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
+    arrows(Floor::Component, "dimsum-run", &["dimsum-events", "dimsum-format", "dimsum-source", "dimsum-sys"]),
     arrows(
         Floor::Engine,
         "dimsum-engine",
