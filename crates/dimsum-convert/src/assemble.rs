@@ -180,9 +180,8 @@ impl<'a> Assembler<'_, 'a> {
         )
     }
 
-    /// Names all devices, and says what is to be done for those that are listed: packs of other images first,
-    /// then the layers in their order. Devices of which the image uses nothing are returned beside these if
-    /// recipes may need them.
+    /// Names all devices, with the work for each listed one: packs of other images first, then the layers in their
+    /// order. Devices of which the image uses nothing are returned beside these if recipes may need them.
     fn plan(
         self,
         live: &[bool],

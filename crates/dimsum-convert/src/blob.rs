@@ -77,9 +77,8 @@ pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn ConversionProg
     }
 }
 
-/// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry took its
-/// time, and they stay there unseen; in a directory it took a moment, and a whole image is better than blobs of
-/// none.
+/// Asks once more whether to go on, before the manifest makes all visible. Sending blobs to a registry takes long, and
+/// nobody sees them there without a manifest. A directory takes a moment, and a whole image is better than blobs alone.
 pub(crate) fn last_chance(target: &dyn Target, progress: &dyn ConversionProgress) -> Result<(), ConvertError> {
     let sent = target.place().is_some_and(|place| place.is_remote());
     if sent && progress.cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }

@@ -16,8 +16,8 @@ use crate::sharing::{PackReuse, Refusals, RefusedPack, Sharing};
 use crate::task::ConvertTask;
 use crate::{manifest, source};
 
-/// Attempts that may fail because of what others have: then nothing of theirs is taken any more, or whoever can
-/// write tags could make one conversion as many as there are layers.
+/// Attempts that may fail because of packs of others. After that the conversion takes no such pack: a writer of tags
+/// could otherwise cause one attempt for each layer.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// Converts an image or a directory by itself and makes the result the root of `target`.

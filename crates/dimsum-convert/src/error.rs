@@ -205,8 +205,7 @@ pub enum ConvertError {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The file system of a Dimsum image to be exported, or that of a layer meta, is not in its form, though
-    /// its digest is right.
+    /// The file system of a Dimsum image to be exported, or of a layer meta, is malformed, though its digest is right.
     #[error("the file system of {object}: {source}")]
     Malformed {
         /// The image, or its layer meta.

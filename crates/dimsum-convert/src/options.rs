@@ -23,20 +23,19 @@ pub struct ConvertOptions {
     pub bundle_size: u32,
     /// zstd level, 1 to 19.
     pub level: i32,
-    /// Threads that hash and compress, beside those that decode and read. Each has at most five slices in
-    /// memory and a few bundles, and zstd's own memory (1 to 3 MB at the default level); all else is bounded by
-    /// the number of files: about 100 bytes for each file of each layer, as much again for each of the image if
-    /// it has several layers, 30 for each content, and 60 for each slice.
+    /// Threads that hash and compress, beside those that decode and read. Each holds at most five slices and a few
+    /// bundles, and zstd's own memory (1 to 3 MB at the default level). The number of files bounds the rest. It takes
+    /// about 100 bytes for each file of each layer, and again for each file of an image of several layers. It takes 30
+    /// bytes for each content and 60 for each slice.
     pub jobs: NonZeroUsize,
     /// What happens to things in the source that overlayfs gives a meaning.
     pub overlay_entries: OverlayEntries,
     /// Keep what is needed to make the source's layers again, bit by bit, as a referrer of the image. The
     /// source is read once more, and no pack is taken unseen.
     pub keep_original: bool,
-    /// Where temporary files go. They never have a name there. Their peak is reported by
-    /// [`Converted`](crate::Converted) and bounded by what the image stores, compressed (of all layers, the
-    /// chunks of packs that are not listed in the end among them), the small files as they are of the two
-    /// layers that are in flight at the same time, 44 bytes for each small file of the image, and the
+    /// Directory of temporary files, which never have a name there. [`Converted`](crate::Converted) reports the peak of
+    /// their bytes. The bound is a sum. It has the compressed chunks of all layers, also of packs that are not listed
+    /// in the end, and the small files of two layers. It also has 44 bytes for each small file of the image, and the
     /// compressed trees.
     pub temp_dir: PathBuf,
 }

@@ -43,8 +43,8 @@ pub(crate) struct SinkSlot<'s, S: InOrderSink> {
 }
 
 impl<S: InOrderSink> OrderedSink<S> {
-    /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that what is held
-    /// stays small; the items must be started in order, so that the next one is always on its way.
+    /// Starts with item 0. An item that is `window` or more ahead of the next has to wait, so that few items are held.
+    /// Items must be started in order, so that the next one is always on its way.
     pub(crate) fn new(sink: S, window: usize) -> Self {
         let state = OrderedState { next: 0, waiting: BTreeMap::new(), sink: Some(sink), broken: false };
         Self { state: Mutex::new(state), moved: Condvar::new(), window: window.max(1) as u64 }

@@ -1,7 +1,7 @@
 //! Runs tasks on several threads and returns their results in order.
 //!
-//! One thread gives tasks and takes results. The window between them is bounded, so memory does not grow with
-//! the number of tasks, and the result does not depend on the speed of the threads.
+//! One thread gives tasks and takes results. The window between them is bounded, so memory does not grow with the
+//! number of tasks. The result does not depend on the speed of the threads.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;

@@ -1,10 +1,10 @@
 //! Reuses packs that exist for the same layers: a base that a thousand images share is compressed and pushed
 //! once.
 //!
-//! The data of a layer is a function of its chain id (the layer and all below it), the options and the encoder.
-//! So a pack is found by a tag made of these three in the target's repository, or by the annotations in the
-//! manifest of a named image. Images that refer to packs of other images are left out: their data depends on
-//! those packs too, and a reference to such a pack serves as well.
+//! The data of a layer is a function of its chain id (the layer and all below it), the options and the encoder. So a
+//! pack is found by a tag made of these three in the target's repository. It is also found by annotations in the
+//! manifest of a named image. Images that refer to packs of other images are left out: their data depends on those
+//! packs too. A reference to such a pack serves as well.
 //!
 //! Under [`PackReuse::Verify`] a writer of tags cannot change the content of an image, nor make it unreadable. The
 //! layer is read and hashed, only not compressed. Its device map and layer meta must equal those of the pack,

@@ -22,8 +22,8 @@ pub struct KnownImage<'a> {
 /// Whether packs that exist for the same layers are taken instead of making them again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PackReuse {
-    /// If the layer, which is read for that but not compressed, gives the same device and the same layer meta;
-    /// and small files of other images are referred to only where they are proven to be.
+    /// A pack is taken if its layer gives the same device and the same layer meta; for that the layer is read, but not
+    /// compressed. Small files of other images are referred to only at proven positions.
     #[default]
     Verify,
     /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image. No cache

@@ -280,8 +280,8 @@ pub enum ErofsFault {
     },
 }
 
-/// Why a tree cannot be laid out. None of these come from what a tree holds as long as it was built within
-/// `dimsum-tree`'s limits and by its rules; they are limits of addresses and mistakes of the caller.
+/// Why a tree cannot be laid out. A tree within the limits and rules of `dimsum-tree` causes none of these. They are
+/// limits of addresses and mistakes of the caller.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {

@@ -1,8 +1,8 @@
 //! The bytes of an EROFS image as the kernel lays them out.
 //!
-//! Every struct is little-endian and unaligned, so it can be read from and written to any place of a buffer.
-//! Names follow the kernel's `erofs_fs.h`; fields that later kernels gave a meaning to are still `reserved`
-//! here, because the format is that of Linux 5.15 and keeps them zero.
+//! Every struct is little-endian and unaligned, so it can be read from and written to any offset of a buffer. Names
+//! follow the kernel's `erofs_fs.h`. Fields that later kernels gave a meaning are still `reserved` here: the format is
+//! that of Linux 5.15 and keeps them zero.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

@@ -1,7 +1,7 @@
 //! Every counter, in one table.
 //!
-//! A row of a table makes the atomic that is counted on, the field of the snapshot that goes over the wire and into JSON,
-//! and the row that text and metrics are written from. A new counter is one new row here.
+//! A row of a table makes the atomic that is counted on and the field of the snapshot for the wire and JSON. It also
+//! makes the row for text and metrics. A new counter is one new row here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -162,8 +162,8 @@ impl fmt::Display for Event {
 
 /// Takes events.
 ///
-/// Called on threads of the store and of drivers, between a reader and its bytes: an implementation must not block, must not
-/// write a file and must not read from the store.
+/// Called on threads of the store and of drivers, between a reader and its bytes. An implementation must not block,
+/// write a file or read from the store.
 pub trait EventSink: fmt::Debug + Send + Sync {
     /// Takes one event.
     fn event(&self, event: Event);

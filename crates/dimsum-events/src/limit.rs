@@ -1,8 +1,9 @@
 //! How often the same thing may be written to the log.
 //!
-//! A source that is gone makes thousands of equal lines a minute. They would push the first of them, which names the cause,
-//! out of a bounded log. So the same event about the same object passes [`SAME_BURST`] times per [`WINDOW`], and all events
-//! of one type about one mount or image [`SCOPE_BURST`] times; the rest is counted, and the count is written.
+//! A source that is gone makes thousands of equal lines a minute. They would push the first of them, which names the
+//! cause, out of a bounded log. So the same event about the same object passes [`SAME_BURST`] times per [`WINDOW`]. All
+//! events of one type about one mount or image pass [`SCOPE_BURST`] times. The rest is counted, and the count is
+//! written.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,6 +1,6 @@
 //! The log file of keeper and server.
 //!
-//! Both outlive the terminal they were started from, so they report to a file in the store; a client that finds something
+//! Both outlive the terminal that started them, so they report to a file in the store. A client that finds something
 //! broken shows its last lines. The file is bounded: at [`MAX_LOG`] bytes it is copied to [`OLD_LOG_NAME`] and starts
 //! anew. It is copied and not renamed, because other processes and the standard streams of children have it open, too.
 //! A line that another process writes between copy and cut is lost.

@@ -1,8 +1,8 @@
 //! The thread that writes the log.
 //!
-//! Lines and events come from threads that readers wait for, so they are put into a bounded queue and nothing else happens on
-//! the caller's thread. If the queue is full, because the disk is slow or dead, what comes is lost; how much is counted and
-//! written as soon as something can be written again.
+//! Lines and events come from threads that readers wait for. The caller's thread puts them into a bounded queue and
+//! does nothing else. If the queue is full, because the disk is slow or dead, further lines are lost. They are counted,
+//! and the count is written as soon as the disk takes lines again.
 
 use std::io;
 use std::sync::Arc;

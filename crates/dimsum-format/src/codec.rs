@@ -14,9 +14,9 @@ use crate::limits::MAX_FRAME_BYTES;
 pub const DEFAULT_LEVEL: i32 = 9;
 /// The level where somebody waits for it and the result stays on this node: an ordinary image on its way in.
 pub const FAST_LEVEL: i32 = 3;
-/// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node reads the meta
-/// whole before its first byte of data, so its bytes are time to ready; levels 10 to 13 give frames of this
-/// size nothing, 14 gives 10 to 14 %, and above it only the time grows (`docs/format.md`, section 11).
+/// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node fetches the whole meta
+/// before its first byte of data, so its bytes are time to ready. Levels 10 to 13 gain nothing for frames of this size,
+/// 14 gains 10 to 14 %. Above it only the time grows (`docs/format.md`, section 11).
 const META_LEVEL: i32 = 14;
 /// Levels that `--level` takes: above 19 the window of a frame would exceed the chunk for nothing.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;

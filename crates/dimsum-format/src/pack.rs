@@ -250,7 +250,7 @@ impl FileRow {
 /// Parses a file table.
 ///
 /// # Errors
-/// If a row is cut off, has no bytes, does not lie in one chunk of the device, or does not come behind the one before it.
+/// If a row is cut off, has no bytes, does not lie in one chunk, or does not follow the row before it.
 pub fn parse_file_table(rows: &[u8], device: &DeviceMap) -> Result<Vec<FileRow>, FormatError> {
     let (rows, rest) = rows.as_chunks::<FILE_ROW>();
     if !rest.is_empty() {

@@ -33,8 +33,8 @@ pub trait Filesystem: Send + Sync + 'static {
 
     /// Takes note of what is agreed with the kernel, *before* the kernel learns of it.
     ///
-    /// Whoever holds the descriptor for a successor must have the bytes when this returns: a successor without
-    /// them can tell only by the first request that INIT was answered.
+    /// The holder of the descriptor for a successor must have the bytes when this returns. A successor without them
+    /// learns only from the first request that INIT was answered.
     fn negotiated(&self, reply: &InitReply) {
         let _ = reply;
     }

@@ -21,8 +21,8 @@ const MAX_WRITE: u32 = 4096;
 /// Pages of 4 KiB per request, so that one READ may be [`MAX_READ`] long.
 const MAX_PAGES: u16 = 256;
 
-/// Flags taken whenever the kernel offers them. ENOSYS to OPEN and OPENDIR is understood without a flag of
-/// ours, but the kernel's offer says so, and the reply repeats it as a record.
+/// Flags taken whenever the kernel offers them. The kernel understands ENOSYS to OPEN and OPENDIR without a flag of
+/// ours. Its offer has a flag for it, and the reply repeats it as a record.
 const ALWAYS: u64 = flag::ASYNC_READ
     | flag::ASYNC_DIO
     | flag::DO_READDIRPLUS
@@ -52,8 +52,8 @@ pub struct InitRequest {
 /// What depends on the file system behind a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// A node id names the same node as long as the image exists, and LOOKUP answers `.` and `..`: file handles
-    /// (NFS, `open_by_handle_at`) then survive the kernel's cache. Else they are not offered at all.
+    /// A node id names the same node as long as the image exists, and LOOKUP answers `.` and `..`. File handles (NFS,
+    /// `open_by_handle_at`) then survive the kernel's cache. Otherwise file handles are not offered at all.
     pub stable_nodes: bool,
     /// The kernel enforces POSIX ACLs itself; GETXATTR of `system.posix_acl_access` and `_default` must answer
     /// them in the kernel's own layout. Implies `default_permissions`.

@@ -1,8 +1,8 @@
 //! The FUSE wire protocol: sessions, thread pool, parked requests, resend, take-over.
 //!
-//! A small read-only FUSE server over `/dev/fuse` that knows nothing of images. It exists because the server
-//! process must be replaceable under live mounts: the descriptor of a session is held by somebody else, and a
-//! successor goes on where a killed predecessor stopped.
+//! A small read-only FUSE server over `/dev/fuse` that knows nothing of images. It exists because the server process
+//! must be replaceable under live mounts. Another process holds the descriptor of a session, and a successor goes on
+//! where a killed predecessor stopped.
 //!
 //! ```text
 //!             mount::open_detached                     Pool::serve

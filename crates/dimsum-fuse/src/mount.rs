@@ -1,9 +1,8 @@
 //! Making a FUSE mount that no path leads to yet, and attaching it.
 //!
-//! Called by whoever holds the descriptors for the server's successors. Uses the mount API of Linux 5.2 and
-//! later: a mount is an object before it has a place, so it can be made in one process, attached by another in
-//! a namespace of its own, or never attached at all. The kernel sends INIT when the mount is made and does not
-//! wait for its answer.
+//! The holder of the descriptors for the server's successors calls this. It uses the mount API of Linux 5.2 and later,
+//! where a mount is an object before it has a mount point. One process can make it, and another can attach it in a
+//! namespace of its own. The kernel sends INIT when the mount is made and does not wait for its answer.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -121,9 +120,9 @@ pub fn detach(target: &Path, lazy: bool) -> Result<(), Error> {
 
 /// Sets how far the kernel reads ahead in the files of a mount, which is also how long its cached READs get.
 ///
-/// Linux starts with 128 KiB. More makes sequential reads faster, but a page fault in a mapped file reads as
-/// much *around* itself: for a file that is fetched lazily that is traffic. Needs root; may be called before the
-/// session is served, since it asks nothing of the server.
+/// Linux starts with 128 KiB. More makes sequential reads faster. But a page fault in a mapped file reads as much
+/// *around* itself, which is traffic for a file that is fetched lazily. Needs root; may be called before the session is
+/// served, since it asks nothing of the server.
 ///
 /// # Errors
 /// [`Error::Mount`].

@@ -11,8 +11,8 @@
 //! - A session goes to the end of the ready list after each request: a busy one cannot starve the others.
 //! - The thread that reads `ENODEV` is the only one that knows the session, and removes it: it ends once.
 //!
-//! The price is one `epoll_ctl` per request (about 0.2 us); `EPOLLEXCLUSIVE` would help only with one epoll
-//! instance per thread, and edge triggering lets a burst sit with one thread while others sleep.
+//! The price is one `epoll_ctl` per request (about 0.2 us). `EPOLLEXCLUSIVE` would help only with one epoll instance
+//! per thread. Edge triggering lets a burst sit with one thread while others sleep.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

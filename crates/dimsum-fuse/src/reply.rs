@@ -177,8 +177,8 @@ impl Reply {
 
     /// Lets go of the request without an answer, so that a successor on the same descriptor gets it again.
     ///
-    /// Only for a server that is about to end while somebody else holds the session: else the caller waits for
-    /// as long as the mount lives.
+    /// Only for a server that is about to end while another process holds the session: else the caller waits as long as
+    /// the mount lives.
     pub fn abandon(mut self) {
         if let Some(channel) = self.channel.take() {
             fall(&channel.counters.parked);

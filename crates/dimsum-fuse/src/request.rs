@@ -1,8 +1,8 @@
 //! From the bytes of a request to an [`Operation`].
 //!
-//! Pure and bounded: nothing is allocated, names and lists stay slices of the buffer, every length is checked
-//! against what is there. The bytes come from the kernel; they are checked all the same, since a held session
-//! may be served by a build that knows less of the protocol than the kernel does.
+//! Pure and bounded: nothing is allocated, names and lists stay slices of the buffer, every length is checked against
+//! what is there. The bytes come from the kernel and are checked all the same. The build that serves a held session may
+//! know less of the protocol than the kernel.
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 

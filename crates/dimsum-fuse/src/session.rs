@@ -57,14 +57,14 @@ impl Session {
 
     /// Takes over a session whose server ended while somebody held the descriptor.
     ///
-    /// `negotiated` is what the predecessor agreed on ([`Filesystem::negotiated`]), `None` if it ended before
-    /// that. Once the session is given to a [`crate::Pool`], all requests that were handed out and not answered
-    /// come again, INIT included if it was among them.
+    /// `negotiated` is what the predecessor agreed on ([`Filesystem::negotiated`]), `None` if it ended before that.
+    /// Once a [`crate::Pool`] has the session, all requests that were handed out and not answered come again, also
+    /// INIT.
     ///
     /// # Errors
-    /// [`Error::Incompatible`] if the predecessor agreed on requests larger than can be read here,
-    /// [`Error::NoResend`] if the kernel cannot send them again: whoever tabled their ids can answer them `EIO`
-    /// and use [`Session::adopt_without_resend`].
+    /// [`Error::Incompatible`] if the predecessor agreed on requests larger than can be read here. [`Error::NoResend`]
+    /// if the kernel cannot send them again: a caller with a table of their ids can answer them `EIO` and use
+    /// [`Session::adopt_without_resend`].
     pub fn adopt(
         fd: OwnedFd,
         negotiated: Option<InitReply>,

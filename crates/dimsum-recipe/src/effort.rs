@@ -10,11 +10,11 @@
 
 use crate::error::RecipeError;
 
-/// Work that may be ahead of the blob: as much as the largest block of zlib can be, 2^14 tokens with two
-/// searches of 2^12 places each. A block's bytes are there only when it has ended.
+/// Work that may be ahead of the blob: the largest block of zlib, 2^14 tokens with two searches of 2^12 positions each.
+/// A block's bytes are there only when it has ended.
 const AHEAD: u64 = 1 << 27;
-/// Work for each byte of the blob: layers of the corpus take 16 to 30 as they are, and 100 to 390 if they are
-/// compressed with `gzip -9`.
+/// Work for each byte of the blob. Layers of the corpus take 16 to 30, and 100 to 390 if they are compressed with
+/// `gzip -9`.
 const PER_BYTE: u64 = 1 << 10;
 /// The tables of a stream that begins, as so many places looked at.
 const BEGIN: u64 = 1 << 14;

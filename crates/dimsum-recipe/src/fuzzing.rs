@@ -11,8 +11,8 @@ use crate::recipe::{BlobForm, Recipe, RecipeHead, SectionLengths};
 use crate::restore_tar::{RecipeDevices, restore_tar};
 use crate::temporary::TemporaryFiles;
 
-/// Bytes of a tar or a blob that are made of one input: enough for every path, and few, for a recipe may ask
-/// for 1 TiB, and it is the digest that is wrong in the end.
+/// Bytes of a tar or a blob that are made of one input: enough for every code path. A recipe may ask for 1 TiB, and
+/// only the digest shows the mistake at the end.
 const MAX_MADE: u64 = 256 << 10;
 
 /// Opens a recipe and makes its tar and its blob: none is longer than it says.

@@ -1,7 +1,7 @@
 //! The limits of recipes (`docs/format.md`, section 10), enforced on write and on read.
 
-/// Bytes of a recipe blob: what is not file content of the largest layers compresses to a few MiB; files that
-/// are twice in one layer are in it as they are.
+/// Bytes of a recipe blob. The bytes of the largest layers that are not file content compress to a few MiB. A file that
+/// is twice in one layer is a literal in it.
 pub const MAX_RECIPE_BYTES: u64 = 1 << 30;
 /// Devices that one recipe refers to: every layer of a source image, and packs of other images.
 pub const MAX_DEVICES: u32 = 1024;
@@ -38,11 +38,11 @@ pub const MAX_MEMBER: u64 = u32::MAX as u64 - (64 << 20);
 pub const MAX_RATIO: u64 = 1032;
 /// References to devices that a recipe has for nothing.
 const FREE_REFERENCES: u64 = 1 << 16;
-/// Bytes of the tar for each other: each costs a look-up and the proof of 16 KiB. A file in a tar has a header
-/// of 512 bytes at least; only the pieces of sparse files may be smaller, of which no usual tool makes any.
+/// Bytes of the tar for each other: each costs a look-up and the proof of 16 KiB. A file in a tar has a header of 512
+/// bytes at least. Only pieces of sparse files may be smaller, and no usual tool makes such pieces.
 const TAR_PER_REFERENCE: u64 = 512;
-/// Bytes of a pack that may be decoded for each byte that a recipe takes of it, and for each of the header
-/// before: more than the largest bundle for the smallest file.
+/// Bytes of a pack that may be decoded for each byte that a recipe takes of it, its header included. It is more than
+/// the largest bundle for the smallest file.
 const DECODED_PER_BYTE: u64 = 4096;
 
 /// Says how many references to devices there may be before this byte of the tar.

@@ -1,9 +1,8 @@
 //! Starting a child process whose session, life and descriptors are chosen by its parent.
 //!
-//! [`ChildSetup`] collects what is wanted and is then laid over a [`Command`]. Descriptors keep their numbers
-//! in the child: the parent knows them before the start and names them in the arguments, and no `dup2` can hit
-//! a descriptor that the standard library needs between `fork` and `exec`. The child becomes their owner with
-//! [`crate::fd::take_inherited`].
+//! [`ChildSetup`] collects the settings of a child and applies them to a [`Command`]. Descriptors keep their numbers in
+//! the child, so the parent can name them in the arguments before the start. No `dup2` can hit a descriptor that the
+//! standard library needs between `fork` and `exec`. The child becomes their owner with [`crate::fd::take_inherited`].
 
 #![expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
 
@@ -83,8 +82,8 @@ impl ChildSetup {
             Ok(())
         };
         // SAFETY: between fork and exec the closure only makes system calls (sigprocmask, setsid, prctl, getppid,
-        // fcntl), which are async-signal-safe; it allocates nothing and takes no lock (an io::Error made of an
-        // errno is a plain value). It changes no memory that the parent sees.
+        // fcntl), which are async-signal-safe. It allocates nothing and takes no lock (an io::Error made of an errno is
+        // a plain value). It changes no memory that the parent sees.
         unsafe {
             command.pre_exec(setup);
         }
@@ -145,8 +144,8 @@ mod tests {
         })
         .join()
         .unwrap();
-        // Held open, so no end of input but only the signal can end it. (Whether a write to it then fails says
-        // nothing: a process that another thread is starting may hold a copy of the reading end for a moment.)
+        // Held open, so no end of input but only the signal can end it. (A write to it proves nothing: a process that
+        // another thread is starting may hold a copy of the reading end for a moment.)
         let _input = child.stdin.take().unwrap();
         let status = child.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));

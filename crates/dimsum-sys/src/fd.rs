@@ -1,8 +1,8 @@
 //! Becoming the owner of a file descriptor that the parent process handed over by number.
 //!
-//! A number in an argument says nothing about who owns the descriptor. The token of ownership is the
-//! close-on-exec flag: every descriptor that a process of ours opens itself has it set, so a descriptor
-//! without it can only have come over `exec`. Taking it sets the flag, so it can be taken only once.
+//! A number in an argument says nothing about who owns the descriptor. The token of ownership is the close-on-exec
+//! flag. Our processes set it on every descriptor that they open, so a descriptor without it can only have come over
+//! `exec`. Taking it sets the flag, so it can be taken only once.
 
 #![expect(unsafe_code, reason = "an inherited number becomes an owned descriptor")]
 
@@ -21,23 +21,23 @@ static TAKING: Mutex<()> = Mutex::new(());
 /// Takes ownership of the inherited descriptor `number` and makes it close-on-exec.
 ///
 /// # Errors
-/// `EBADF` if the number is a standard stream or is not open, `EBUSY` if the descriptor is close-on-exec:
-/// then it was opened by this process or was taken before, and has an owner.
+/// `EBADF` if the number is a standard stream or is not open. `EBUSY` if the descriptor is close-on-exec: this process
+/// opened it, or took it before, so it has an owner.
 pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number < FIRST_TAKEABLE {
         return Err(Errno::BADF.into());
     }
     let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the borrow is used for two fcntl calls only and ends before this function returns; a number that
-    // is not open makes the first of them fail with EBADF and nothing else is done with it.
+    // SAFETY: the borrow is used for two fcntl calls only and ends before this function returns. A number that is not
+    // open makes the first call fail with EBADF, and nothing else is done with it.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = fcntl_getfd(borrowed)?;
     if flags.contains(FdFlags::CLOEXEC) {
         return Err(Errno::BUSY.into());
     }
     fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC)?;
-    // SAFETY: the number is open and was not close-on-exec, so by the rule of this module it was inherited and
-    // nobody owns it; the lock and the flag set above exclude a second taker.
+    // SAFETY: the number is open and was not close-on-exec. So it was inherited by the rule of this module, and has no
+    // owner. The lock and the flag set above exclude a second taker.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

@@ -1,7 +1,7 @@
 //! The only unsafe code of Dimsum: system calls that no safe wrapper covers.
 //!
-//! Every other crate forbids `unsafe`. What `rustix` offers safely is used from there directly and is not
-//! wrapped again; this crate holds the rest, each item small enough that its contract fits beside it:
+//! Every other crate forbids `unsafe`. Crates use the safe functions of `rustix` directly; they are not wrapped again.
+//! This crate holds the rest, each item small enough that its contract fits beside it:
 //!
 //! - [`child`]: start a child in its own session, tied to the life of its parent, with chosen inherited fds;
 //! - [`fd`]: become the owner of an fd that was inherited over `exec`;

@@ -1,7 +1,7 @@
 //! Capabilities: giving them up for good, for processes that read what others wrote, and asking for one.
 //!
-//! All calls are safe ones of `rustix`. They are together here because their *order* makes the loss irrevocable, and
-//! because capabilities belong to threads: give them up before the first thread is started.
+//! All calls are safe ones of `rustix`. They are together here because their *order* makes the loss irrevocable.
+//! Capabilities belong to threads: give them up before the first thread is started.
 
 use std::io;
 
@@ -17,8 +17,8 @@ const CAPABILITY_BITS: u32 = 64;
 /// Drops every capability of the calling thread: bounding, ambient, inheritable, permitted and effective, and
 /// forbids to gain any by `exec`.
 ///
-/// The bounding set can only be emptied with `CAP_SETPCAP`; without it the other sets are emptied all the same
-/// (with `no_new_privs` the bounding set has no effect any more).
+/// The bounding set can only be emptied with `CAP_SETPCAP`. Without that capability the other sets are emptied all the
+/// same: with `no_new_privs` the bounding set has no effect any more.
 ///
 /// # Errors
 /// What the kernel says; some sets may be empty already then.

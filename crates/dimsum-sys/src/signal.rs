@@ -1,8 +1,7 @@
 //! Signals as something to read: blocked for delivery, taken from a descriptor.
 //!
-//! A handler may do almost nothing; a descriptor can be waited for beside sockets and children. Block before
-//! the first thread is started: threads inherit the mask, and a signal sent to the process goes to any thread
-//! that does not block it.
+//! A handler may do almost nothing; a descriptor can be waited for beside sockets and children. Block before the first
+//! thread is started: threads inherit the mask. A signal sent to the process goes to any thread that does not block it.
 
 #![expect(unsafe_code, reason = "signal masks and signalfd have no safe wrapper")]
 

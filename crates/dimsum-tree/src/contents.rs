@@ -21,8 +21,8 @@ pub trait ContentSource {
     /// As the implementation needs.
     fn next_data(&mut self, content: ContentId, from: u64) -> Result<Option<Range<u64>>, Self::Error>;
 
-    /// Fills `buffer` from the start with the bytes from `offset` on, holes as zeros, and returns how many:
-    /// less than asked for only at the end of the file, 0 behind it. What did not come must be an error, never
+    /// Fills `buffer` from the start with the bytes from `offset` on, holes as zeros, and returns their number. It is
+    /// smaller than asked for only at the end of the file, and 0 behind it. Missing bytes must be an error, never
     /// zeros.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use crate::types::{ContentId, InodeId, NodeKind};
 /// Returns the layer that, merged over `lower`, gives `wanted`; `None` if there is nothing to change. Both are
 /// whole trees.
 ///
-/// `same` says whether two contents of one size are equal: that of a file of `lower` and that of a file of
-/// `wanted`. A file stays only if all its names in `wanted` are names of one file in `lower` already, of no
-/// other file of `wanted`, with the same attributes; else the layer brings it, with all its names.
+/// `same` says whether two contents of one size are equal: that of a file of `lower` and that of a file of `wanted`. A
+/// file stays only if all its names in `wanted` are names of one file in `lower` already, with the same attributes. No
+/// other file of `wanted` may have such a name. Else the layer brings the file, with all its names.
 ///
 /// # Errors
 ///

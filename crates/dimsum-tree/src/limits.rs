@@ -6,8 +6,8 @@
 /// Bytes of one name: `NAME_MAX` of Linux, and what an EROFS directory is asked for.
 pub const MAX_NAME: usize = 255;
 
-/// Bytes of a path from the root, without a leading slash: `PATH_MAX` is 4096 with its NUL, so nothing longer
-/// could be opened by one call.
+/// Bytes of a path from the root, without a leading slash. `PATH_MAX` is 4096 with its NUL, so one call could open
+/// nothing longer.
 pub const MAX_PATH: usize = 4095;
 
 /// Components of a path. `MAX_PATH` alone would allow 2,048; real trees stay below 100, and readers that go down
@@ -23,8 +23,8 @@ pub const MAX_XATTR_NAME: usize = 255;
 /// Bytes of an xattr value: EROFS keeps the length in 16 bits (Linux allows one byte more).
 pub const MAX_XATTR_VALUE: usize = 65_535;
 
-/// Bytes of all xattrs of one inode, each counted as 4 + name + value: room for one value of full length and for more
-/// small ones than any file system takes, and a quarter of what an EROFS inode can count (2^16 words of 4 bytes).
+/// Bytes of all xattrs of one inode, each counted as 4 + name + value. There is room for one value of full length and
+/// for more small ones than any file system takes. An EROFS inode can count four times as much (2^16 words of 4 bytes).
 pub const MAX_XATTR_BYTES: usize = 131_072;
 
 /// Bytes of all xattr names of one inode, each with its NUL: `XATTR_LIST_MAX`, beyond which `listxattr` fails.

@@ -12,10 +12,9 @@
 //! are spread over layers. Every byte of a file comes through the verified flat image. The merged layers are
 //! compared with the image's own tree, and the difference becomes the last layer.
 //!
-//! Such a difference is normal: a layer without data of its own (a change of owner, a deletion) is not listed
-//! as a pack. So the result always unpacks to the identical tree. Images with a common base get equal layers
-//! for it, as long as they list the same devices: a layer leaves out files whose data no image tree uses any
-//! more.
+//! Such a difference is normal: a layer without data of its own (a change of owner, a deletion) is not listed as a
+//! pack. So the result always unpacks to the identical tree. Images with a common base get equal layers for it, as long
+//! as they list the same devices. A layer leaves out files whose data no image tree uses any more.
 
 mod compress;
 mod contents;
@@ -204,8 +203,8 @@ pub fn export_tar(
 /// Writes the whole tree into an empty directory and returns what it cannot hold. See [`to_directory`].
 ///
 /// # Errors
-/// If the image cannot be read or is damaged, the directory is not empty, or a file cannot be made or given to its owner.
-/// What was made so far stays, and only the caller can enter it.
+/// If the image cannot be read or is damaged, or the directory is not empty. Also if a file cannot be made or given to
+/// its owner. Files made so far stay, and only the caller can enter the directory.
 pub fn export_directory(
     image: &dyn ExportImage,
     path: &Path,

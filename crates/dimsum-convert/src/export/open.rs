@@ -28,7 +28,7 @@ pub trait ExportImage: Sync {
 
     /// Fills `buffer` with proven bytes of the flat image from byte `flat` on; the range lies within one device.
     ///
-    /// Files are read in path order, each in pieces of at most 256 KiB from its start: what was decoded for one
+    /// Files are read in path order, each in pieces of at most 256 KiB from its start. The decoded chunk of one file
     /// should be kept for the next, which often lies in the same chunk.
     ///
     /// # Errors

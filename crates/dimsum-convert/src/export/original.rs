@@ -31,8 +31,8 @@ use crate::progress::{ConversionPhase, ConversionProgress};
 
 /// Gives back the image that was converted, with the recipes that `referrer`, a manifest in `source`, keeps.
 ///
-/// If every layer's blob can be made, the manifest is the source's, byte for byte; else the config is, and
-/// those layers are compressed as the options say. A layer is never rebuilt here.
+/// If every layer's blob can be made, the manifest is the source's, byte for byte. Else only the config is, and the
+/// other layers are compressed as the options say. A layer is never rebuilt here.
 ///
 /// # Errors
 /// [`ConvertError::Original`] if a recipe lacks something or gives something else; as [`export`](super::export) otherwise. Nothing is visible

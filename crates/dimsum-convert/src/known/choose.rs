@@ -6,8 +6,8 @@
 
 use super::packs::PackRow;
 
-/// A foreign pack is referenced only if a layer uses a quarter of its blocks: below, the image would drag blobs
-/// along of which most is of no use to it, for its registry, its copies and its garbage collection.
+/// A foreign pack is referenced only if a layer uses a quarter of its blocks. Below that, most bytes of the pack would
+/// be useless to the image, but its registry and its copies must keep them.
 const MIN_USE: u64 = 4;
 /// Foreign packs of an image: the 128 of an image must leave room for its own.
 pub(crate) const MAX_FOREIGN: usize = 16;

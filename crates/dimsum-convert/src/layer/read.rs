@@ -200,8 +200,8 @@ fn decode(
             let _nobody_may_wait = full.send(Err(error));
         }
     }
-    // If nobody wants more the tree was refused. The digest is still of interest, unless everything was
-    // cancelled; and if the source was lost in the middle, nothing can be said of the blob.
+    // If no more bytes are wanted, the tree was refused. The digest is still of interest, unless everything was
+    // cancelled. If the source was lost in the middle, the digest is unknown.
     if !progress.cancelled() && !input.failed() && io::copy(&mut input, &mut io::sink()).is_ok() {
         decoded.blob = Some(input.finish());
     }

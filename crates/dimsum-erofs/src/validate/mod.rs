@@ -9,9 +9,9 @@
 //!                                              ↳ taken bytes, devices
 //! ```
 //!
-//! Time is linear in the length of the metadata, because no two inodes may share bytes of it. Memory is one bit
-//! per 32 bytes of metadata for taken bytes, the same again for starts of inodes, 16 bytes per hard-linked file
-//! with names still missing, one path, and 1 MiB of cache.
+//! Time is linear in the length of the metadata, because no two inodes may share bytes of it. Memory is two bits per 32
+//! bytes of metadata: one for taken bytes, one for starts of inodes. To this come 16 bytes per hard-linked file with
+//! names still missing, one path, and 1 MiB of cache.
 
 mod bitmap;
 mod cache;
@@ -61,8 +61,7 @@ pub struct ValidationSummary {
 ///
 /// # Errors
 ///
-/// The first thing found that is not as it should be, with the path or nid of the inode; or what `meta` says, if bytes
-/// cannot be had.
+/// The first violation, with the path or nid of the inode; or the error of `meta`, if bytes cannot be read.
 pub fn validate<M: MetaRead>(meta: &M, bounds: Bounds<'_>) -> ReadResult<ValidationSummary, M> {
     let length = meta.len();
     let blocks = length / BLOCK;

@@ -15,17 +15,16 @@ pub struct BlockRun {
     pub blocks: u64,
     /// Its first block in the data area, whose block 0 is the first one behind the meta; `None` for a hole.
     pub start: Option<u64>,
-    /// Where the data lies, as a number of the caller's: runs of different devices are two runs even where the
-    /// devices are neighbours, for a file must not cross from one device into another unnoticed. Of no meaning
-    /// for a hole.
+    /// The device of the data, as a number of the caller's. Runs of different devices are two runs even where the
+    /// devices are neighbours: a file must not cross from one device into another unnoticed. Of no meaning for a hole.
     pub device: u32,
 }
 
-/// Says where the data of each regular file lies. Asked a few times for each inode, in inode order each time,
-/// so that it need not hold all answers in memory; it must answer the same each time.
+/// Gives the position of the data of each regular file. The writer asks a few times for each inode, in inode order each
+/// time, so not all answers need be in memory. The answers must be the same each time.
 pub trait Placements {
-    /// Fills `runs`, which is empty, with the runs of a file that is not empty, from its start to the block that holds
-    /// its last byte. Runs that go on where the one before ends may be given as two or as one.
+    /// Fills the empty `runs` with the runs of a non-empty file, from its start to the block with its last byte. Two
+    /// runs that touch may be given as two or as one.
     ///
     /// # Errors
     ///
@@ -88,8 +87,8 @@ pub(super) fn classify(runs: &mut Vec<BlockRun>, size: u64, slice_bits: u32) -> 
     Ok(FileData::Map { bits, entries })
 }
 
-/// Returns log2 of the largest entry size that keeps each entry wholly null or one run: a size is possible if every
-/// border between two runs is a multiple of it, and of no use beyond one entry.
+/// Returns log2 of the largest entry size that keeps each entry wholly null or one run. A size is possible if every
+/// border between two runs is a multiple of it. It has no use beyond one entry.
 fn entry_bits(runs: &[BlockRun], blocks: u64, slice_bits: u32) -> Result<u32, RunFault> {
     let mut bits = blocks.next_power_of_two().trailing_zeros();
     let mut border = 0;

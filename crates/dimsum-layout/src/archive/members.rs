@@ -1,7 +1,8 @@
 //! The members of a tar, found by reading its headers only: where each begins and how long it is.
 //!
-//! Contents are skipped, so an archive of many GiB is indexed by some thousand reads. Nothing is unpacked; still names are
-//! held to what could be unpacked safely, and a name may come only once, since readers disagree on which one counts.
+//! Contents are skipped, so an archive of many GiB is indexed by some thousand reads. Nothing is unpacked. Still, a
+//! name that could not be unpacked safely is refused. A name may come only once, since readers disagree on which one
+//! counts.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -5,8 +5,8 @@
 //!   writing:  blobs ─→ spool (a layout beside the archive) ─ the root comes ─→ tar of what it reaches ─→ rename
 //! ```
 //!
-//! What is read is outside data: the walker refuses what could be read in two ways, and digests are checked by whoever
-//! reads blobs, as everywhere.
+//! An archive is outside data: the walker refuses members that could be read in two ways. The reader of a blob checks
+//! its digest, as everywhere.
 
 mod content;
 mod docker;

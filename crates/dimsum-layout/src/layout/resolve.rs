@@ -45,8 +45,8 @@ impl OciLayout {
     }
 }
 
-/// Finds what a name stands for among the entries of `index.json`: by its tag, and without a name the only one that is no list of
-/// referrers.
+/// Finds the entry of `index.json` that a name stands for, by its tag. Without a name it is the only entry that is no
+/// list of referrers.
 pub(crate) fn find_named(manifests: &[Descriptor], name: Option<&ImageName>) -> Result<(Digest, Annotations), String> {
     let wanted = match name {
         Some(ImageName::Digest(digest)) => return Ok((*digest, Annotations::new())),

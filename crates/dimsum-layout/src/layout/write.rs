@@ -1,10 +1,10 @@
 //! The layout as a target: nothing is visible before it is whole and durable.
 //!
-//! A blob is written into a file without a name where the file system can do that (then even `kill -9` leaves nothing
-//! behind), else into a temporary name that is removed again. Order: the data of all blobs, each fsync, then its name; fsync of
-//! their directory, once; then the index that lists them. Large blobs are on their way to the disk while they are written, so
-//! that the fsync has little left to wait for. Only a copy of a large blob leaves something behind when it is interrupted, to
-//! go on from there (`partial.rs`).
+//! A blob is written into a file without a name, so that even `kill -9` leaves nothing behind. Where the file system
+//! has no such files, it is written under a temporary name that is removed again. Order: the data of all blobs, each
+//! fsync, then its name; fsync of their directory, once; then the index that lists them. Large blobs are on their way
+//! to the disk while they are written, so that the fsync has little left to wait for. Only a copy of a large blob
+//! leaves something behind when it is interrupted, to go on from there (`partial.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write};
@@ -227,8 +227,8 @@ impl BlobWriter for LayoutBlob<'_> {
     }
 }
 
-/// Says whether a file has the bytes of a blob. What a disk has damaged is written again then, instead of being taken for what it
-/// was: to hash a blob is cheaper than to copy it.
+/// Says whether a file has the bytes of a blob. A blob that a disk has damaged is thus written again instead of being
+/// taken as whole. To hash a blob is cheaper than to copy it.
 fn holds(path: &Path, blob: Digest, size: u64) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;

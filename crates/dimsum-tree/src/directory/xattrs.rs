@@ -17,8 +17,8 @@ pub(super) fn of_fd(fd: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
     read(|buffer| flistxattr(fd, buffer), |name, buffer| fgetxattr(fd, name, buffer))
 }
 
-/// Reads those of what cannot be opened for reading without effect (links, devices, pipes, sockets), through
-/// the directory's entry in `/proc`: there is no such call relative to an open directory.
+/// Reads the xattrs of links, devices, pipes and sockets, which cannot be opened for reading without effect. It goes
+/// through the directory's entry in `/proc`: there is no such call relative to an open directory.
 pub(super) fn of_name(directory: &OwnedFd, name: &[u8]) -> Result<Vec<Xattr>, Errno> {
     let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
     read(|buffer| llistxattr(path.as_slice(), buffer), |name, buffer| lgetxattr(path.as_slice(), name, buffer))

@@ -2,8 +2,9 @@
 //!
 //! The rules are those of the OCI image specification, and where it is silent those of containerd:
 //!
-//! - Names are relative to the root; `.` and empty components are skipped, `..` is refused. A parent on the way is looked
-//!   up in this layer as read so far, then in the lower tree; symbolic links are followed, inside the root, at most 40.
+//! - Names are relative to the root; `.` and empty components are skipped, `..` is refused. A parent on the way is
+//!   looked up in this layer as read so far, then in the lower tree. Symbolic links are followed inside the root, at
+//!   most 40.
 //! - A later entry of a name replaces an earlier one; a directory over a directory only sets attributes.
 //! - `.wh.NAME` hides NAME of the lower tree and `.wh..wh..opq` all of its directory there; neither touches entries of this
 //!   layer, wherever they stand. A directory beside a whiteout of its name is opaque. Other `.wh..wh.*` are ignored. What
@@ -12,8 +13,8 @@
 //! - A hard link to a file of the lower tree brings it here under both names, as overlayfs copies it up. A hard link's own
 //!   attributes are ignored; its target must stand before it.
 //!
-//! The result does not depend on the order of entries, but for what depends on it by nature: entries of one name, links
-//! and their targets, symbolic links and names that lead through them.
+//! The order of entries matters only by nature: for entries of one name, links and their targets, symbolic links and
+//! names that lead through them.
 
 mod apply;
 mod normalise;

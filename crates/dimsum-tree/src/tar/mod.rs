@@ -1,9 +1,8 @@
 //! Reads a tar of any dialect as a sequence of entries, without knowing what an image is.
 //!
-//! Dialects: V7, ustar, star, GNU (long names and links, base-256 numbers, sparse files) and POSIX extended
-//! headers (with the three versions of GNU's sparse files). Where readers of the field disagree the rule is
-//! that of Go's `archive/tar`, which container runtimes use, or a refusal where following it would mean to
-//! guess.
+//! Dialects: V7, ustar, star, GNU (long names and links, base-256 numbers, sparse files) and POSIX extended headers
+//! (with the three versions of GNU's sparse files). Where readers of the field disagree, the rule is that of Go's
+//! `archive/tar`, which container runtimes use. Where that rule would be a guess, the tar is refused.
 //!
 //! The stream is read once, in order, to its end. Nothing a header claims is believed before the bytes are
 //! there: buffers grow with what was read, up to a limit.
@@ -287,8 +286,8 @@ impl<R: BufRead> TarReader<R> {
         Ok(Some(SparseMap::new(size, segments, self.content)?))
     }
 
-    /// Reads a map in front of the content: a count, then offset and length of each segment, one number a line,
-    /// then zeros up to a whole block.
+    /// Reads a map in front of the content: a count, then offset and length of each segment, one number a line. Zeros
+    /// follow up to a whole block.
     fn sparse_map_in_content(&mut self) -> Result<Vec<(u64, u64)>, Failed> {
         let before = self.content;
         let count = usize::try_from(self.line_in_content()?).map_err(|_| EntryFault::SparseMap)?;

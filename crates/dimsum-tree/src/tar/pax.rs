@@ -40,9 +40,8 @@ impl Extended {
 
     /// Adds what the records of a global header say of all entries that follow.
     ///
-    /// POSIX, GNU tar and libarchive apply them, so owner and time are taken. A path, a length or xattrs for
-    /// all entries make no sense and are refused: they could only serve to make two readers see two different
-    /// archives.
+    /// POSIX, GNU tar and libarchive apply them, so owner and time are taken. A path, a length or xattrs for all
+    /// entries make no sense and are refused: they could only make two readers see two different archives.
     pub(crate) fn add_global(&mut self, records: &[u8]) -> Result<(), EntryFault> {
         each_record(records, |key, value| match key {
             b"path" | b"linkpath" | b"size" => Err(EntryFault::GlobalRecord { key: key.into() }),

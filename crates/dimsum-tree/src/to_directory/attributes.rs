@@ -1,4 +1,4 @@
-//! Sets owner, xattrs, mode and time of what was made, in this order: a change of owner clears set-id bits and
+//! Sets owner, xattrs, mode and time of new files, in this order. A change of owner clears set-id bits and
 //! capabilities, and an ACL changes the mode.
 
 use std::io;

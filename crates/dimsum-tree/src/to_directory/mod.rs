@@ -1,11 +1,11 @@
 //! From a tree to files on disk.
 //!
-//! Two walks: the first makes every name, the second gives directories their attributes from the leaves up, because a
-//! directory that may not be written to could not be filled, and each name made in one changes its time.
+//! There are two walks. The first makes every name. The second gives directories their attributes from the leaves up. A
+//! read-only directory could not be filled, and each new name changes the time of its directory.
 //!
-//! The target must be empty and everything is made in directories that this walk has made itself, opened from
-//! the one above by one name, following no symbolic link: whatever a tree says, nothing outside the target is
-//! touched. Until the second walk only the owner can enter them.
+//! The target must be empty. Everything is made in directories that this walk has made itself. Each is opened from the
+//! one above by one name, and no symbolic link is followed. So no tree can touch a file outside the target. Until the
+//! second walk only the owner can enter them.
 
 mod attributes;
 mod walk;
@@ -37,8 +37,8 @@ pub enum Owners {
     /// Those that the tree names. Takes the rights of root, or a tree with files of the caller's only.
     #[default]
     Keep,
-    /// The caller. Set-user-id and set-group-id bits of files are dropped with the owners they meant; device
-    /// nodes and xattrs that only root may set are left out and reported.
+    /// The caller. Set-user-id and set-group-id bits of files are dropped with the owners they meant. Device nodes and
+    /// xattrs that only root may set are left out and reported.
     Mine,
 }
 
@@ -49,8 +49,8 @@ pub enum Owners {
 ///
 /// # Errors
 ///
-/// The directory is not empty, content cannot be had or is not as long as the tree says, the tree hides
-/// something of a lower one, or something cannot be written or given to its owner; the error names it.
+/// If the directory is not empty. If content cannot be read or has another length than in the tree. If the tree hides a
+/// name of a lower one. If a name cannot be written or given to its owner; the error has the name.
 pub fn to_directory<C: ContentSource>(
     tree: &Tree,
     contents: &mut C,

@@ -4,20 +4,19 @@
 //!   Tree ─ path order ─▸ extended header (only for what does not fit) │ header │ content ◂─ ContentSource
 //! ```
 //!
-//! Headers are those of POSIX (ustar). What does not fit them stands in a PAX extended header: names and
-//! targets that are too long (any bytes, as they are), sizes from 8 GiB, ids above 2097151, times with
-//! nanoseconds or outside of 1970..2242, extended attributes. Hard links name the first path of their file and
-//! repeat its attributes, because some tools set those again, and a change of owner takes a capability away.
-//! Nothing is said of the writer, of owners' names or of the present.
+//! Headers are those of POSIX (ustar). Other values stand in a PAX extended header: long names and targets (any bytes),
+//! sizes from 8 GiB, ids above 2097151, extended attributes. So do times with nanoseconds or outside of 1970..2242.
+//! Hard links name the first path of their file and repeat its attributes. Some tools set those again, and a change of
+//! owner takes a capability away. A tar has no name of its writer or of owners, and no present time.
 //!
 //! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name. An xattr with
 //! an empty value is there, but tools written in Go lose it: to their `archive/tar` a record without a value
 //! says nothing.
 //!
-//! **Sparse files.** A file whose holes come to at least [`TarOptions::sparse_from`] bytes is written in GNU's PAX sparse format
-//! 1.0, else in full. Every reader takes the latter; the former is known to GNU tar, libarchive, Python and Go's `archive/tar`
-//! (so to umoci, containerd and Docker, which write the zeros to disk), not to busybox. GNU's older form (type `S`) would be
-//! shorter to write, but umoci refuses it.
+//! **Sparse files.** A file whose holes come to at least [`TarOptions::sparse_from`] bytes is written in GNU's PAX
+//! sparse format 1.0, else in full. Every reader takes a file in full. GNU tar, libarchive, Python and Go's
+//! `archive/tar` know the sparse format; busybox does not. Tools that use Go's reader (umoci, containerd, Docker) write
+//! the zeros to disk. GNU's older form (type `S`) would be shorter to write, but umoci refuses it.
 
 mod header;
 mod sparse;
@@ -114,8 +113,8 @@ impl OmittedEntries {
 ///
 /// # Errors
 ///
-/// Content cannot be had or is not as long as the tree says, `output` fails, or the tree cannot be in a tar of
-/// this form.
+/// If content cannot be read or has another length than in the tree, `output` fails, or a tar of this form cannot hold
+/// the tree.
 pub fn to_tar<C: ContentSource>(
     tree: &Tree,
     contents: &mut C,

@@ -38,9 +38,8 @@ impl Map {
         &self.segments
     }
 
-    /// Returns the map as it stands in front of the data: a count, then offset and length of each segment, one
-    /// number a line, zeros up to a whole block. A segment of no bytes at the end of the file says where that
-    /// is.
+    /// Returns the map as it stands in front of the data: a count, then offset and length of each segment, one number a
+    /// line. Zeros follow up to a whole block. A segment of no bytes marks the end of the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let ends_with_data = self.segments.last().is_some_and(|last| last.end == self.size);
         let end = (!ends_with_data).then_some(self.size..self.size);
