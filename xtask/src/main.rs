@@ -32,6 +32,7 @@ usage: cargo xtask COMMAND
   rules                         the rules of the house: all that follow
   edges                         the arrows between crates, and the import circles inside each
   circles | names | lines       import circles, type names that are not unique, files and crates with too many lines
+  words                         sentences of more than 25 words in comments
   fuzz SECONDS [TARGET…]        build the fuzz targets and run each so long
   long [NAME]                   list what takes longer than CI may, or run it (root)
   release OUT [--rehearse]      archive, checksums and bill of materials of the tagged commit; or of any commit
@@ -63,7 +64,7 @@ fn run() -> Result<()> {
         ["fuzz", seconds, names @ ..] => fuzz::run(seconds.parse()?, names),
         ["rules"] => rules::run(None),
         ["edges"] => rules::run(Some("edges")).and_then(|()| rules::run(Some("circles"))),
-        [rule @ ("circles" | "names" | "lines")] => rules::run(Some(rule)),
+        [rule @ ("circles" | "names" | "lines" | "words")] => rules::run(Some(rule)),
         ["demo", image @ ..] => demo::run(image.first().copied()),
         ["corpus", directory, out, names @ ..] => corpus::run(directory.as_ref(), out.as_ref(), names),
         ["bench", "instructions"] => bench::instructions::run(false),

@@ -1,4 +1,5 @@
-//! Rules of the house that no compiler checks: crate arrows, import circles, type names, line budgets.
+//! Rules of the house that no compiler checks: crate arrows, import circles, type names, line budgets, long
+//! sentences.
 //!
 //! Each rule returns its findings as lines. No line means that the rule holds.
 
@@ -8,6 +9,7 @@ mod edges;
 mod lines;
 mod names;
 mod rust;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,7 @@ const RULES: &[Rule] = &[
     ("circles", circles::check, "no import circle is larger than allowed"),
     ("names", names::check, "no two types have one name"),
     ("lines", lines::check, "files and crates stay within their lines"),
+    ("words", words::check, "no crate has more long sentences in comments than it may"),
 ];
 
 /// Checks the rule of this name, or all of them.
