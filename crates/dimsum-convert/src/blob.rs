@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{BlobWriter, SourceError, Target};
+use dimsum_source::{BlobWriter, ErrorKind, SourceError, Target};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ConvertError;
@@ -72,7 +72,7 @@ pub(crate) fn go_on(progress: &dyn ConversionProgress) -> ControlFlow<()> {
 /// What a target says of bytes that did not move, which may be that it was told not to go on.
 pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn ConversionProgress) -> ConvertError {
     match error {
-        SourceError::Cancelled { .. } if progress.cancelled() => ConvertError::Cancelled,
+        error if error.kind() == ErrorKind::Cancelled && progress.cancelled() => ConvertError::Cancelled,
         error => error.into(),
     }
 }

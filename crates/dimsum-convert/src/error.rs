@@ -7,7 +7,7 @@ use dimsum_erofs::PlanError;
 use dimsum_format::{Digest, FormatError};
 use dimsum_recipe::RecipeError;
 use dimsum_recipe::temporary::TemporaryError;
-use dimsum_source::SourceError;
+use dimsum_source::{ErrorKind, SourceError};
 use dimsum_tree::PathName;
 
 /// Why there is no image. Nothing of it is visible in the target then.
@@ -244,7 +244,7 @@ impl ConvertError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::LayerDigest { .. } | Self::DiffId { .. } | Self::Damaged { .. } => true,
-            Self::Registry(source) => matches!(source, SourceError::Digest { .. }),
+            Self::Registry(source) => source.kind() == ErrorKind::Integrity,
             Self::Content { source, .. } | Self::Sharing { source, .. } => source.is_damage(),
             _ => false,
         }

@@ -14,7 +14,7 @@ use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Index, Manifest, Platform};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_source::{
-    Copied, CopyProgress, Document, Place, Role, Shape, SourceError, Target, copy_manifest, fits, is_twin,
+    Copied, CopyProgress, Document, ErrorKind, Place, Role, Shape, SourceFault, Target, copy_manifest, fits, is_twin,
 };
 
 use crate::convert::convert_as;
@@ -169,7 +169,7 @@ fn one(
     let original = if choice.with_original {
         let copied = copy_manifest(place, target, entry.digest, Role::Part, &OriginalCopying(progress));
         Some(copied.map_err(|error| match error {
-            SourceError::Cancelled { .. } if progress.cancelled() => ConvertError::Cancelled,
+            error if error.kind() == ErrorKind::Cancelled && progress.cancelled() => ConvertError::Cancelled,
             error => error.into(),
         })?)
     } else {
@@ -334,7 +334,7 @@ impl CopyProgress for OriginalCopying<'_> {
 
 fn refuse_shape(target: &dyn Target, shape: Shape) -> Result<(), ConvertError> {
     match target.refuses(shape) {
-        Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
+        Some(reason) => Err(SourceFault::Target { reason }.at(target.name()).into()),
         None => Ok(()),
     }
 }

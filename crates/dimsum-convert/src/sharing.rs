@@ -1,11 +1,10 @@
 //! The images that a conversion may take data from, and the report of what it took.
 
 use std::collections::HashSet;
-use std::io;
 
 use dimsum_format::manifest::{Blob, Manifest, Platform};
 use dimsum_format::{Digest, codec, media};
-use dimsum_source::{Place, Prefer, Source, SourceError, Target, host_platform, resolve};
+use dimsum_source::{ErrorKind, Place, Prefer, Source, Target, host_platform, resolve};
 
 use crate::error::ConvertError;
 use crate::options::ConvertOptions;
@@ -170,8 +169,8 @@ impl<'a> SharingFrom<'a> {
         }
         let find = |place: &&'a dyn Place| match named(*place, &own) {
             // One image of an index: others may have what they share with.
-            Err(ConvertError::Registry(error @ SourceError::Name { .. }))
-                if platform.is_some() && place.root().is_ok() =>
+            Err(ConvertError::Registry(error))
+                if error.kind() == ErrorKind::NotFound && platform.is_some() && place.root().is_ok() =>
             {
                 Ok(Err(RefusedPack { what: place.name().to_owned(), reason: error.to_string() }))
             }
@@ -207,8 +206,7 @@ impl<'a> SharingFrom<'a> {
         let document = match resolve(place, platform, Prefer::Dimsum) {
             Ok(document) => document,
             // The first image of its name, or the first for this platform.
-            Err(SourceError::Name { .. } | SourceError::NotFound { .. }) => return Ok(()),
-            Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let mut before = ours(document.descriptor.digest, &document.bytes);
@@ -244,8 +242,7 @@ fn parent(place: &dyn Place, image: &Manifest) -> Result<Option<(Digest, Manifes
     let Some(parent) = parent else { return Ok(None) };
     match place.read_manifest(parent) {
         Ok(bytes) => Ok(ours(parent, &bytes)),
-        Err(SourceError::NotFound { .. }) => Ok(None),
-        Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

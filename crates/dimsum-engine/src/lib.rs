@@ -68,12 +68,13 @@ mod transports;
 // Words of the parts that the engine's own signatures use.
 pub use dimsum_convert::{ConvertOptions, OverlayEntries, PackReuse};
 pub use dimsum_format::codec::DEFAULT_LEVEL;
+pub use dimsum_registry::{RegistryFault, TlsProblem};
 
 pub use cancel::{CancelReason, CancelToken};
 pub use config::{CallerSettings, EngineConfig};
 pub use dimsum_registry::Access;
 pub use engine::Engine;
-pub use error::{EngineError, ErrorKind, convert_kind, source_kind, store_kind};
+pub use error::{EngineError, ErrorKind, convert_kind, store_kind};
 pub use mount::ImageMount;
 pub use origin::ImageOrigin;
 pub use progress::{Progress, ProgressPhase, Quiet};

@@ -10,7 +10,7 @@ mod layout;
 mod schemes;
 mod transport;
 
-pub use archive::{Archive, ArchiveTarget, Members};
+pub use archive::{Archive, ArchiveFault, ArchiveTarget, Members};
 pub use layout::OciLayout;
 pub use schemes::{DIRECTORY, DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT, add_schemes};
 pub use transport::register;

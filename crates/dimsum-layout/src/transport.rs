@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dimsum_source::{ImageName, Place, Reference, Scheme, SourceError, Target, Transport, Transports};
+use dimsum_source::{ImageName, Place, Reference, Scheme, SourceError, SourceFault, Target, Transport, Transports};
 
 use crate::archive::{Archive, ArchiveTarget};
 use crate::layout::OciLayout;
@@ -58,15 +58,14 @@ impl Transport for FileTransport {
 }
 
 fn path(reference: &Reference) -> Result<&Path, SourceError> {
-    reference.path().ok_or_else(|| SourceError::Reference {
-        text: reference.to_string(),
-        reason: "it names no file or directory".into(),
+    reference.path().ok_or_else(|| {
+        SourceFault::Reference { reason: "it names no file or directory".into() }.at(reference.to_string())
     })
 }
 
 fn no_images(reference: &Reference) -> SourceError {
     let reason = "it is a file tree and holds no images".to_owned();
-    SourceError::Name { source_name: reference.to_string(), reason }
+    SourceFault::Name { reason }.at(reference.to_string())
 }
 
 /// Returns an image's name as docker archives have it.

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use dimsum_format::manifest::{Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_layout::{Archive, ArchiveTarget, Members, OciLayout};
-use dimsum_source::{Place, Prefer, Role, Selection, Source, SourceError, Target, copy_image, resolve};
+use dimsum_layout::{Archive, ArchiveFault, ArchiveTarget, Members, OciLayout};
+use dimsum_source::{Place, Prefer, Role, Selection, Source, SourceFault, Target, copy_image, resolve};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -224,7 +224,7 @@ fn a_docker_archive_holds_one_ordinary_image_and_says_so_before_anything_moves()
     for (source, word) in [(&layout, "one platform"), (&dimsum, "no Dimsum images")] {
         let target = ArchiveTarget::docker(&case.path("d.tar"), None).unwrap();
         let error = copy_image(source, &target, &Selection::All, &()).unwrap_err();
-        assert!(matches!(&error, SourceError::Target { reason, .. } if reason.contains(word)), "{error}");
+        assert!(matches!(error.detail(), Some(SourceFault::Target { reason, .. }) if reason.contains(word)), "{error}");
         drop(target);
         assert!(!case.path(".d.tar.dimsum-spool").exists());
     }
@@ -247,7 +247,7 @@ fn a_layer_that_is_not_its_diff_id_makes_no_docker_archive() {
     layout.put_manifest(media::MANIFEST, &manifest.to_bytes(), Role::Root).unwrap();
     let target = ArchiveTarget::docker(&case.path("d.tar"), None).unwrap();
     let error = copy_image(&layout, &target, &Selection::All, &()).unwrap_err();
-    assert!(matches!(error, SourceError::Digest { .. }), "{error}");
+    assert!(matches!(error.detail(), Some(SourceFault::Digest { .. })), "{error}");
     assert!(!case.path("d.tar").exists());
 }
 
@@ -293,9 +293,10 @@ impl Tar {
 }
 
 fn refusal(archive: &[u8]) -> String {
-    match Members::parse("test.tar", archive) {
-        Err(SourceError::Member { member, reason, .. }) => format!("{member}: {reason}"),
-        other => panic!("{other:?}"),
+    let parsed = Members::parse("test.tar", archive);
+    match dimsum_testing::fault(&parsed) {
+        Some(ArchiveFault { member, reason, .. }) => format!("{member}: {reason}"),
+        None => panic!("{parsed:?}"),
     }
 }
 
@@ -478,10 +479,13 @@ fn ranges_of_an_archive_are_read_whole_or_not_at_all() {
             assert_eq!(read, bytes[range.start as usize..range.end as usize]);
         }
         for range in [0..layer.size + 1, 7..u64::MAX, std::ops::Range { start: 5, end: 4 }] {
-            assert!(matches!(archive.read_range(layer.digest, range).await, Err(SourceError::Range { .. })));
+            assert!(matches!(
+                dimsum_testing::fault(&archive.read_range(layer.digest, range).await),
+                Some(SourceFault::Range { .. })
+            ));
         }
         let missing = archive.read_range(Digest::of(b"?"), 0..1).await;
-        assert!(matches!(missing, Err(SourceError::NotFound { .. })));
+        assert!(matches!(dimsum_testing::fault(&missing), Some(SourceFault::NotFound { .. })));
     });
     assert!(archive.open_at(layer.digest, layer.size + 1).is_err());
 }

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod fault;
 mod network;
 mod remote;
 mod scheme;
 
 pub use access::{Access, DEFAULT_TEMP_DIR};
+pub use fault::{RegistryFault, RegistryMessage, TlsProblem};
 pub use network::Network;
 pub use remote::Timing;
 #[doc(hidden)]

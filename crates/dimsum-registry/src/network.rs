@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dimsum_source::{ImageName, Place, Reference, Repository, Runtime, Scheme, SourceError, Target, Transport};
+use dimsum_source::{
+    ImageName, Place, Reference, Repository, Runtime, Scheme, SourceError, SourceFault, Target, Transport,
+};
 
 use crate::access::Access;
 use crate::remote::{Hub, RemoteRepository, Timing};
@@ -79,5 +81,5 @@ impl Transport for Network {
 fn parts(reference: &Reference) -> Result<(&Repository, &ImageName), SourceError> {
     let parts = reference.repository().zip(reference.name());
     let reason = "it names no image of a registry";
-    parts.ok_or_else(|| SourceError::Reference { text: reference.to_string(), reason: reason.into() })
+    parts.ok_or_else(|| SourceFault::Reference { reason: reason.into() }.at(reference.to_string()))
 }

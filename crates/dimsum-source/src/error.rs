@@ -1,6 +1,11 @@
-//! What can go wrong between us and a source or target.
+//! Failures of sources and targets, whatever the transport.
+//!
+//! A [`SourceError`] says four things: its kind, whether asking again may help, the object, and a detail. The detail is
+//! an error of any type: [`SourceFault`] for failures that every transport knows, or a type of the transport itself.
+//! Callers decide by kind; few look at the detail.
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -8,34 +13,120 @@ use std::time::Duration;
 
 use dimsum_format::{Digest, FormatError};
 
+use crate::ErrorKind;
+
 /// A blob or manifest that could not be read or written.
+#[derive(Debug)]
+pub struct SourceError(Box<SourceErrorParts>);
+
+/// On the heap, so that a result is small.
+#[derive(Debug)]
+struct SourceErrorParts {
+    kind: ErrorKind,
+    is_passing: bool,
+    object: String,
+    detail: Box<dyn StdError + Send + Sync>,
+}
+
+impl SourceError {
+    /// Makes an error about `object`: a source, a target, a host or a file. It is passing if its kind usually is.
+    #[must_use]
+    pub fn new(kind: ErrorKind, object: impl Into<String>, detail: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let (object, detail) = (object.into(), detail.into());
+        Self(Box::new(SourceErrorParts { kind, is_passing: kind.is_passing(), object, detail }))
+    }
+
+    /// Makes an error of one of the operating system. If a [`SourceError`] stands inside of that, as readers of blobs
+    /// return it, its kind counts.
+    #[must_use]
+    pub fn io(object: impl Into<String>, source: io::Error) -> Self {
+        let inner = inside(&source).map(|inner| (inner.kind(), inner.is_passing()));
+        let (kind, is_passing) = inner.unwrap_or_else(|| {
+            let kind = ErrorKind::of_io(&source);
+            (kind, kind.is_passing())
+        });
+        Self::new(kind, object, SourceFault::Io { source }).with_passing(is_passing)
+    }
+
+    /// Says that asking again later may help, or that it does not.
+    #[must_use]
+    pub fn with_passing(mut self, is_passing: bool) -> Self {
+        self.0.is_passing = is_passing;
+        self
+    }
+
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Says whether the same request may succeed later, with nothing changed on this side.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.0.is_passing
+    }
+
+    /// Returns the source, target, host or file that it is about.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// Returns the detail if it is a `T`: that of the innermost error, if readers have wrapped it.
+    #[must_use]
+    pub fn detail<T: StdError + 'static>(&self) -> Option<&T> {
+        self.innermost().0.detail.downcast_ref()
+    }
+
+    /// Returns the error of a source that stands inside the error of a reader, if there is one, else itself.
+    #[must_use]
+    pub fn innermost(&self) -> &Self {
+        match self.0.detail.downcast_ref() {
+            Some(SourceFault::Io { source }) => inside(source).map_or(self, Self::innermost),
+            _ => self,
+        }
+    }
+}
+
+fn inside(error: &io::Error) -> Option<&SourceError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.object, self.0.detail)
+    }
+}
+
+impl StdError for SourceError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0.detail)
+    }
+}
+
+/// A failure that every transport knows. Its object stands in the [`SourceError`] around it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SourceError {
+pub enum SourceFault {
     /// The source does not have the blob.
-    #[error("{source_name}: no blob {digest}")]
+    #[error("no blob {digest}")]
     NotFound {
-        /// The source.
-        source_name: String,
         /// The blob.
         digest: Digest,
     },
     /// The range ends behind the end of the blob.
-    #[error("{source_name}: blob {digest} has no bytes {range:?}")]
+    #[error("blob {digest} has no bytes {range:?}")]
     Range {
-        /// The source.
-        source_name: String,
         /// The blob.
         digest: Digest,
         /// Bytes asked for.
         range: Range<u64>,
     },
     /// Bytes that do not have the digest by which they were asked for.
-    #[error("{source_name}: {object}: digest is {is}, must be {must}")]
+    #[error("{object}: digest is {is}, must be {must}")]
     Digest {
-        /// The source.
-        source_name: String,
-        /// What was read.
+        /// The kind of document: `manifest`, `blob`.
         object: &'static str,
         /// Digest of the bytes.
         is: Digest,
@@ -43,11 +134,9 @@ pub enum SourceError {
         must: Digest,
     },
     /// An object above its limit.
-    #[error("{source_name}: {object} {digest} has {size} bytes, the limit is {limit}")]
+    #[error("{object} {digest} has {size} bytes, the limit is {limit}")]
     TooLarge {
-        /// The source.
-        source_name: String,
-        /// What was asked for.
+        /// The kind of document: `manifest`, `config`.
         object: &'static str,
         /// Its digest.
         digest: Digest,
@@ -56,256 +145,114 @@ pub enum SourceError {
         /// The limit.
         limit: u64,
     },
-    /// An archive that is not one, or has a member that is refused.
-    #[error("{source_name}: member {member:?} at byte {offset}: {reason}")]
-    Member {
-        /// The archive.
-        source_name: String,
-        /// Name of the member, as far as it is known.
-        member: String,
-        /// Where its header stands.
-        offset: u64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
     /// A tag that is not there, or a name that stands for several images.
-    #[error("{source_name}: {reason}")]
+    #[error("{reason}")]
     Name {
-        /// The source.
-        source_name: String,
-        /// What does not fit; names what there is instead.
+        /// The mismatch, and the names that there are instead.
         reason: String,
     },
-    /// A text that is no reference.
-    #[error("{text:?}: {reason}")]
+    /// A text that is not a reference. The text is the object.
+    #[error("{reason}")]
     Reference {
-        /// The text.
-        text: String,
-        /// Why it is none.
+        /// The breach of the grammar.
         reason: Cow<'static, str>,
     },
     /// A target that may not be written so.
-    #[error("{target_name}: {reason}")]
+    #[error("{reason}")]
     Target {
-        /// The target.
-        target_name: String,
         /// Why not.
         reason: &'static str,
     },
     /// A document that is not in its form.
-    #[error("{source_name}: {source}")]
+    #[error("{source}")]
     Format {
-        /// The source.
-        source_name: String,
         /// Why.
         source: FormatError,
     },
-    /// A tag that should list what refers to a manifest, and has something else.
-    #[error("{source_name}: the tag {tag} has no list of referrers, for which the name is reserved: {source}")]
+    /// A tag that should list the referrers of a manifest, and has something else.
+    #[error("the tag {tag} has no list of referrers, for which the name is reserved: {source}")]
     Referrers {
-        /// The source.
-        source_name: String,
         /// The tag.
         tag: String,
-        /// What is wrong with what it has.
+        /// The fault of the document that it has.
         source: Box<FormatError>,
     },
-    /// The operating system's word.
-    #[error("{path}: {source}")]
+    /// The operating system's word about a file or connection.
+    #[error("{source}")]
     Io {
-        /// The file.
-        path: String,
         /// Why.
         source: io::Error,
     },
-    /// The runtime that reads in the background has ended.
-    #[error("{source_name}: reading was cancelled")]
-    Cancelled {
-        /// The source.
-        source_name: String,
-    },
-    /// The registry wants credentials, and there are none for it.
-    #[error("{registry}: {repository} is not open to everybody, and there are no credentials for it{detail}")]
-    AuthNeeded {
-        /// The registry's host.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// The registry's own words.
-        detail: Box<Detail>,
-    },
-    /// The registry does not let these credentials (or nobody) do this.
-    #[error("{registry}: no permission to {action} {repository}{detail}")]
-    AuthDenied {
-        /// The registry's host.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// What was tried: `pull` or `push`.
-        action: &'static str,
-        /// Whether there were credentials.
-        with_credentials: bool,
-        /// The registry's own words.
-        detail: Box<Detail>,
-    },
-    /// Credentials that cannot be had: a malformed file, a helper that fails, a place they must not be sent to.
-    #[error("{registry}: credentials from {place}: {reason}")]
-    Credentials {
-        /// The registry's host.
-        registry: String,
-        /// The file, the helper program, or the token server.
-        place: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A secure connection that cannot be trusted, or not be made at all.
-    #[error("{host}: TLS: {reason}")]
-    Tls {
-        /// The host.
-        host: String,
-        /// What is wrong, for which the hints differ.
-        problem: TlsProblem,
-        /// What is wrong, in detail.
-        reason: String,
-    },
-    /// A host whose name nobody knows.
-    #[error("{host}: the name of the host is not known: {reason}")]
-    UnknownHost {
-        /// The host.
-        host: String,
-        /// The resolver's word.
-        reason: String,
-    },
-    /// A host that does not answer.
-    #[error("{host}: cannot be reached: {reason}")]
-    Unreachable {
-        /// The host.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// A refusal.
-    #[error("{host}: {what}: status {status}{detail}")]
-    Status {
-        /// Who refused: the registry, or a host that it redirected to.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// The HTTP status.
-        status: u16,
-        /// The registry's own words.
-        detail: Box<Detail>,
-    },
-    /// An answer that breaks the protocol, so that nothing of it can be used.
-    #[error("{host}: {what}: {reason}")]
-    Answer {
-        /// Who answered.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// What is wrong with the answer.
-        reason: String,
-    },
-    /// A redirect that is not followed.
-    #[error("{host}: {what}: redirect to {to}: {reason}")]
-    Redirect {
-        /// Who redirected.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// Where to: only scheme and host, since addresses of object stores hold secrets.
-        to: String,
-        /// Why it is not followed.
-        reason: &'static str,
-    },
-    /// A connection that broke more often than we go on.
-    #[error("{host}: {what}: the connection broke: {reason}")]
-    Broken {
-        /// The host.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// How it broke.
-        reason: String,
-    },
     /// Bytes that do not come, or too slowly.
-    #[error("{host}: {what}: {reason} within {} s", after.as_secs_f32())]
+    #[error("{what}: {reason} within {} s", after.as_secs_f32())]
     Deadline {
-        /// The host.
-        host: String,
-        /// What was asked for.
+        /// The request.
         what: String,
-        /// What did not happen.
+        /// The event that did not happen.
         reason: &'static str,
         /// Time allowed.
         after: Duration,
     },
+    /// The runtime that reads in the background has ended, or the caller asked to end.
+    #[error("reading was cancelled")]
+    Cancelled,
 }
 
-/// What a registry says of an error: code and message of the distribution specification, of bounded length and without
-/// control characters; or the first line of a plain text. Nothing if the body had another form: a page for browsers helps nobody.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Detail {
-    /// For example `DENIED`, `TOOMANYREQUESTS`, `MANIFEST_UNKNOWN`; may be empty.
-    pub code: String,
-    /// In words; may be empty.
-    pub message: String,
-}
+impl SourceFault {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } | Self::Name { .. } => ErrorKind::NotFound,
+            Self::Range { .. } | Self::Referrers { .. } => ErrorKind::Malformed,
+            Self::Digest { .. } => ErrorKind::Integrity,
+            Self::TooLarge { .. } => ErrorKind::Limit,
+            Self::Reference { .. } | Self::Target { .. } => ErrorKind::Invalid,
+            Self::Format { source } => ErrorKind::of_format(source),
+            Self::Io { source } => ErrorKind::of_io(source),
+            Self::Deadline { .. } => ErrorKind::Unavailable,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
 
-impl fmt::Display for Detail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&*self.code, &*self.message) {
-            ("", "") => Ok(()),
-            (code, "") => write!(f, " ({code})"),
-            ("", message) => write!(f, " ({message})"),
-            (code, message) => write!(f, " ({code}: {message})"),
+    /// Names the object: a source, a target, a host or a file.
+    #[must_use]
+    pub fn at(self, object: impl Into<String>) -> SourceError {
+        match self {
+            Self::Io { source } => SourceError::io(object, source),
+            fault => SourceError::new(fault.kind(), object, fault),
         }
     }
 }
 
-/// What is wrong with TLS, as far as there is something to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TlsProblem {
-    /// The host speaks something else, most often plain HTTP.
-    NotSpoken,
-    /// No authority that we trust signed its certificate.
-    UnknownIssuer,
-    /// The certificate is for another name.
-    WrongName,
-    /// The certificate is outside its time: it has expired, or a clock is wrong.
-    OutOfTime,
-    /// It wants a certificate of ours, or refuses the one that it got.
-    ClientCertificate,
-    /// Certificates of ours that cannot be used.
-    OwnFiles,
-    /// Something else.
-    Other,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl SourceError {
-    /// Says whether trying again later may help, with nothing changed by anybody here.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self.innermost() {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Deadline { .. } => true,
-            Self::Status { status, .. } => is_transient_status(*status),
-            _ => false,
-        }
+    #[derive(Debug, thiserror::Error)]
+    #[error("carrier {number} is down")]
+    struct PigeonFault {
+        number: u32,
     }
 
-    /// Returns the error of a source that stands inside the error of a reader, if there is one, else itself.
-    #[must_use]
-    pub fn innermost(&self) -> &Self {
-        let Self::Io { source, .. } = self else { return self };
-        let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
-        inner.map_or(self, Self::innermost)
+    #[test]
+    fn a_transport_makes_errors_of_its_own_and_callers_find_kind_and_detail_through_a_reader() {
+        let own = SourceError::new(ErrorKind::Unavailable, "pigeon:loft", PigeonFault { number: 7 });
+        assert!(own.is_passing(), "as its kind usually is");
+        let read = SourceError::io("layer", io::Error::other(own.with_passing(false)));
+        assert_eq!((read.kind(), read.is_passing()), (ErrorKind::Unavailable, false));
+        assert_eq!(read.detail().map(|fault: &PigeonFault| fault.number), Some(7));
+        assert!(read.detail::<SourceFault>().is_none());
+        assert_eq!(read.to_string(), "layer: pigeon:loft: carrier 7 is down");
+        assert_eq!(crate::with_causes(&read), read.to_string(), "no cause is said twice");
     }
-}
 
-/// Says whether an HTTP status may be another one later: 429, and what servers say when they are overloaded or in trouble.
-/// 501 and its like do not change.
-#[must_use]
-pub const fn is_transient_status(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+    #[test]
+    fn a_wrong_digest_stays_one_behind_a_reader() {
+        let (is, must) = (Digest::of(b"is"), Digest::of(b"must"));
+        let inner = SourceFault::Digest { object: "blob", is, must }.at("oci:x");
+        let outer = SourceError::io("oci:x layer", io::Error::other(inner));
+        assert_eq!(outer.kind(), ErrorKind::Integrity);
+        assert_eq!(outer.innermost().object(), "oci:x");
+    }
 }

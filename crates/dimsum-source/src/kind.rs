@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io;
 
+use dimsum_format::FormatError;
+
 /// What kind of failure an error is: what a program has to know to react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -108,6 +110,16 @@ impl ErrorKind {
             E::Unsupported => Self::Unsupported,
             E::InvalidData => Self::Malformed,
             _ => Self::Storage,
+        }
+    }
+
+    /// Returns the kind of a document that is not in its form.
+    #[must_use]
+    pub const fn of_format(error: &FormatError) -> Self {
+        match error {
+            FormatError::Digest { .. } => Self::Integrity,
+            FormatError::Limit { .. } => Self::Limit,
+            _ => Self::Malformed,
         }
     }
 }

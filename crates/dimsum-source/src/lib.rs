@@ -29,7 +29,7 @@ pub use copy::{
     Copied, CopiedReferrer, CopyProgress, LeftReferrer, Outcome, Plan, Referrers, Selection, Tally, Wanted, copy_image,
     copy_manifest, copy_with_referrers,
 };
-pub use error::{Detail, SourceError, TlsProblem, is_transient_status};
+pub use error::{SourceError, SourceFault};
 pub use kind::ErrorKind;
 pub use place::{Document, Place, Prefer, is_twin, resolve};
 pub use platform::{fits, host_platform, parse_platform, text as platform_text};

@@ -8,7 +8,7 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, Descriptor, Index, Platform};
 use dimsum_format::media;
 
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::platform;
 use crate::reference::Reference;
 use crate::source::Source;
@@ -87,7 +87,7 @@ impl Document {
 /// If there is no such image: the error lists the platforms that there are.
 pub fn resolve(place: &dyn Place, wanted: &Platform, prefer: Prefer) -> Result<Document, SourceError> {
     let mut document = place.root()?;
-    let format_error = |source| SourceError::Format { source_name: place.name().to_owned(), source };
+    let format_error = |source| SourceFault::Format { source }.at(place.name());
     for _ in 0..MAX_NESTING {
         if !document.is_index() {
             return Ok(document);
@@ -98,7 +98,7 @@ pub fn resolve(place: &dyn Place, wanted: &Platform, prefer: Prefer) -> Result<D
         document = Document::new(picked.digest, bytes).map_err(format_error)?;
         document.descriptor = Descriptor { media_type: document.descriptor.media_type, ..picked };
     }
-    Err(SourceError::Name { source_name: place.name().to_owned(), reason: "indexes are nested too deep".to_owned() })
+    Err(SourceFault::Name { reason: "indexes are nested too deep".to_owned() }.at(place.name()))
 }
 
 /// Says whether a descriptor is marked as the Dimsum twin of an ordinary image in the same index.
@@ -134,7 +134,7 @@ fn pick(
             offered.dedup();
             let wanted = platform::text(wanted);
             let reason = format!("no image for {wanted}; there is: {}", offered.join(", "));
-            Err(SourceError::Name { source_name: source_name.to_owned(), reason })
+            Err(SourceFault::Name { reason }.at(source_name))
         }
     }
 }

@@ -8,7 +8,7 @@ use dimsum_format::limits::MAX_INDEX_MANIFESTS;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Index, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::target::Target;
 
 /// Times that a list is written again because somebody else wrote it at the same time.
@@ -28,10 +28,8 @@ pub fn fallback_tag(subject: Digest) -> String {
 /// # Errors
 /// If it is no index.
 pub fn parse_list(source_name: &str, subject: Digest, bytes: &[u8]) -> Result<Index, SourceError> {
-    Index::parse(bytes).map_err(|source| SourceError::Referrers {
-        source_name: source_name.to_owned(),
-        tag: fallback_tag(subject),
-        source: Box::new(source),
+    Index::parse(bytes).map_err(|source| {
+        SourceFault::Referrers { tag: fallback_tag(subject), source: Box::new(source) }.at(source_name)
     })
 }
 
@@ -59,10 +57,10 @@ impl Referrer {
     pub fn parse(target: &dyn Target, bytes: &[u8]) -> Result<Self, SourceError> {
         let target_name = || target.name().to_owned();
         let manifest = Manifest::parse(bytes);
-        let manifest = manifest.map_err(|source| SourceError::Format { source_name: target_name(), source })?;
+        let manifest = manifest.map_err(|source| SourceFault::Format { source }.at(target_name()))?;
         let Some(subject) = manifest.subject else {
             let reason = "a manifest without a subject refers to nothing";
-            return Err(SourceError::Target { target_name: target_name(), reason });
+            return Err(SourceFault::Target { reason }.at(target_name()));
         };
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
         // As the specification wants it: the annotations of the manifest, and its type, which is that of its config if it has none.
@@ -89,7 +87,7 @@ pub fn select(index: Index, artifact_type: Option<&str>) -> Vec<Descriptor> {
 /// If the tag cannot be read or written, or others go on writing it.
 pub fn list_in_tag(target: &dyn Target, subject: Digest, entry: &Descriptor) -> Result<(), SourceError> {
     let tag = fallback_tag(subject);
-    let format_error = |source| SourceError::Format { source_name: target.name().to_owned(), source };
+    let format_error = |source| SourceFault::Format { source }.at(target.name());
     for _ in 0..WRITES {
         let mut index = match target.read_tag(&tag)? {
             Some(document) => parse_list(target.name(), subject, &document.bytes)?,
@@ -113,7 +111,7 @@ pub fn list_in_tag(target: &dyn Target, subject: Digest, entry: &Descriptor) -> 
         }
     }
     let reason = "the list of referrers cannot be kept: the tag is not stored, or somebody else goes on writing it";
-    Err(SourceError::Target { target_name: target.name().to_owned(), reason })
+    Err(SourceFault::Target { reason }.at(target.name()))
 }
 
 #[cfg(test)]

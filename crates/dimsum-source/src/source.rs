@@ -11,8 +11,8 @@ use dimsum_format::Digest;
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
-use crate::SourceError;
 use crate::reference::Repository;
+use crate::{SourceError, SourceFault};
 
 /// A future on the heap, so that sources of different kinds stand in one list.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -60,14 +60,10 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// If it is not there or ends before `start`.
     fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
         let mut reader = self.open(blob)?;
-        let io = |source| SourceError::Io { path: format!("{} {blob}", self.name()), source };
+        let io = |source| SourceError::io(format!("{} {blob}", self.name()), source);
         let skipped = std::io::copy(&mut (&mut reader).take(start), &mut std::io::sink()).map_err(io)?;
         if skipped < start {
-            return Err(SourceError::Range {
-                source_name: self.name().to_owned(),
-                digest: blob,
-                range: start..start.saturating_add(1),
-            });
+            return Err(SourceFault::Range { digest: blob, range: start..start.saturating_add(1) }.at(self.name()));
         }
         Ok(reader)
     }
@@ -78,11 +74,11 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// As [`Source::read_range`].
     fn read_piece(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
         let mut bytes = Vec::new();
-        let io = |source| SourceError::Io { path: format!("{} {blob}", self.name()), source };
+        let io = |source| SourceError::io(format!("{} {blob}", self.name()), source);
         let wanted = range.end.saturating_sub(range.start);
         self.open_at(blob, range.start)?.take(wanted).read_to_end(&mut bytes).map_err(io)?;
         if bytes.len() as u64 != wanted {
-            return Err(SourceError::Range { source_name: self.name().to_owned(), digest: blob, range });
+            return Err(SourceFault::Range { digest: blob, range }.at(self.name()));
         }
         Ok(bytes.into())
     }
@@ -107,16 +103,16 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// If it is not there, too large, or does not have the digest.
     fn read_small(&self, object: &'static str, blob: Digest, limit: u64) -> Result<Vec<u8>, SourceError> {
         let mut bytes = Vec::new();
-        let io = |source| SourceError::Io { path: format!("{} {blob}", self.name()), source };
+        let io = |source| SourceError::io(format!("{} {blob}", self.name()), source);
         // One byte more than allowed tells a blob at the limit from one above it.
         self.open(blob)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
         let source_name = self.name().to_owned();
         if bytes.len() as u64 > limit {
-            return Err(SourceError::TooLarge { source_name, object, digest: blob, size: bytes.len() as u64, limit });
+            return Err(SourceFault::TooLarge { object, digest: blob, size: bytes.len() as u64, limit }.at(source_name));
         }
         let is = Digest::of(&bytes);
         if is != blob {
-            return Err(SourceError::Digest { source_name, object, is, must: blob });
+            return Err(SourceFault::Digest { object, is, must: blob }.at(source_name));
         }
         Ok(bytes)
     }

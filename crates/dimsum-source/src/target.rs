@@ -8,10 +8,10 @@ use dimsum_format::manifest::{Blob, Manifest};
 use dimsum_format::{Digest, FormatError};
 use sha2::{Digest as _, Sha256};
 
-use crate::SourceError;
 use crate::place::{Document, Place};
 use crate::reference::Repository;
 use crate::source::Source;
+use crate::{SourceError, SourceFault};
 
 /// Bytes that are copied at once.
 const COPY_BUFFER: usize = 256 << 10;
@@ -150,7 +150,7 @@ pub trait Target: Debug + Send + Sync {
     fn put_referrer(&self, manifest: &[u8]) -> Result<Digest, SourceError> {
         let _ = manifest;
         let reason = self.refuses_referrers().unwrap_or("it keeps no referrers");
-        Err(SourceError::Target { target_name: self.name().to_owned(), reason })
+        Err(SourceFault::Target { reason }.at(self.name()))
     }
 }
 
@@ -180,7 +180,7 @@ pub fn copy_through(
     from: &dyn Source,
     progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<(), SourceError> {
-    let failed = |source| SourceError::Io { path: format!("{} {}", from.name(), blob.digest), source };
+    let failed = |source| SourceError::io(format!("{} {}", from.name(), blob.digest), source);
     // One byte more tells a blob that is too long.
     let mut reader = from.open(blob.digest)?.take(blob.size.saturating_add(1));
     let (mut hasher, mut size) = (Sha256::new(), 0u64);
@@ -195,7 +195,7 @@ pub fn copy_through(
         writer.write_all(bytes).map_err(failed)?;
         size += count as u64;
         if progress(count as u64).is_break() {
-            return Err(SourceError::Cancelled { source_name: from.name().to_owned() });
+            return Err(SourceFault::Cancelled.at(from.name()));
         }
     }
     check(blob, from, Digest::new(hasher.finalize().into()), size)?;
@@ -214,7 +214,7 @@ pub fn check(blob: Blob, from: &dyn Source, is: Digest, length: u64) -> Result<(
     if is == blob.digest {
         // The bytes are right, and whoever named them was wrong.
         let source = FormatError::Mismatch { part: "length of a blob", said: blob.size, is: length };
-        return Err(SourceError::Format { source_name, source });
+        return Err(SourceFault::Format { source }.at(source_name));
     }
-    Err(SourceError::Digest { source_name, object: "blob", is, must: blob.digest })
+    Err(SourceFault::Digest { object: "blob", is, must: blob.digest }.at(source_name))
 }

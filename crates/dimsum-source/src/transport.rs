@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::place::Place;
 use crate::reference::Reference;
 use crate::target::Target;
@@ -68,7 +68,7 @@ impl Schemes {
     /// # Errors
     /// If the scheme is not known, or its parser refuses the rest.
     pub fn parse(&self, text: &str) -> Result<Reference, SourceError> {
-        let refuse = |reason: Cow<'static, str>| SourceError::Reference { text: text.to_owned(), reason };
+        let refuse = |reason: Cow<'static, str>| SourceFault::Reference { reason }.at(text);
         let (name, rest) = text.split_once(':').unwrap_or_default();
         if let Some(scheme) = self.table.get(name) {
             return (scheme.parse)(rest).map_err(refuse);
@@ -166,16 +166,15 @@ impl Transports {
     }
 
     fn transport(&self, reference: &Reference) -> Result<&Arc<dyn Transport>, SourceError> {
-        self.table.get(reference.scheme()).ok_or_else(|| SourceError::Reference {
-            text: reference.to_string(),
-            reason: format!("no transport is registered for the scheme {}:", reference.scheme()).into(),
+        self.table.get(reference.scheme()).ok_or_else(|| {
+            SourceFault::Reference {
+                reason: format!("no transport is registered for the scheme {}:", reference.scheme()).into(),
+            }
+            .at(reference.to_string())
         })
     }
 }
 
 fn no_images(reference: &Reference) -> SourceError {
-    SourceError::Name {
-        source_name: reference.to_string(),
-        reason: "this kind of reference holds no images".to_owned(),
-    }
+    SourceFault::Name { reason: "this kind of reference holds no images".to_owned() }.at(reference.to_string())
 }

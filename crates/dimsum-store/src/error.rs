@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use dimsum_events::ReadObject;
 use dimsum_format::{Blake3, Digest, FormatError};
-use dimsum_source::SourceError;
+use dimsum_source::{ErrorKind, SourceError};
 
 /// A store, image or record that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -261,7 +261,7 @@ impl SourceFailure {
     #[must_use]
     pub fn is_integrity(&self) -> bool {
         match &self.reason {
-            FailureReason::Source(error) => matches!(**error, SourceError::Digest { .. }),
+            FailureReason::Source(error) => error.kind() == ErrorKind::Integrity,
             FailureReason::Deadline(_) => false,
             FailureReason::Length { .. }
             | FailureReason::Frame(_)

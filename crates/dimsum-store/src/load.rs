@@ -11,7 +11,7 @@ use dimsum_format::manifest::{Blob, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
-use dimsum_source::{Source, SourceError};
+use dimsum_source::{ErrorKind, Source, SourceError, SourceFault};
 
 use crate::budget::OpenMaps;
 use crate::disk::frames::LocalFrames;
@@ -119,7 +119,7 @@ impl ImageLoader<'_> {
         let mut failures = Vec::new();
         match self.services.packs().read_manifest(digest) {
             Ok(bytes) => return Ok(self.keep(&stored, bytes)),
-            Err(SourceError::NotFound { .. }) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => failures.push(failure(self.services.packs().name(), error)),
         }
         let origins = self.origins.list();
@@ -150,16 +150,14 @@ impl ImageLoader<'_> {
         let source = Arc::clone(&origin.source);
         let ask = move || drop(give.send(source.read_manifest(image)));
         let thread = std::thread::Builder::new().name("dimsum-open".to_owned()).spawn(ask);
-        let thread = thread.map_err(|source| failure(name, SourceError::Io { path: name.to_owned(), source }))?;
+        let thread = thread.map_err(|source| failure(name, SourceError::io(name, source)))?;
         let found = match take.recv_timeout(self.services.deadline()) {
             Ok(found) => found.map_err(|error| failure(name, error)),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let reason = FailureReason::Deadline(self.services.deadline());
                 return Err(SourceFailure { source_name: name.to_owned(), reason });
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(failure(name, SourceError::Cancelled { source_name: name.to_owned() }))
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(failure(name, SourceFault::Cancelled.at(name))),
         };
         // It has nothing left to do; one that panicked is told by its silence.
         drop(thread.join());

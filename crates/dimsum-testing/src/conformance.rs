@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use dimsum_format::manifest::{Blob, Descriptor, Manifest};
 use dimsum_format::{Digest, media};
-use dimsum_source::{Document, Place, Role, Runtime, Shape, Source, SourceError, Target};
+use dimsum_source::{Document, Place, Role, Runtime, Shape, Source, SourceFault, Target};
 use serde_json::json;
 
 use crate::images::{descriptor, noise};
@@ -33,9 +33,15 @@ pub fn check_place(place: &dyn Place, layer: &[u8]) {
     let small = place.read_small("config", config.digest, config.size).expect("a blob at its limit is read");
     assert_eq!(Digest::of(&small), config.digest);
     let large = place.read_small("config", config.digest, config.size - 1);
-    assert!(matches!(large, Err(SourceError::TooLarge { .. })), "a blob above its limit is refused: {large:?}");
+    assert!(
+        matches!(crate::fault(&large), Some(SourceFault::TooLarge { .. })),
+        "a blob above its limit is refused: {large:?}"
+    );
     let absent = place.read_manifest(Digest::of(b"no such manifest"));
-    assert!(matches!(absent, Err(SourceError::NotFound { .. })), "an unknown manifest is not found: {absent:?}");
+    assert!(
+        matches!(crate::fault(&absent), Some(SourceFault::NotFound { .. })),
+        "an unknown manifest is not found: {absent:?}"
+    );
     let referrers = place.referrers(Digest::of(b"no such manifest"), None);
     assert_eq!(referrers.expect("a list can be asked for"), [], "nothing refers to what is not there");
 }
@@ -61,7 +67,10 @@ pub fn check_source(source: &dyn Source, blob: &[u8]) {
     assert!(read(0..length + 1).is_err(), "a range behind the end is refused, and not cut");
     assert!(read(length + 5..length + 9).is_err(), "a range outside is refused");
     let absent = runtime.handle().block_on(source.read_range(unknown, 0..4));
-    assert!(matches!(absent, Err(SourceError::NotFound { .. })), "a range of an unknown blob: {absent:?}");
+    assert!(
+        matches!(crate::fault(&absent), Some(SourceFault::NotFound { .. })),
+        "a range of an unknown blob: {absent:?}"
+    );
 
     check_streams(&runtime, source, blob);
     let mut whole = Vec::new();
@@ -73,7 +82,10 @@ pub fn check_source(source: &dyn Source, blob: &[u8]) {
         assert_eq!(rest, &blob[start as usize..], "a blob is read from byte {start}");
     }
     assert!(source.open_at(digest, length + 1).is_err(), "nothing is opened behind the end");
-    assert!(matches!(source.open(unknown).err(), Some(SourceError::NotFound { .. })), "an unknown blob is not opened");
+    assert!(
+        matches!(crate::fault(&source.open(unknown)), Some(SourceFault::NotFound { .. })),
+        "an unknown blob is not opened"
+    );
 }
 
 fn check_streams(runtime: &Runtime, source: &dyn Source, blob: &[u8]) {
@@ -158,7 +170,7 @@ fn check_copies(target: &dyn Target) {
     assert!(!target.has(blob.digest, blob.size).unwrap(), "wrong bytes leave no blob");
     from.forge(blob.digest, &bytes);
     let cancelled = target.copy_blob(blob, &from, &|_| ControlFlow::Break(()));
-    assert!(matches!(cancelled, Err(SourceError::Cancelled { .. })), "a copy is cancelled: {cancelled:?}");
+    assert!(matches!(crate::fault(&cancelled), Some(SourceFault::Cancelled)), "a copy is cancelled: {cancelled:?}");
     assert!(!target.has(blob.digest, blob.size).unwrap(), "a cancelled copy leaves no blob");
     let too_long = Blob { size: blob.size - 1, ..blob };
     assert!(target.copy_blob(too_long, &from, &go_on).is_err(), "a blob of another length is refused");

@@ -11,9 +11,11 @@
 #![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 pub mod conformance;
+mod fault;
 pub mod images;
 pub mod memory;
 pub mod outage;
 mod skips;
 
+pub use fault::fault;
 pub use skips::{SKIPS_VARIABLE, path_or_skip, program_or_skip, root_or_skip, skip, skip_anywhere};

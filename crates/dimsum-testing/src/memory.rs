@@ -11,7 +11,8 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
 use dimsum_source::referrers::{Referrer, fallback_tag, list_in_tag, parse_list, select};
 use dimsum_source::{
-    BlobWriter, BoxFuture, Document, ImageName, Place, Reference, Role, Scheme, Source, SourceError, Target, Transport,
+    BlobWriter, BoxFuture, Document, ImageName, Place, Reference, Role, Scheme, Source, SourceError, SourceFault,
+    Target, Transport,
 };
 
 /// The scheme.
@@ -86,7 +87,7 @@ impl MemoryPlace {
 
     fn blob(&self, digest: Digest) -> Result<Bytes, SourceError> {
         let found = self.with(|held| held.blobs.get(&digest).cloned());
-        found.ok_or_else(|| SourceError::NotFound { source_name: self.text.clone(), digest })
+        found.ok_or_else(|| SourceFault::NotFound { digest }.at(&self.text))
     }
 
     fn slice(&self, digest: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
@@ -95,11 +96,11 @@ impl MemoryPlace {
         if start <= end && end <= blob.len() {
             return Ok(blob.slice(start..end));
         }
-        Err(SourceError::Range { source_name: self.text.clone(), digest, range })
+        Err(SourceFault::Range { digest, range }.at(&self.text))
     }
 
     fn document(&self, digest: Digest) -> Result<Document, SourceError> {
-        let format = |source| SourceError::Format { source_name: self.text.clone(), source };
+        let format = |source| SourceFault::Format { source }.at(&self.text);
         Document::new(digest, self.read_manifest(digest)?).map_err(format)
     }
 }
@@ -133,8 +134,7 @@ impl Place for MemoryPlace {
             Some(ImageName::Tag(tag)) => self.with(|held| held.tags.get(tag).copied()),
             None => None,
         };
-        let missing =
-            || SourceError::Name { source_name: self.text.clone(), reason: "no image by this name".to_owned() };
+        let missing = || SourceFault::Name { reason: "no image by this name".to_owned() }.at(&self.text);
         self.document(digest.ok_or_else(missing)?)
     }
 
@@ -218,7 +218,7 @@ impl BlobWriter for MemoryBlob<'_> {
     ) -> Result<(), SourceError> {
         if self.bytes.len() as u64 != size {
             let reason = "a blob was committed with another length than was written";
-            return Err(SourceError::Target { target_name: self.place.text.clone(), reason });
+            return Err(SourceFault::Target { reason }.at(&self.place.text));
         }
         self.place.forge(digest, &self.bytes);
         Ok(())

@@ -6,7 +6,7 @@ use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Blob, Descriptor, DimsumManifest, ImageConfig, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 use dimsum_recipe::temporary::TemporaryFiles;
-use dimsum_source::{Source, SourceError};
+use dimsum_source::{ErrorKind, Source, SourceFault};
 
 use super::describe::describe;
 use super::packs::KnownPack;
@@ -131,8 +131,8 @@ pub(crate) fn without(what: String, error: ConvertError) -> ConvertError {
 pub(crate) fn refuse(what: String, error: ConvertError) -> Result<RefusedPack, ConvertError> {
     let wrong = match &error {
         ConvertError::Registry(source) => {
-            matches!(source.innermost(), SourceError::Digest { .. } | SourceError::NotFound { .. })
-                || matches!(source, SourceError::Range { .. } | SourceError::TooLarge { .. })
+            matches!(source.kind(), ErrorKind::Integrity | ErrorKind::NotFound | ErrorKind::Limit)
+                || matches!(source.detail(), Some(SourceFault::Range { .. }))
         }
         ConvertError::Cancelled | ConvertError::Temporary { .. } => false,
         _ => true,

@@ -10,7 +10,7 @@ use dimsum_format::{DeviceId, Digest, media};
 use dimsum_recipe::limits::MAX_RECIPE_BYTES;
 use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_recipe::{BlobForm, RecipeError, RecipeParts, Recorded, Section, UnkeptReason, note};
-use dimsum_source::{Source, SourceError, Target};
+use dimsum_source::{Source, SourceFault, Target};
 
 use super::artifact::{EMPTY, OriginalArtifact, RecipeEntry};
 use super::recipe_builder::{RecipeContext, TarRecipe, build_recipe};
@@ -112,7 +112,7 @@ impl<'a> Keeping<'a> {
             return Err(ConvertError::Option { option: "keep original", reason });
         };
         match target.refuses_referrers() {
-            Some(reason) => Err(SourceError::Target { target_name: target.name().to_owned(), reason }.into()),
+            Some(reason) => Err(SourceFault::Target { reason }.at(target.name()).into()),
             None => Ok(Some(Self { source, manifest, layers: Vec::new() })),
         }
     }

@@ -10,7 +10,9 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, Index, Manifest};
 use dimsum_format::media;
 use dimsum_layout::OciLayout;
-use dimsum_source::{BlobWriter, BoxFuture, Document, ImageName, Place, Reference, Role, Source, SourceError, Target};
+use dimsum_source::{
+    BlobWriter, BoxFuture, Document, ImageName, Place, Reference, Role, Source, SourceError, SourceFault, Target,
+};
 
 use crate::reader::blob;
 
@@ -137,9 +139,9 @@ impl Fading {
         }
         let source_name = Source::name(&self.layout).to_owned();
         match self.loss {
-            Loss::Gone => Err(SourceError::NotFound { source_name, digest: blob }),
+            Loss::Gone => Err(SourceFault::NotFound { digest: blob }.at(source_name)),
             Loss::Damaged => Ok(false),
-            Loss::Broken => Err(SourceError::Io { path: source_name, source: io::Error::other("no way there") }),
+            Loss::Broken => Err(SourceError::io(source_name, io::Error::other("no way there"))),
         }
     }
 }

@@ -7,7 +7,7 @@ use dimsum_format::codec::Decompressor;
 use dimsum_format::manifest::DimsumManifest;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{BLOCK_U64, Blake3, Digest};
-use dimsum_source::{Runtime, SourceError};
+use dimsum_source::{Runtime, SourceFault};
 
 use super::blobs::blob_name;
 use super::fault::{ChunkError, ChunkFault};
@@ -107,7 +107,7 @@ impl<'i> PackChunks<'i> {
         let length = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
         let place = Arc::clone(&self.resolved.place);
         let compressed = self.runtime.wait(async move { place.read_range(pack, frame).await });
-        let cancelled = || SourceError::Cancelled { source_name: self.resolved.place.name().to_owned() };
+        let cancelled = || SourceFault::Cancelled.at(self.resolved.place.name());
         let compressed = compressed.ok_or_else(cancelled)??;
         let decoded = self.decompressor.decompress(&compressed, length)?;
         let is = Blake3::of(&decoded);

@@ -1,7 +1,6 @@
 //! What kind of error it is: the one classification that texts, JSON, exit status and wire protocols map from.
 
-use dimsum_format::FormatError;
-use dimsum_source::{ErrorKind, SourceError};
+use dimsum_source::ErrorKind;
 use dimsum_store::{FailureReason, ReadError, SourceFailure, StoreError};
 
 use super::EngineError;
@@ -19,9 +18,9 @@ impl EngineError {
             | Self::Ordinary { .. }
             | Self::Platforms { .. } => ErrorKind::Invalid,
             Self::Against { source, .. } => source.kind(),
-            Self::Source { source, .. } | Self::Target { source, .. } => source_kind(source),
+            Self::Source { source, .. } | Self::Target { source, .. } => source.kind(),
             Self::Convert { source, .. } => convert_kind(source),
-            Self::Format { source, .. } => format_kind(source),
+            Self::Format { source, .. } => ErrorKind::of_format(source),
             Self::Store { source, .. } => store_kind(source),
             Self::Read { source, .. } => read_kind(source),
             Self::Erofs { source, .. } => match &**source {
@@ -44,31 +43,6 @@ fn mount_kind(error: &dimsum_mount::Error) -> ErrorKind {
     }
 }
 
-/// Returns the kind of an error of a source or target.
-#[must_use]
-pub fn source_kind(error: &SourceError) -> ErrorKind {
-    use SourceError as E;
-    match error.innermost() {
-        E::AuthNeeded { .. } | E::AuthDenied { .. } | E::Credentials { .. } => ErrorKind::Denied,
-        E::Digest { .. } => ErrorKind::Integrity,
-        E::NotFound { .. } | E::Name { .. } | E::UnknownHost { .. } => ErrorKind::NotFound,
-        E::Reference { .. } | E::Target { .. } => ErrorKind::Invalid,
-        E::Format { source, .. } => format_kind(source),
-        E::Member { .. } | E::Referrers { .. } | E::Answer { .. } | E::Redirect { .. } | E::Range { .. } => {
-            ErrorKind::Malformed
-        }
-        E::TooLarge { .. } => ErrorKind::Limit,
-        E::Status { status: 401 | 403, .. } => ErrorKind::Denied,
-        E::Status { status: 404, .. } => ErrorKind::NotFound,
-        E::Status { .. } | E::Unreachable { .. } | E::Broken { .. } | E::Deadline { .. } | E::Tls { .. } => {
-            ErrorKind::Unavailable
-        }
-        E::Cancelled { .. } => ErrorKind::Cancelled,
-        E::Io { source, .. } => ErrorKind::of_io(source),
-        _ => ErrorKind::Internal,
-    }
-}
-
 /// Returns the kind of an error of a conversion or export.
 #[must_use]
 pub fn convert_kind(error: &dimsum_convert::ConvertError) -> ErrorKind {
@@ -76,21 +50,13 @@ pub fn convert_kind(error: &dimsum_convert::ConvertError) -> ErrorKind {
     match error {
         _ if error.is_damage() => ErrorKind::Integrity,
         E::LayerDigest { .. } | E::DiffId { .. } => ErrorKind::Integrity,
-        E::Registry(source) => source_kind(source),
+        E::Registry(source) => source.kind(),
         E::Option { .. } | E::AlreadyDimsum { .. } => ErrorKind::Invalid,
         E::Temporary { source, .. } | E::Write { source, .. } => ErrorKind::of_io(source),
         E::NotDimsum { .. } => ErrorKind::Invalid,
         E::Tree { source: dimsum_tree::TreeError::File { source, .. }, .. } => ErrorKind::of_io(source),
         E::Content { source, .. } | E::Sharing { source, .. } => convert_kind(source),
         _ => ErrorKind::Internal,
-    }
-}
-
-const fn format_kind(error: &FormatError) -> ErrorKind {
-    match error {
-        FormatError::Digest { .. } => ErrorKind::Integrity,
-        FormatError::Limit { .. } => ErrorKind::Limit,
-        _ => ErrorKind::Malformed,
     }
 }
 
@@ -102,7 +68,7 @@ pub fn store_kind(error: &StoreError) -> ErrorKind {
         StoreError::Io { source, .. } => ErrorKind::of_io(source),
         StoreError::Unavailable { failures, .. } => failures_kind(failures),
         StoreError::Meta { source, .. } => read_kind(source),
-        StoreError::Format { source, .. } => format_kind(source),
+        StoreError::Format { source, .. } => ErrorKind::of_format(source),
         StoreError::Version { .. } => ErrorKind::Unsupported,
         StoreError::Disagree { .. } => ErrorKind::Malformed,
         _ => ErrorKind::Internal,
@@ -126,7 +92,7 @@ fn read_kind(error: &ReadError) -> ErrorKind {
 fn failures_kind(failures: &[SourceFailure]) -> ErrorKind {
     match failures.last().map(|failure| &failure.reason) {
         None => ErrorKind::NotFound,
-        Some(FailureReason::Source(source)) => source_kind(source),
+        Some(FailureReason::Source(source)) => source.kind(),
         Some(_) => ErrorKind::Unavailable,
     }
 }

@@ -15,7 +15,9 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
 use dimsum_layout::OCI_LAYOUT;
 use dimsum_registry::REGISTRY;
-use dimsum_source::{BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, Target};
+use dimsum_source::{
+    BlobWriter, Document, ImageName, Place, Reference, Repository, Role, Source, SourceError, SourceFault, Target,
+};
 
 use crate::image;
 use crate::{Engine, EngineError, ErrorKind};
@@ -69,7 +71,7 @@ impl Rehearsal {
         match self.engine.transports() {
             Ok(transports) => transports.open(reference),
             // It was made when the real target was opened.
-            Err(_) => Err(SourceError::Cancelled { source_name: reference.to_string() }),
+            Err(_) => Err(SourceFault::Cancelled.at(reference.to_string())),
         }
     }
 }
@@ -136,7 +138,7 @@ impl Target for Rehearsal {
         };
         match self.open(&reference)?.root() {
             Ok(document) => Ok(Some(document)),
-            Err(SourceError::Name { .. }) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

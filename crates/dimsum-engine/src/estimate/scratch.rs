@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dimsum_convert::{ConvertOptions, Converted, Input, convert_as};
 use dimsum_layout::OCI_LAYOUT;
-use dimsum_source::{ImageName, Prefer, Reference, Role, SourceError, Target, copy_manifest};
+use dimsum_source::{ErrorKind, ImageName, Prefer, Reference, Role, Target, copy_manifest};
 use tempfile::TempDir;
 
 use super::rehearsal::Rehearsal;
@@ -121,8 +121,8 @@ impl Scratch {
         let shown = ScratchCopy { _phase: phase, cancel: engine.cancel() };
         let target = self.target(engine)?;
         let copied = copy_manifest(&*from.place, &*target, from.digest, Role::Root, &shown);
-        copied.map(drop).map_err(|source| match (&source, engine.cancel().reason()) {
-            (SourceError::Cancelled { .. }, Some(reason)) => EngineError::Cancelled { reason },
+        copied.map(drop).map_err(|source| match (source.kind(), engine.cancel().reason()) {
+            (ErrorKind::Cancelled, Some(reason)) => EngineError::Cancelled { reason },
             _ => EngineError::Source { object: reference, source: Box::new(source) },
         })
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::{ImageConfig, Manifest};
-use dimsum_source::{ImageName, Prefer, Reference, Source, SourceError, with_causes};
+use dimsum_source::{ImageName, Prefer, Reference, Source, SourceFault, with_causes};
 use dimsum_store::{Image, Store};
 
 use super::{Held, Located, Opened, Resolved, TryOpened, convert_in, known, parse_named, resolve};
@@ -161,13 +161,13 @@ fn resolve_in_time(engine: &Engine, reference: &Reference, is_known: bool) -> Re
         match take.recv_timeout(LOOK) {
             Ok(resolved) => return resolved,
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(failed(SourceError::Cancelled { source_name: reference.to_string() }));
+                return Err(failed(SourceFault::Cancelled.at(reference.to_string())));
             }
             Err(RecvTimeoutError::Timeout) => engine.cancel().check()?,
         }
         if let Some(after) = longest.filter(|longest| started.elapsed() >= *longest) {
             let (host, what) = (host(reference), "manifest".to_owned());
-            return Err(failed(SourceError::Deadline { host, what, reason: "it did not answer", after }));
+            return Err(failed(SourceFault::Deadline { what, reason: "it did not answer", after }.at(host)));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 use tokio::sync::Semaphore;
 
 use super::members::Members;
@@ -41,10 +41,10 @@ enum Body {
 impl Content {
     /// Opens an archive and finds its members.
     pub(super) fn open(path: &Path, text: String) -> Result<(Self, Members), SourceError> {
-        let failed = |source| SourceError::Io { path: path.display().to_string(), source };
+        let failed = |source| SourceError::io(path.display().to_string(), source);
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        let refuse = |reason: &str| SourceError::Name { source_name: text.clone(), reason: reason.to_owned() };
+        let refuse = |reason: &str| SourceFault::Name { reason: reason.to_owned() }.at(&text);
         if !metadata.is_file() {
             return Err(refuse(
                 "an archive is read by position, so it must be a regular file; save a stream to one first",
@@ -86,7 +86,7 @@ impl Content {
         let length = range.end - range.start;
         if length > limit {
             let reason = format!("its {object} has {length} bytes, the limit is {limit}");
-            return Err(SourceError::Name { source_name: self.text.clone(), reason });
+            return Err(SourceFault::Name { reason }.at(&self.text));
         }
         let mut bytes = Vec::new();
         self.member(range).read_to_end(&mut bytes).map_err(|error| self.io_error(error))?;
@@ -130,7 +130,7 @@ impl Content {
             }
             Body::Stored(stored) => stored.start,
         };
-        let cancelled = || SourceError::Cancelled { source_name: self.text.clone() };
+        let cancelled = || SourceFault::Cancelled.at(&self.text);
         // The permit moves into the task: an abandoned read counts until it has ended.
         let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| cancelled())?;
         let file = Arc::clone(&self.file);
@@ -143,16 +143,16 @@ impl Content {
     }
 
     fn body(&self, digest: Digest) -> Result<Body, SourceError> {
-        let not_found = || SourceError::NotFound { source_name: self.text.clone(), digest };
+        let not_found = || SourceFault::NotFound { digest }.at(&self.text);
         self.blobs.get(&digest).cloned().ok_or_else(not_found)
     }
 
     fn no_range(&self, digest: Digest, range: Range<u64>) -> SourceError {
-        SourceError::Range { source_name: self.text.clone(), digest, range }
+        SourceFault::Range { digest, range }.at(&self.text)
     }
 
     pub(super) fn io_error(&self, source: io::Error) -> SourceError {
-        SourceError::Io { path: self.text.clone(), source }
+        SourceError::io(&self.text, source)
     }
 }
 

@@ -11,13 +11,14 @@ use std::path::Path;
 use dimsum_format::limits::{MAX_CONFIG_BYTES, MAX_INDEX_MANIFESTS, MAX_SOURCE_LAYERS};
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Manifest};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_source::{ImageName, Reference, SourceError, parse_image_name};
+use dimsum_source::{ImageName, Reference, SourceError, SourceFault, parse_image_name};
 use dimsum_tree::Compression;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Archive;
 use super::content::Content;
+use super::fault::ArchiveFault;
 use super::members::{Members, clean};
 use crate::schemes::DOCKER_ARCHIVE;
 
@@ -39,12 +40,12 @@ pub(super) struct Saved {
 pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceError> {
     let reference = Reference::in_files(DOCKER_ARCHIVE.name, file, name.clone().map(ImageName::Tag));
     let (mut content, members) = Content::open(file, reference.to_string())?;
-    let name_error = |reason| SourceError::Name { source_name: content.text.clone(), reason };
+    let name_error = |reason| SourceFault::Name { reason }.at(&content.text);
     let Some(listing) = members.file(MANIFEST) else {
         return Err(name_error(missing(&members)));
     };
     let listing = content.listing(MANIFEST, listing)?;
-    let format_error = |source| SourceError::Format { source_name: content.text.clone(), source };
+    let format_error = |source| SourceFault::Format { source }.at(&content.text);
     let json = |source| FormatError::Json { part: MANIFEST, source };
     let images: Vec<Saved> = serde_json::from_slice(&listing).map_err(json).map_err(format_error)?;
     limit("images of the archive", images.len(), MAX_INDEX_MANIFESTS).map_err(format_error)?;
@@ -56,7 +57,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
         let found = clean(member).and_then(|name| members.file_or_link(name));
         let reason = "manifest.json names it, but there is no such file in the archive";
         let (source_name, member) = (content.text.clone(), member.clone());
-        found.ok_or(SourceError::Member { source_name, member, offset: 0, reason })
+        found.ok_or(ArchiveFault { member, offset: 0, reason }.at(source_name))
     };
     let config_range = find(&image.config)?;
     let layers = layers.iter().map(find).collect::<Result<Vec<_>, _>>()?;

@@ -10,8 +10,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use super::header::{BLOCK, Header, text};
 use dimsum_source::SourceError;
+
+use super::fault::ArchiveFault;
+use super::header::{BLOCK, Header, text};
 
 /// Headers of an archive, those of directories and of long names too: an index of 1,024 images with 50 blobs each.
 const MAX_HEADERS: usize = 1 << 16;
@@ -198,7 +200,7 @@ impl<'r> Walk<'r> {
     }
 
     fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), SourceError> {
-        (self.read)(bytes, offset).map_err(|source| SourceError::Io { path: self.source_name.to_owned(), source })
+        (self.read)(bytes, offset).map_err(|source| SourceError::io(self.source_name, source))
     }
 
     /// Returns where the content of a header stands, whole.
@@ -282,7 +284,7 @@ impl<'r> Walk<'r> {
         /// Characters of a name from outside that an error shows.
         const SHOWN: usize = 200;
         let member: String = member.escape_ascii().map(char::from).take(SHOWN).collect();
-        SourceError::Member { source_name: self.source_name.to_owned(), member, offset: self.offset, reason }
+        ArchiveFault { member, offset: self.offset, reason }.at(self.source_name)
     }
 }
 

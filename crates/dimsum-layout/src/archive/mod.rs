@@ -10,6 +10,7 @@
 
 mod content;
 mod docker;
+mod fault;
 mod header;
 mod members;
 mod oci;
@@ -24,12 +25,13 @@ use std::path::Path;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::manifest::Annotations;
-use dimsum_source::{BoxFuture, Document, ImageName, Place, Reference, Source, SourceError};
+use dimsum_source::{BoxFuture, Document, ImageName, Place, Reference, Source, SourceError, SourceFault};
 
 use self::content::Content;
 
 pub use self::members::Members;
 pub use self::target::ArchiveTarget;
+pub use fault::ArchiveFault;
 
 /// An archive, opened for one of its images. The file stays open: replacing it does not disturb who reads.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Place for Archive {
 
     fn root(&self) -> Result<Document, SourceError> {
         let bytes = self.read_manifest(self.root)?;
-        let format_error = |source| SourceError::Format { source_name: self.content.text.clone(), source };
+        let format_error = |source| SourceFault::Format { source }.at(&self.content.text);
         let mut document = Document::new(self.root, bytes).map_err(format_error)?;
         document.descriptor.annotations.clone_from(&self.annotations);
         Ok(document)

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Index;
-use dimsum_source::{ImageName, Reference, SourceError};
+use dimsum_source::{ImageName, Reference, SourceError, SourceFault};
 
 use super::Archive;
 use super::content::Content;
+use super::fault::ArchiveFault;
 use super::members::Members;
 use crate::layout::find_named;
 use crate::schemes::OCI_ARCHIVE;
@@ -20,17 +21,17 @@ pub(super) const BLOBS: &str = "blobs/sha256/";
 pub(super) fn open(file: &Path, name: Option<ImageName>) -> Result<Archive, SourceError> {
     let reference = Reference::in_files(OCI_ARCHIVE.name, file, name.clone());
     let (mut content, members) = Content::open(file, reference.to_string())?;
-    let name_error = |reason| SourceError::Name { source_name: content.text.clone(), reason };
+    let name_error = |reason| SourceFault::Name { reason }.at(&content.text);
     let Some(index) = members.file(INDEX) else {
         return Err(name_error(missing(&members)));
     };
     if let Some(link) = members.any_link() {
         let reason = "it is a link, which archives of OCI layouts do not have";
         let (source_name, member) = (content.text.clone(), link.to_owned());
-        return Err(SourceError::Member { source_name, member, offset: 0, reason });
+        return Err(ArchiveFault { member, offset: 0, reason }.at(source_name));
     }
     let index = content.listing(INDEX, index)?;
-    let format_error = |source| SourceError::Format { source_name: content.text.clone(), source };
+    let format_error = |source| SourceFault::Format { source }.at(&content.text);
     let index = Index::parse(&index).map_err(format_error)?;
     let (root, annotations) = find_named(&index.manifests, name.as_ref()).map_err(name_error)?;
     for (name, range) in members.files() {

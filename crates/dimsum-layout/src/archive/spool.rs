@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{OciLayout, io_error};
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 
 /// The spool of one archive, held by one process at a time.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Opens the spool of an archive, or makes it. `target_name` is for messages.
     pub(super) fn open(archive: &Path, target_name: &str) -> Result<Self, SourceError> {
-        let refuse = |reason| SourceError::Target { target_name: target_name.to_owned(), reason };
+        let refuse = |reason| SourceFault::Target { reason }.at(target_name);
         let name = archive.file_name().ok_or_else(|| refuse("the path does not end in a file name"))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use dimsum_format::limits::MAX_CONFIG_BYTES;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, ImageConfig, Index, Manifest};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_source::{BlobWriter, Document, ImageName, Plan, Reference, Role, Shape, Source, SourceError, Target};
+use dimsum_source::{
+    BlobWriter, Document, ImageName, Plan, Reference, Role, Shape, Source, SourceError, SourceFault, Target,
+};
 use dimsum_tree::LayerDecoder;
 use sha2::{Digest as _, Sha256};
 
@@ -47,7 +49,7 @@ impl ArchiveTarget {
             None => None,
             Some(ImageName::Digest(_)) => {
                 let reason = "a target has a tag, not a digest: the digest is known only afterwards";
-                return Err(SourceError::Target { target_name: text, reason });
+                return Err(SourceFault::Target { reason }.at(text));
             }
         };
         Ok(Self { spool: Spool::open(file, &text)?, file: file.to_owned(), text, kind: Kind::Oci { tag } })
@@ -62,7 +64,7 @@ impl ArchiveTarget {
         let text = Reference::in_files(DOCKER_ARCHIVE.name, file, name.clone().map(ImageName::Tag)).to_string();
         if fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {
             let reason = "the archive exists, and images cannot be added to it; remove it first";
-            return Err(SourceError::Target { target_name: text, reason });
+            return Err(SourceFault::Target { reason }.at(text));
         }
         let name = name.as_deref().map(canonical);
         Ok(Self { spool: Spool::open(file, &text)?, file: file.to_owned(), text, kind: Kind::Docker { name } })
@@ -95,7 +97,7 @@ impl ArchiveTarget {
             if self.spool.layout.size(wanted.blob.digest)? == Some(wanted.blob.size) {
                 digests.push(wanted.blob.digest);
             } else if !wanted.foreign {
-                return Err(SourceError::NotFound { source_name: self.text.clone(), digest: wanted.blob.digest });
+                return Err(SourceFault::NotFound { digest: wanted.blob.digest }.at(&self.text));
             }
         }
         digests.sort_unstable();
@@ -113,9 +115,9 @@ impl ArchiveTarget {
 
     fn write_docker(&self, mut tar: TarWriter, root: &Document, name: Option<&str>) -> Result<TarWriter, SourceError> {
         if let Some(reason) = self.refuses(Shape::of(root)) {
-            return Err(SourceError::Target { target_name: self.text.clone(), reason });
+            return Err(SourceFault::Target { reason }.at(&self.text));
         }
-        let format_error = |source| SourceError::Format { source_name: self.text.clone(), source };
+        let format_error = |source| SourceFault::Format { source }.at(&self.text);
         let manifest = Manifest::parse(&root.bytes).map_err(format_error)?;
         let config = self.spool.layout.read_small("config", manifest.config.digest, MAX_CONFIG_BYTES)?;
         let diff_ids = ImageConfig::parse(&config).and_then(|config| config.diff_ids()).map_err(format_error)?;
@@ -143,14 +145,14 @@ impl ArchiveTarget {
 
     /// Writes a layer as the plain tar that `docker load` wants.
     fn write_layer(&self, tar: &mut TarWriter, layer: &Descriptor, diff_id: Digest) -> Result<(), SourceError> {
-        let failed = |source| SourceError::Io { path: format!("{}: layer {}", self.text, layer.digest), source };
+        let failed = |source| SourceError::io(format!("{}: layer {}", self.text, layer.digest), source);
         let blob = self.spool.layout.open(layer.digest)?;
         let mut plain = Hashing { inner: LayerDecoder::new(blob, None).map_err(failed)?, hasher: Sha256::new() };
         tar.stream(&layer_name(diff_id), &mut plain).map_err(failed)?;
         let is = Digest::new(plain.hasher.finalize().into());
         if is != diff_id {
             let (source_name, object) = (self.text.clone(), "tar of a layer");
-            return Err(SourceError::Digest { source_name, object, is, must: diff_id });
+            return Err(SourceFault::Digest { object, is, must: diff_id }.at(source_name));
         }
         Ok(())
     }
@@ -197,7 +199,7 @@ impl Target for ArchiveTarget {
     fn put_manifest(&self, media_type: &str, manifest: &[u8], role: Role) -> Result<Digest, SourceError> {
         let digest = self.spool.layout.put_manifest(media_type, manifest, Role::Part)?;
         if role == Role::Root {
-            let format_error = |source| SourceError::Format { source_name: self.text.clone(), source };
+            let format_error = |source| SourceFault::Format { source }.at(&self.text);
             let mut root = Document::new(digest, manifest.to_vec()).map_err(format_error)?;
             root.descriptor.media_type = media_type.to_owned();
             self.write(root)?;

@@ -1,12 +1,12 @@
 //! `index.json`: read, and replaced as a whole.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 
 use dimsum_format::limits::{MAX_INDEX_MANIFESTS, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Descriptor, Index};
 use dimsum_format::{FormatError, media};
-use dimsum_source::SourceError;
+use dimsum_source::{ErrorKind, SourceError};
 use serde_json::{Value, json};
 
 use super::{INDEX, OciLayout, io_error};
@@ -41,7 +41,7 @@ impl OciLayout {
         lock.lock().map_err(|error| io_error(&lock_path, error))?;
         let bytes = match self.index_bytes() {
             Ok(bytes) => bytes,
-            Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => EMPTY.to_vec(),
+            Err(error) if error.kind() == ErrorKind::NotFound => EMPTY.to_vec(),
             Err(error) => return Err(error),
         };
         Index::parse(&bytes).map_err(|source| self.format_error(source))?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use dimsum_format::Digest;
-use dimsum_source::{ImageName, MAX_BLOCKING_READS, Reference, SourceError};
+use dimsum_source::{ImageName, MAX_BLOCKING_READS, Reference, SourceError, SourceFault};
 use tokio::sync::Semaphore;
 
 use crate::schemes::OCI_LAYOUT;
@@ -50,10 +50,10 @@ impl OciLayout {
         let marker = layout.dir.join(MARKER);
         match fs::metadata(&marker) {
             Ok(_) => Ok(layout),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceError::Name {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceFault::Name {
                 reason: format!("this is not an OCI image layout: there is no {}", marker.display()),
-                source_name: layout.text,
-            }),
+            }
+            .at(layout.text)),
             Err(error) => Err(io_error(&marker, error)),
         }
     }
@@ -66,7 +66,7 @@ impl OciLayout {
         let layout = Self::new(dir.into(), name);
         if matches!(layout.name, Some(ImageName::Digest(_))) {
             let reason = "a target has a tag, not a digest: the digest is known only afterwards";
-            return Err(SourceError::Target { target_name: layout.text, reason });
+            return Err(SourceFault::Target { reason }.at(layout.text));
         }
         layout.make()?;
         Ok(layout)
@@ -100,5 +100,5 @@ impl OciLayout {
 }
 
 pub(crate) fn io_error(path: &Path, source: io::Error) -> SourceError {
-    SourceError::Io { path: path.display().to_string(), source }
+    SourceError::io(path.display().to_string(), source)
 }

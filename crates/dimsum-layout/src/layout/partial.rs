@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{Source, SourceError, Target as _, check, copy_through};
+use dimsum_source::{Source, SourceError, SourceFault, Target as _, check, copy_through};
 use sha2::{Digest as _, Sha256};
 
 use super::{OciLayout, io_error};
@@ -151,7 +151,7 @@ impl Partial {
             self.length += count as u64;
             // Nothing has moved, but it takes its time.
             if progress(0).is_break() {
-                return Err(SourceError::Cancelled { source_name: from.name().to_owned() });
+                return Err(SourceFault::Cancelled.at(from.name()));
             }
         }
     }
@@ -165,7 +165,7 @@ impl Partial {
     ) -> Result<Digest, SourceError> {
         let path = self.path.clone();
         let failed = |error| io_error(&path, error);
-        let read_failed = |source| SourceError::Io { path: format!("{} {}", from.name(), blob.digest), source };
+        let read_failed = |source| SourceError::io(format!("{} {}", from.name(), blob.digest), source);
         if self.length < blob.size {
             // One byte more tells a blob that is too long.
             let left = (blob.size - self.length).saturating_add(1);
@@ -181,7 +181,7 @@ impl Partial {
                 self.hasher.update(bytes);
                 self.length += count as u64;
                 if progress(count as u64).is_break() {
-                    return Err(SourceError::Cancelled { source_name: from.name().to_owned() });
+                    return Err(SourceFault::Cancelled.at(from.name()));
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError, SourceFault};
 
 use super::{OciLayout, io_error};
 
@@ -21,7 +21,7 @@ impl Source for OciLayout {
     fn read_range(&self, blob: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, SourceError>> {
         let path = self.blob_path(blob);
         Box::pin(async move {
-            let cancelled = || SourceError::Cancelled { source_name: self.text.clone() };
+            let cancelled = || SourceFault::Cancelled.at(&self.text);
             // The permit moves into the task: an abandoned read counts until it has ended.
             let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| cancelled())?;
             let wanted = range.clone();
@@ -61,13 +61,13 @@ impl Source for OciLayout {
 
 impl OciLayout {
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceError::NotFound { source_name: self.text.clone(), digest }
+        SourceFault::NotFound { digest }.at(&self.text)
     }
 
     fn read_error(&self, path: &Path, digest: Digest, range: Range<u64>, error: io::Error) -> SourceError {
         match error.kind() {
             io::ErrorKind::NotFound => self.not_found(digest),
-            io::ErrorKind::UnexpectedEof => SourceError::Range { source_name: self.text.clone(), digest, range },
+            io::ErrorKind::UnexpectedEof => SourceFault::Range { digest, range }.at(&self.text),
             _ => io_error(path, error),
         }
     }

@@ -4,7 +4,7 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::{Annotations, Descriptor};
 use dimsum_format::media;
 use dimsum_source::referrers::is_fallback_tag;
-use dimsum_source::{Document, ImageName, Place, Reference, Source as _, SourceError};
+use dimsum_source::{Document, ImageName, Place, Reference, Source as _, SourceError, SourceFault};
 
 use super::OciLayout;
 
@@ -37,11 +37,11 @@ impl OciLayout {
     }
 
     pub(super) fn name_error(&self, reason: String) -> SourceError {
-        SourceError::Name { source_name: self.text.clone(), reason }
+        SourceFault::Name { reason }.at(&self.text)
     }
 
     pub(super) fn format_error(&self, source: dimsum_format::FormatError) -> SourceError {
-        SourceError::Format { source_name: self.text.clone(), source }
+        SourceFault::Format { source }.at(&self.text)
     }
 }
 

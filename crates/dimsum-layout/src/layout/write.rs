@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_source::referrers::{Referrer, list_in_tag};
-use dimsum_source::{BlobWriter, Document, ImageName, Place, Role, Source, SourceError, Target};
+use dimsum_source::{
+    BlobWriter, Document, ErrorKind, ImageName, Place, Role, Source, SourceError, SourceFault, Target,
+};
 use dimsum_sys::writeback::start_writeback;
 use rustix::fs::{AtFlags, CWD, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -44,7 +46,7 @@ impl OciLayout {
             // Our own half-made layout (killed in the middle) is completed, anything else is left alone.
             if !has(MARKER) && !has("blobs") {
                 let reason = "the directory is not empty and not an OCI image layout";
-                return Err(SourceError::Target { target_name: self.text.clone(), reason });
+                return Err(SourceFault::Target { reason }.at(&self.text));
             }
         }
         fs::create_dir_all(&blobs).map_err(|error| io_error(&blobs, error))?;
@@ -123,7 +125,7 @@ impl Target for OciLayout {
         let manifests = match self.index() {
             Ok(index) => index.manifests,
             // A layout that is being made.
-            Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let Ok((digest, _)) = find_named(&manifests, Some(&ImageName::Tag(tag.to_owned()))) else { return Ok(None) };
@@ -215,7 +217,7 @@ impl BlobWriter for LayoutBlob<'_> {
         let failed = |error| io_error(&path, error);
         if self.written != size {
             let reason = "a blob was committed with another length than was written";
-            return Err(SourceError::Target { target_name: self.layout.text.clone(), reason });
+            return Err(SourceFault::Target { reason }.at(&self.layout.text));
         }
         if self.layout.has(digest, size)? {
             return Ok(());

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dimsum_source::{Detail, SourceError};
+use dimsum_source::{SourceError, SourceFault};
 use parking_lot::Mutex;
 use reqwest::header::HeaderValue;
 
@@ -18,6 +18,7 @@ use super::hop::Wire;
 use super::proof::{Proof, Purpose, basic, bearer, refusal};
 use super::token;
 use crate::access::Access;
+use crate::fault::{RegistryFault, RegistryMessage};
 
 /// Tokens that are kept: more repositories than a node reads at once.
 const MAX_TOKENS: usize = 1024;
@@ -58,7 +59,7 @@ impl Auth {
         match prove(asker, purpose, &known, Box::default()).await {
             Ok(proof) => Ok(Some(slot.insert(proof).header.clone())),
             // What one repository wants another may not: it is asked first.
-            Err(Failure { error: SourceError::AuthNeeded { .. }, .. }) => Ok(None),
+            Err(failure) if matches!(failure.error.detail(), Some(RegistryFault::AuthNeeded { .. })) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -70,7 +71,7 @@ impl Auth {
         purpose: &Purpose,
         refused: Option<HeaderValue>,
         challenges: Vec<Challenge>,
-        detail: Box<Detail>,
+        detail: Box<RegistryMessage>,
     ) -> Result<HeaderValue, Failure> {
         let slot = self.slot(purpose);
         let mut slot = slot.lock().await;
@@ -95,7 +96,7 @@ impl Auth {
     }
 
     /// Returns the error for a request that was refused again and again.
-    pub(super) async fn refusal(&self, host: &str, purpose: &Purpose, detail: Box<Detail>) -> SourceError {
+    pub(super) async fn refusal(&self, host: &str, purpose: &Purpose, detail: Box<RegistryMessage>) -> SourceError {
         let known = self.slot(purpose).lock().await.take();
         refusal(host, purpose, known.is_some_and(|proof| !proof.anonymous), detail)
     }
@@ -122,13 +123,13 @@ async fn prove(
     asker: &Asker<'_>,
     purpose: &Purpose,
     challenge: &Challenge,
-    detail: Box<Detail>,
+    detail: Box<RegistryMessage>,
 ) -> Result<Proof, Failure> {
     let (files, patience) = (asker.access.auth_files.clone(), asker.wire.timing.helper);
     let repository = purpose.repository.clone();
     // Files are read and programs are run.
     let found = tokio::task::spawn_blocking(move || credentials::find(&files, &repository, patience)).await;
-    let cancelled = |_| Failure::fatal(SourceError::Cancelled { source_name: asker.host.to_owned() });
+    let cancelled = |_| Failure::fatal(SourceFault::Cancelled.at(asker.host));
     let found = found.map_err(cancelled)?.map_err(Failure::fatal)?;
     match (challenge, found) {
         (_, Some(Credentials::Token(token))) => {

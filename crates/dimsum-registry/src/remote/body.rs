@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use dimsum_source::{Detail, SourceError};
+use dimsum_source::{SourceError, SourceFault};
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::failure::{Failure, translate};
 use super::origin::authority;
 use super::timing::Timing;
+use crate::fault::{RegistryFault, RegistryMessage};
 
 /// Bytes of an error's body that are read: the documents of registries have a few hundred.
 const MAX_ERROR_BODY: u64 = 16 << 10;
@@ -40,7 +41,7 @@ impl Body {
         let encodings = response.headers().get_all(CONTENT_ENCODING);
         if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let reason = "the answer has a Content-Encoding, which was not asked for".to_owned();
-            return Err(SourceError::Answer { host, what: what.to_owned(), reason });
+            return Err(RegistryFault::Answer { what: what.to_owned(), reason }.at(host));
         }
         Ok(Self { response, host, what: what.to_owned(), timing, waited: Duration::ZERO, came: 0 })
     }
@@ -85,7 +86,7 @@ impl Body {
 
     fn too_slow(&self, reason: &'static str) -> Failure {
         let (host, what, after) = (self.host.clone(), self.what.clone(), self.timing.idle);
-        Failure::passing(SourceError::Deadline { host, what, reason, after })
+        Failure::passing(SourceFault::Deadline { what, reason, after }.at(host))
     }
 }
 
@@ -95,7 +96,7 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Reads what a registry says of an error; nothing if it says nothing that can be understood.
-pub(super) async fn detail(response: Response, timing: Timing) -> Box<Detail> {
+pub(super) async fn detail(response: Response, timing: Timing) -> Box<RegistryMessage> {
     let Ok(body) = Body::of(response, "error", timing) else { return Box::default() };
     // An endless error is not worth more than a silent one.
     match tokio::time::timeout(timing.idle, body.all(MAX_ERROR_BODY)).await {
@@ -117,15 +118,15 @@ struct Refusal {
     message: String,
 }
 
-fn parse_detail(bytes: &[u8]) -> Detail {
+fn parse_detail(bytes: &[u8]) -> RegistryMessage {
     if let Ok(parsed) = serde_json::from_slice::<Errors>(bytes) {
         let first = parsed.errors.into_iter().next().unwrap_or_default();
-        return Detail { code: tame(&first.code), message: tame(&first.message) };
+        return RegistryMessage { code: tame(&first.code), message: tame(&first.message) };
     }
     // A line of plain text, as proxies give it.
     let text = str::from_utf8(bytes).unwrap_or_default().trim();
     let line = text.lines().next().filter(|_| !text.starts_with(['<', '{', '[']));
-    Detail { code: String::new(), message: tame(line.unwrap_or_default()) }
+    RegistryMessage { code: String::new(), message: tame(line.unwrap_or_default()) }
 }
 
 /// Text from outside, fit for a terminal.
@@ -141,8 +142,8 @@ mod tests {
     fn a_registrys_words_cannot_control_a_terminal() {
         let detail = parse_detail(br#"{"errors": [{"code": "DENIED", "message": "no\u001b[2J\n", "detail": {}}]}"#);
         assert_eq!(detail.to_string(), " (DENIED: no[2J)");
-        assert_eq!(parse_detail(b"<html>"), Detail::default());
-        assert_eq!(parse_detail(br#"{"errors": []}"#), Detail::default());
+        assert_eq!(parse_detail(b"<html>"), RegistryMessage::default());
+        assert_eq!(parse_detail(br#"{"errors": []}"#), RegistryMessage::default());
         let long = format!(r#"{{"errors": [{{"message": "{}"}}]}}"#, "x".repeat(9999));
         assert_eq!(parse_detail(long.as_bytes()).message.len(), MAX_MESSAGE);
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dimsum_source::{SourceError, TlsProblem};
+use dimsum_source::{SourceError, SourceFault};
 use parking_lot::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect};
@@ -17,6 +17,7 @@ use super::failure::translate;
 use super::origin::{authority, names};
 use super::timing::Timing;
 use crate::access::Access;
+use crate::fault::{RegistryFault, TlsProblem};
 
 /// Connections that are kept per host. Reads of a container come in bursts; a registry counts connections per client.
 const IDLE_CONNECTIONS: usize = 8;
@@ -68,7 +69,7 @@ impl Clients {
             let client = this.make(&asked, &kind)?;
             Ok(this.made.lock().entry(kind).or_insert(client).clone())
         });
-        made.await.map_err(|_| SourceError::Cancelled { source_name: host })?
+        made.await.map_err(|_| SourceFault::Cancelled.at(host))?
     }
 
     /// A directory is named by the host as it may be written in references.
@@ -172,5 +173,5 @@ fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
 }
 
 fn unusable(path: &Path, reason: String) -> SourceError {
-    SourceError::Tls { host: path.display().to_string(), problem: TlsProblem::OwnFiles, reason }
+    RegistryFault::Tls { problem: TlsProblem::OwnFiles, reason }.at(path.display().to_string())
 }

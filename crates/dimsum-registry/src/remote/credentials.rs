@@ -16,6 +16,7 @@ use dimsum_source::{Repository, SourceError};
 use serde::Deserialize;
 
 use super::helper;
+use crate::fault::RegistryFault;
 
 /// Largest auth file: a thousand registries with long tokens stay below.
 const MAX_FILE: u64 = 1 << 20;
@@ -108,7 +109,7 @@ pub(super) fn find_in(
 }
 
 fn refusal(repository: &Repository, place: &str, reason: String) -> SourceError {
-    SourceError::Credentials { registry: repository.host().to_owned(), place: place.to_owned(), reason }
+    RegistryFault::Credentials { place: place.to_owned(), reason }.at(repository.host())
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {

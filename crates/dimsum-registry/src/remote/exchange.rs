@@ -22,6 +22,7 @@ use super::hop::{Hop, follow, refused};
 use super::origin::Origin;
 use super::proof::Purpose;
 use super::timing::Timing;
+use crate::fault::RegistryFault;
 
 /// Challenges of one request that are answered: one for a token that has run out, one for a token that allows too little.
 const MAX_CHALLENGES: usize = 2;
@@ -104,13 +105,15 @@ impl Repo {
         if !forbidden || !at_home {
             return refused(response, what, timing).await;
         }
-        Failure::fatal(SourceError::AuthDenied {
-            registry: self.registry.host.clone(),
-            repository: purpose.repository.path().to_owned(),
-            action: purpose.action(),
-            with_credentials: self.registry.auth.has_credentials(purpose).await,
-            detail: detail(response, timing).await,
-        })
+        Failure::fatal(
+            RegistryFault::AuthDenied {
+                repository: purpose.repository.path().to_owned(),
+                action: purpose.action(),
+                with_credentials: self.registry.auth.has_credentials(purpose).await,
+                detail: detail(response, timing).await,
+            }
+            .at(&self.registry.host),
+        )
     }
 }
 

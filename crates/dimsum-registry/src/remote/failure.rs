@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::io;
 
-use dimsum_source::{SourceError, TlsProblem};
+use dimsum_source::SourceError;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
+
+use crate::fault::{RegistryFault, TlsProblem};
 
 /// A request that failed.
 #[derive(Debug)]
@@ -38,7 +40,9 @@ impl Failure {
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        let retry = if error.is_transient() { Retry::Yes } else { Retry::No };
+        // A name that is not known now is not known a second later; whoever asked may ask again after minutes.
+        let soon = error.is_passing() && !matches!(error.detail(), Some(RegistryFault::UnknownHost { .. }));
+        let retry = if soon { Retry::Yes } else { Retry::No };
         Self { error, retry }
     }
 }
@@ -49,26 +53,26 @@ pub(super) fn translate(host: &str, what: &str, error: reqwest::Error) -> Source
     let error = error.without_url();
     let (host, what, reason) = (host.to_owned(), what.to_owned(), innermost(&error));
     if let Some(tls) = find::<TlsError>(&error) {
-        return SourceError::Tls { host, problem: problem(tls), reason: tls.to_string() };
+        return RegistryFault::Tls { problem: problem(tls), reason: tls.to_string() }.at(host);
     }
     if error.is_builder() {
-        return SourceError::Tls { host, problem: TlsProblem::OwnFiles, reason };
+        return RegistryFault::Tls { problem: TlsProblem::OwnFiles, reason }.at(host);
     }
     if error.is_connect() && error.is_timeout() {
-        return SourceError::Unreachable { host, reason: "no connection in time".to_owned() };
+        return RegistryFault::Unreachable { reason: "no connection in time".to_owned() }.at(host);
     }
     if is_unknown_name(&error) {
-        return SourceError::UnknownHost { host, reason };
+        return RegistryFault::UnknownHost { reason }.at(host);
     }
     if error.is_connect() {
-        return SourceError::Unreachable { host, reason };
+        return RegistryFault::Unreachable { reason }.at(host);
     }
-    SourceError::Broken { host, what, reason }
+    RegistryFault::Broken { what, reason }.at(host)
 }
 
 /// Says whether an attempt at TLS met something that does not speak it.
 pub(super) fn speaks_no_tls(error: &SourceError) -> bool {
-    matches!(error, SourceError::Tls { problem: TlsProblem::NotSpoken, .. })
+    matches!(error.detail(), Some(RegistryFault::Tls { problem: TlsProblem::NotSpoken, .. }))
 }
 
 fn problem(error: &TlsError) -> TlsProblem {

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
 
 use super::credentials::{Credentials, password};
+use crate::fault::RegistryFault;
 
 /// Largest output: user and token with room.
 const MAX_OUTPUT: u64 = 64 << 10;
@@ -39,8 +40,7 @@ pub(super) fn get(
     patience: Duration,
 ) -> Result<Option<Credentials>, SourceError> {
     let program = format!("docker-credential-{name}");
-    let refuse =
-        |reason: String| SourceError::Credentials { registry: registry.to_owned(), place: program.clone(), reason };
+    let refuse = |reason: String| RegistryFault::Credentials { place: program.clone(), reason }.at(registry);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(refuse("the name of a helper has letters, digits, - _ and .".to_owned()));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dimsum_source::{SourceError, is_transient_status};
+use dimsum_source::SourceFault;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Request, Response, StatusCode, Url};
 
@@ -13,6 +13,7 @@ use super::clients::Clients;
 use super::failure::{Failure, Retry, translate};
 use super::origin::{Origin, authority};
 use super::timing::Timing;
+use crate::fault::{RegistryFault, is_passing_status};
 
 /// Redirects of one request: a registry sends on to an object store, that perhaps to a cache.
 const MAX_REDIRECTS: usize = 6;
@@ -38,12 +39,12 @@ pub(super) async fn refused(response: Response, what: &str, timing: Timing) -> F
     let (status, host) = (response.status(), authority(response.url()));
     let wish = response.headers().get(RETRY_AFTER).and_then(seconds);
     let detail = detail(response, timing).await;
-    let retry = match (is_transient_status(status.as_u16()), wish) {
+    let retry = match (is_passing_status(status.as_u16()), wish) {
         (true, Some(wish)) => Retry::After(wish),
         (true, None) => Retry::Yes,
         (false, _) => Retry::No,
     };
-    let error = SourceError::Status { host, what: what.to_owned(), status: status.as_u16(), detail };
+    let error = RegistryFault::Status { what: what.to_owned(), status: status.as_u16(), detail }.at(host);
     Failure { error, retry }
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn follow(wire: &Wire, mut hop: Hop, what: &str) -> Result<(Res
         }
         let refuse = |to: &str, reason| {
             let (host, what) = (authority(&hop.url), what.to_owned());
-            Failure::fatal(SourceError::Redirect { host, what, to: to.to_owned(), reason })
+            Failure::fatal(RegistryFault::Redirect { what, to: to.to_owned(), reason }.at(host))
         };
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let Some(next) = location.and_then(|location| hop.url.join(location).ok()) else {
@@ -123,7 +124,7 @@ pub(super) async fn send(wire: &Wire, hop: Hop, what: &str) -> Result<Response, 
         Ok(Err(error)) => Err(Failure::from(translate(&host, what, error))),
         Err(_) => {
             let (what, reason) = (what.to_owned(), "no answer came");
-            Err(Failure::passing(SourceError::Deadline { host, what, reason, after }))
+            Err(Failure::passing(SourceFault::Deadline { what, reason, after }.at(host)))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
@@ -15,6 +15,7 @@ use super::hop::{Hop, Wire, send};
 use super::origin::{base, is_loopback};
 use super::timing::Timing;
 use crate::access::Access;
+use crate::fault::RegistryFault;
 
 /// Registries that are remembered. A command knows one or two, a node a handful; the names come from outside.
 const MAX_REGISTRIES: usize = 256;
@@ -60,7 +61,7 @@ impl Hub {
     /// TLS, except where plain HTTP was asked for. On this machine, where TLS protects nothing, plain HTTP is taken when
     /// TLS is not spoken.
     async fn find_base(&self, host: &str) -> Result<Url, SourceError> {
-        let malformed = || SourceError::Reference { text: host.to_owned(), reason: "this is no host and port".into() };
+        let malformed = || SourceFault::Reference { reason: "this is no host and port".into() }.at(host);
         let secure = base("https", host).ok_or_else(malformed)?;
         let plain = base("http", host).ok_or_else(malformed)?;
         if self.access.plain_http {
@@ -90,5 +91,5 @@ impl Hub {
 
 fn may_be_plain(error: &SourceError) -> bool {
     super::failure::speaks_no_tls(error)
-        || matches!(error, SourceError::Unreachable { .. } | SourceError::Broken { .. })
+        || matches!(error.detail(), Some(RegistryFault::Unreachable { .. } | RegistryFault::Broken { .. }))
 }

@@ -41,7 +41,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use dimsum_format::Digest;
-use dimsum_source::{ImageName, Reference, Repository, Runtime, SourceError};
+use dimsum_source::{ImageName, Reference, Repository, Runtime, SourceError, SourceFault};
 use reqwest::Url;
 use tokio::sync::Semaphore;
 
@@ -52,6 +52,7 @@ use moved::Moved;
 use proof::Purpose;
 pub use timing::Timing;
 
+use crate::fault::RegistryFault;
 use crate::scheme::REGISTRY;
 
 /// Ranges of one repository that are read at the same time. Each is a connection with HTTP/1; more fill no link, and
@@ -110,7 +111,7 @@ impl RemoteRepository {
         let target = Self::open(hub, runtime, repository, name);
         if matches!(name, ImageName::Digest(_)) {
             let reason = "a target has a tag, not a digest: the digest is known only afterwards";
-            return Err(SourceError::Target { target_name: target.repo.text.clone(), reason });
+            return Err(SourceFault::Target { reason }.at(&target.repo.text));
         }
         Ok(target)
     }
@@ -120,7 +121,7 @@ impl RemoteRepository {
         &self,
         work: impl FnOnce(Arc<Repo>) -> F,
     ) -> Result<T, SourceError> {
-        let cancelled = || SourceError::Cancelled { source_name: self.repo.text.clone() };
+        let cancelled = || SourceFault::Cancelled.at(&self.repo.text);
         self.runtime.wait(work(Arc::clone(&self.repo))).ok_or_else(cancelled)?
     }
 }
@@ -134,7 +135,7 @@ impl Repo {
     /// Returns the address of something in this repository.
     async fn url(&self, tail: &str) -> Result<Url, SourceError> {
         let base = self.hub.base(&self.registry).await?;
-        let malformed = |_| SourceError::Reference { text: self.text.clone(), reason: "this is no address".into() };
+        let malformed = |_| SourceFault::Reference { reason: "this is no address".into() }.at(&self.text);
         base.join(&format!("{}/{tail}", self.repository.path())).map_err(malformed)
     }
 
@@ -143,7 +144,7 @@ impl Repo {
     }
 
     fn answer_error(&self, what: &str, reason: impl Into<String>) -> SourceError {
-        SourceError::Answer { host: self.registry.host.clone(), what: what.to_owned(), reason: reason.into() }
+        RegistryFault::Answer { what: what.to_owned(), reason: reason.into() }.at(&self.registry.host)
     }
 
     /// Gives work a time.
@@ -155,7 +156,7 @@ impl Repo {
     ) -> Result<T, SourceError> {
         let late = |_| {
             let (host, what) = (self.registry.host.clone(), what.to_owned());
-            SourceError::Deadline { host, what, reason: "not done", after }
+            SourceFault::Deadline { what, reason: "not done", after }.at(host)
         };
         tokio::time::timeout(after, work).await.map_err(late)?
     }

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dimsum_source::{Detail, Repository, SourceError};
+use dimsum_source::{Repository, SourceError};
 use reqwest::header::HeaderValue;
 
 use super::challenge::Scopes;
 use super::failure::Failure;
+use crate::fault::{RegistryFault, RegistryMessage};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,12 +56,17 @@ impl Proof {
 }
 
 /// Returns the error for a request that was refused.
-pub(super) fn refusal(host: &str, purpose: &Purpose, with_credentials: bool, detail: Box<Detail>) -> SourceError {
+pub(super) fn refusal(
+    host: &str,
+    purpose: &Purpose,
+    with_credentials: bool,
+    detail: Box<RegistryMessage>,
+) -> SourceError {
     let (registry, repository) = (host.to_owned(), purpose.repository.path().to_owned());
     if with_credentials {
-        SourceError::AuthDenied { registry, repository, action: purpose.action(), with_credentials, detail }
+        RegistryFault::AuthDenied { repository, action: purpose.action(), with_credentials, detail }.at(registry)
     } else {
-        SourceError::AuthNeeded { registry, repository, detail }
+        RegistryFault::AuthNeeded { repository, detail }.at(registry)
     }
 }
 
@@ -76,7 +82,7 @@ fn sensitive(host: &str, text: String) -> Result<HeaderValue, Failure> {
     let mut header = HeaderValue::try_from(text).map_err(|_| {
         let (registry, place) = (host.to_owned(), "the token".to_owned());
         let reason = "it has letters that no header may have".to_owned();
-        Failure::fatal(SourceError::Credentials { registry, place, reason })
+        Failure::fatal(RegistryFault::Credentials { place, reason }.at(registry))
     })?;
     // Keeps it out of debug output and of HTTP/2's compression tables.
     header.set_sensitive(true);

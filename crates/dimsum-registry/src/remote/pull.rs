@@ -2,7 +2,7 @@
 
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
 use dimsum_format::{Digest, media};
-use dimsum_source::{Document, ImageName, SourceError};
+use dimsum_source::{Document, ImageName, SourceError, SourceFault};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
@@ -23,7 +23,7 @@ impl Repo {
         };
         let Some(bytes) = bytes else {
             let reason = "the registry has no image by this name, or hides it".to_owned();
-            return Err(SourceError::Name { source_name: self.text.clone(), reason });
+            return Err(SourceFault::Name { reason }.at(&self.text));
         };
         self.parse(Digest::of(&bytes), bytes)
     }
@@ -40,13 +40,13 @@ impl Repo {
     }
 
     fn parse(&self, digest: Digest, bytes: Vec<u8>) -> Result<Document, SourceError> {
-        let form = |source| SourceError::Format { source_name: self.text.clone(), source };
+        let form = |source| SourceFault::Format { source }.at(&self.text);
         Document::new(digest, bytes).map_err(form)
     }
 
     pub(super) async fn manifest_by_digest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
         let bytes = self.manifest(&digest.to_string(), Some(digest)).await?;
-        bytes.ok_or_else(|| SourceError::NotFound { source_name: self.text.clone(), digest })
+        bytes.ok_or_else(|| SourceFault::NotFound { digest }.at(&self.text))
     }
 
     /// Reads a manifest or an index; `None` if there is none.
@@ -78,7 +78,7 @@ impl Repo {
         let must: Option<Digest> = digest.or(claimed);
         if let Some(must) = must.filter(|must| *must != is) {
             let source_name = self.text.clone();
-            return Err(Failure::fatal(SourceError::Digest { source_name, object: "manifest", is, must }));
+            return Err(Failure::fatal(SourceFault::Digest { object: "manifest", is, must }.at(source_name)));
         }
         Ok(Some(bytes.into()))
     }
@@ -105,17 +105,19 @@ impl Repo {
         let source_name = self.text.clone();
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(Failure::fatal(SourceError::NotFound { source_name, digest: blob })),
+            StatusCode::NOT_FOUND => {
+                return Err(Failure::fatal(SourceFault::NotFound { digest: blob }.at(source_name)));
+            }
             _ => return Err(self.refused(response, what, &self.pull).await),
         }
         let size = length(response.headers()).unwrap_or_else(|| limit.saturating_add(1));
         let Some(bytes) = Body::of(response, what, self.hub.wire.timing).map_err(Failure::fatal)?.all(limit).await?
         else {
-            return Err(Failure::fatal(SourceError::TooLarge { source_name, object, digest: blob, size, limit }));
+            return Err(Failure::fatal(SourceFault::TooLarge { object, digest: blob, size, limit }.at(source_name)));
         };
         let is = Digest::of(&bytes);
         if is != blob {
-            return Err(Failure::fatal(SourceError::Digest { source_name, object, is, must: blob }));
+            return Err(Failure::fatal(SourceFault::Digest { object, is, must: blob }.at(source_name)));
         }
         Ok(bytes.into())
     }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, media};
 use dimsum_source::referrers::{Referrer, list_in_tag};
-use dimsum_source::{BlobWriter, Document, ImageName, Place, Repository, Role, Source, SourceError, Target};
+use dimsum_source::{
+    BlobWriter, Document, ImageName, Place, Repository, Role, Source, SourceError, SourceFault, Target,
+};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
@@ -20,6 +22,7 @@ use super::referrers::OCI_SUBJECT;
 use super::spool::Spool;
 use super::upload::Supply;
 use super::{RemoteRepository, Repo};
+use crate::fault::RegistryFault;
 
 impl Target for RemoteRepository {
     fn name(&self) -> &str {
@@ -51,9 +54,8 @@ impl Target for RemoteRepository {
         }
         let from = from.clone();
         match self.wait(|repo| async move { repo.mount(blob.digest, &from).await }) {
-            // Whoever may not read there copies, and hears then what he may not write.
-            Err(SourceError::AuthDenied { .. } | SourceError::AuthNeeded { .. }) => Ok(false),
-            Err(SourceError::Status { status: 400..=499, .. }) => Ok(false),
+            // A user who may not read there copies. If writing is what is refused, the copy says so.
+            Err(error) if is_refused(&error) => Ok(false),
             mounted => mounted,
         }
     }
@@ -190,7 +192,7 @@ impl Repo {
         match says {
             Some(is) if is != digest => {
                 let source_name = self.text.clone();
-                Err(Failure::fatal(SourceError::Digest { source_name, object: "stored manifest", is, must: digest }))
+                Err(Failure::fatal(SourceFault::Digest { object: "stored manifest", is, must: digest }.at(source_name)))
             }
             _ => Ok(response.headers().contains_key(OCI_SUBJECT)),
         }
@@ -202,4 +204,11 @@ struct Stored {
     digest: Digest,
     /// The registry has the referrers API and has seen the manifest's subject.
     listed: bool,
+}
+
+fn is_refused(error: &SourceError) -> bool {
+    use RegistryFault as F;
+    let refused =
+        |fault: &F| matches!(fault, F::AuthDenied { .. } | F::AuthNeeded { .. } | F::Status { status: 400..=499, .. });
+    error.detail().is_some_and(refused)
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
@@ -15,6 +15,7 @@ use super::Repo;
 use super::body::{Body, length};
 use super::exchange::Call;
 use super::failure::Failure;
+use crate::fault::RegistryFault;
 
 /// Bytes after which earlier broken connections are forgiven: a blob of many GB may break a few times.
 const FORGIVEN_AFTER: u64 = 16 << 20;
@@ -107,7 +108,7 @@ impl RangeBody {
         }
         let (host, what) = (repo.registry.host.clone(), self.what.clone());
         let reason = format!("it ended at byte {}", self.at);
-        Err(Failure::passing(SourceError::Broken { host, what, reason }))
+        Err(Failure::passing(RegistryFault::Broken { what, reason }.at(host)))
     }
 
     async fn request(&mut self, repo: &Repo) -> Result<Part, Failure> {
@@ -130,7 +131,7 @@ impl RangeBody {
         repo.moved.remember(self.blob, &call.url, &response);
         let no_range = || {
             let range = self.at..self.end.unwrap_or_else(|| self.at.saturating_add(1));
-            Failure::fatal(SourceError::Range { source_name: repo.text.clone(), digest: self.blob, range })
+            Failure::fatal(SourceFault::Range { digest: self.blob, range }.at(&repo.text))
         };
         let end = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
@@ -163,7 +164,7 @@ impl RangeBody {
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(no_range()),
             StatusCode::NOT_FOUND => {
                 let source_name = repo.text.clone();
-                return Err(Failure::fatal(SourceError::NotFound { source_name, digest: self.blob }));
+                return Err(Failure::fatal(SourceFault::NotFound { digest: self.blob }.at(source_name)));
             }
             _ => return Err(repo.refused(response, what, purpose).await),
         };

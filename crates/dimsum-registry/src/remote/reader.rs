@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-use dimsum_source::{Runtime, SourceError};
+use dimsum_source::{Runtime, SourceError, SourceFault};
 use futures_util::future::{Either, select};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
@@ -64,7 +64,7 @@ impl Read for BlobReader {
                     return Err(io::Error::other(error));
                 }
                 // An end that nobody announced is none.
-                None => return Err(io::Error::other(SourceError::Cancelled { source_name: self.name.clone() })),
+                None => return Err(io::Error::other(SourceFault::Cancelled.at(&self.name))),
             };
         }
         let count = self.now.len().min(buffer.len());

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use dimsum_format::limits::{MAX_INDEX_MANIFESTS, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Descriptor, Index};
 use dimsum_format::{Digest, FormatError, media};
-use dimsum_source::SourceError;
 use dimsum_source::referrers::{fallback_tag, parse_list, select};
+use dimsum_source::{SourceError, SourceFault};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, Response, StatusCode, Url};
 
@@ -41,7 +41,7 @@ impl Repo {
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, SourceError> {
         let what = format!("referrers of {subject}");
-        let format_error = |source| SourceError::Format { source_name: self.text.clone(), source };
+        let format_error = |source| SourceFault::Format { source }.at(&self.text);
         let mut url = self.url(&format!("referrers/{subject}")).await?;
         if let Some(artifact_type) = artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Descriptor;
-use dimsum_source::{BoxFuture, Document, Place, Reference, Repository, Source, SourceError};
+use dimsum_source::{BoxFuture, Document, Place, Reference, Repository, Source, SourceError, SourceFault};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::range::RangeBody;
@@ -105,13 +105,10 @@ impl Repo {
     /// this one does not say how long its blobs are.
     async fn end_for(&self, digest: Digest, start: u64) -> Result<Option<u64>, SourceError> {
         let source_name = || self.text.clone();
-        let size = self
-            .head(digest, false)
-            .await?
-            .ok_or_else(|| SourceError::NotFound { source_name: source_name(), digest })?;
+        let size = self.head(digest, false).await?.ok_or_else(|| SourceFault::NotFound { digest }.at(source_name()))?;
         match size {
             Some(size) if size < start => {
-                Err(SourceError::Range { source_name: source_name(), digest, range: start..start.saturating_add(1) })
+                Err(SourceFault::Range { digest, range: start..start.saturating_add(1) }.at(source_name()))
             }
             size => Ok(size),
         }
@@ -123,7 +120,7 @@ impl Repo {
     }
 
     async fn range(&self, blob: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {
-        let cancelled = |_| SourceError::Cancelled { source_name: self.text.clone() };
+        let cancelled = |_| SourceFault::Cancelled.at(&self.text);
         let _permit = self.ranges.acquire().await.map_err(cancelled)?;
         let wanted = range.end.saturating_sub(range.start);
         let mut body = RangeBody::new(blob, range.start, Some(range.end));

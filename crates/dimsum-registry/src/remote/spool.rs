@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{BlobWriter, SourceError, Target as _};
+use dimsum_source::{BlobWriter, SourceError, SourceFault, Target as _};
 use rustix::fs::OFlags;
 
 use super::RemoteRepository;
@@ -31,7 +31,7 @@ pub(super) struct Spool<'r> {
 impl<'r> Spool<'r> {
     pub(super) fn new(target: &'r RemoteRepository) -> Result<Self, SourceError> {
         let dir = &target.repo.hub.access.temp_dir;
-        let file = nameless(dir).map_err(|source| SourceError::Io { path: dir.display().to_string(), source })?;
+        let file = nameless(dir).map_err(|source| SourceError::io(dir.display().to_string(), source))?;
         Ok(Self { target, file: Arc::new(file), buffer: Vec::new(), written: 0 })
     }
 }
@@ -67,9 +67,9 @@ impl BlobWriter for Spool<'_> {
         let path = self.target.repo.hub.access.temp_dir.display().to_string();
         if self.written != size {
             let reason = "a blob was committed with another length than was written";
-            return Err(SourceError::Target { target_name: self.target.repo.text.clone(), reason });
+            return Err(SourceFault::Target { reason }.at(&self.target.repo.text));
         }
-        self.flush().map_err(|source| SourceError::Io { path, source })?;
+        self.flush().map_err(|source| SourceError::io(path, source))?;
         if self.target.has(digest, size)? {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_format::manifest::Blob;
-use dimsum_source::SourceError;
+use dimsum_source::SourceFault;
 use futures_util::stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, Request, Response, StatusCode, Url};
@@ -94,7 +94,7 @@ async fn watch(
             return answer.map_err(|error| Failure::from(translate(&host, what, error)));
         }
         let late = |reason, after| {
-            Err(Failure::passing(SourceError::Deadline { host: host.clone(), what: what.to_owned(), reason, after }))
+            Err(Failure::passing(SourceFault::Deadline { what: what.to_owned(), reason, after }.at(&host)))
         };
         let now = flow.sent.load(Ordering::Relaxed);
         if flow.ended.load(Ordering::Relaxed) {

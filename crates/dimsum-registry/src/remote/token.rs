@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dimsum_source::SourceError;
+
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::hop::{Hop, Wire, follow, refused};
 use super::origin::is_loopback;
 use super::proof::{Proof, Purpose, basic, bearer, refusal};
+use crate::fault::RegistryFault;
 
 /// Largest answer of a token server: tokens list what they allow, some have several KiB.
 const MAX_ANSWER: u64 = 256 << 10;
@@ -51,7 +52,7 @@ pub(super) async fn fetch(
 ) -> Result<Proof, Failure> {
     let problem = |reason: &str| {
         let (registry, place) = (host.to_owned(), "its token server".to_owned());
-        Failure::fatal(SourceError::Credentials { registry, place, reason: reason.to_owned() })
+        Failure::fatal(RegistryFault::Credentials { place, reason: reason.to_owned() }.at(registry))
     };
     let realm = realm(wanted.realm, plain_http).map_err(problem)?;
     let anonymous = credentials.is_none();

@@ -17,7 +17,7 @@ use std::sync::mpsc as blocking;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
@@ -27,6 +27,7 @@ use super::exchange::Call;
 use super::failure::Failure;
 use super::origin::Origin;
 use super::{RemoteRepository, Repo, stream};
+use crate::fault::RegistryFault;
 
 /// Blobs up to this are held in memory and sent with one PUT: configs, and packs of small layers.
 const MAX_SMALL: u64 = 4 << 20;
@@ -74,7 +75,7 @@ impl RemoteRepository {
         reader.read_to_end(&mut bytes).map_err(|source| read_error(supply, blob, source))?;
         check(supply, blob, Digest::of(&bytes), bytes.len() as u64)?;
         if progress(blob.size).is_break() {
-            return Err(SourceError::Cancelled { source_name: supply.name().to_owned() });
+            return Err(SourceFault::Cancelled.at(supply.name()));
         }
         let bytes = Bytes::from(bytes);
         self.wait(|repo| async move { repo.put_small(blob, bytes).await })
@@ -82,14 +83,14 @@ impl RemoteRepository {
 }
 
 fn read_error(supply: &dyn Supply, blob: Blob, source: std::io::Error) -> SourceError {
-    SourceError::Io { path: format!("{} {}", supply.name(), blob.digest), source }
+    SourceError::io(format!("{} {}", supply.name(), blob.digest), source)
 }
 
 fn check(supply: &dyn Supply, blob: Blob, is: Digest, size: u64) -> Result<(), SourceError> {
     if is == blob.digest && size == blob.size {
         return Ok(());
     }
-    Err(SourceError::Digest { source_name: supply.name().to_owned(), object: "blob", is, must: blob.digest })
+    Err(SourceFault::Digest { object: "blob", is, must: blob.digest }.at(supply.name()))
 }
 
 /// A large blob on its way.
@@ -156,7 +157,7 @@ impl Upload<'_> {
                 Ok(())
             }
             // What was put together from pieces may be put together wrongly: once more, from the start.
-            Err(failure) if resumed && !failure.error.is_transient() => {
+            Err(failure) if resumed && !failure.error.is_passing() => {
                 self.session = None;
                 Err(Failure::passing(failure.error))
             }
@@ -184,7 +185,12 @@ impl Upload<'_> {
         fed.map_err(Failure::fatal)?;
         match answer {
             // The registry knows nothing of it any more, or not this place in it.
-            Err(failure) if matches!(failure.error, SourceError::Status { status: 400 | 404 | 409 | 416, .. }) => {
+            Err(failure)
+                if matches!(
+                    failure.error.detail(),
+                    Some(RegistryFault::Status { status: 400 | 404 | 409 | 416, .. })
+                ) =>
+            {
                 let begun_anew = self.session.take().is_some_and(|session| !session.resumed && start == 0);
                 if begun_anew { Err(failure) } else { Err(Failure::passing(failure.error)) }
             }
@@ -245,7 +251,7 @@ impl Upload<'_> {
     }
 
     fn cancelled(&self) -> SourceError {
-        SourceError::Cancelled { source_name: self.supply.name().to_owned() }
+        SourceFault::Cancelled.at(self.supply.name())
     }
 
     fn request<T: Send + 'static, F: Future<Output = Result<T, Failure>> + Send + 'static>(

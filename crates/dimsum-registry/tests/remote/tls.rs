@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use dimsum_registry::Access;
-use dimsum_source::{Reference, SourceError, TlsProblem};
+use dimsum_registry::{Access, RegistryFault, TlsProblem};
+use dimsum_source::Reference;
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;
@@ -34,9 +34,10 @@ fn cert_dir(host: &str, files: &[(&str, &Path)]) -> TempDir {
 }
 
 fn problem(access: Access, reference: &Reference) -> TlsProblem {
-    match network(access).open(reference).unwrap().root() {
-        Err(SourceError::Tls { problem, .. }) => problem,
-        other => panic!("{other:?}"),
+    let root = network(access).open(reference).unwrap().root();
+    match dimsum_testing::fault(&root) {
+        Some(RegistryFault::Tls { problem, .. }) => *problem,
+        _ => panic!("{root:?}"),
     }
 }
 
@@ -73,8 +74,8 @@ fn a_client_certificate_is_shown_to_its_host() {
     let without = cert_dir(&registry.host, &files[..1]);
     let error = network(access(&without)).open(&reference).unwrap().root().unwrap_err();
     // With TLS 1.3 the refusal comes behind the handshake, and a reset may come before it.
-    let refused = matches!(error, SourceError::Tls { problem: TlsProblem::ClientCertificate, .. });
-    assert!(refused || matches!(error, SourceError::Broken { .. }), "{error:?}");
+    let refused = matches!(error.detail(), Some(RegistryFault::Tls { problem: TlsProblem::ClientCertificate, .. }));
+    assert!(refused || matches!(error.detail(), Some(RegistryFault::Broken { .. })), "{error:?}");
     let no_key = cert_dir(&registry.host, &files[..2]);
     assert_eq!(problem(access(&no_key), &reference), TlsProblem::OwnFiles);
 }
@@ -88,6 +89,6 @@ fn files_that_are_no_certificates_are_named() {
         let access = Access { ca_files: vec![path.to_owned()], ..Access::default() };
         let error = network(access).open(&reference).unwrap().root().unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-        assert!(matches!(error, SourceError::Tls { problem: TlsProblem::OwnFiles, .. }), "{error:?}");
+        assert!(matches!(error.detail(), Some(RegistryFault::Tls { problem: TlsProblem::OwnFiles, .. })), "{error:?}");
     }
 }

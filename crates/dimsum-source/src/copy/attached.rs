@@ -9,7 +9,8 @@ use dimsum_format::manifest::{Blob, Descriptor, Manifest};
 use dimsum_format::{Digest, FormatError, media};
 
 use super::plan::Plan;
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
+use crate::kind::ErrorKind;
 use crate::place::{Document, Place};
 use crate::target::Shape;
 
@@ -150,7 +151,7 @@ impl Search<'_> {
         let bytes = match self.from.read_manifest(entry.digest) {
             Ok(bytes) => bytes,
             // Nobody takes it off the list of a fallback tag when it is deleted.
-            Err(SourceError::NotFound { .. }) => return Ok(Err("it is listed, but not there")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is listed, but not there")),
             Err(error) => return Err(error),
         };
         self.document_bytes = self.document_bytes.saturating_add(bytes.len() as u64);
@@ -180,7 +181,7 @@ impl Search<'_> {
     fn limit(&self, part: &'static str, value: u64, limit: u64) -> Result<(), SourceError> {
         if value > limit {
             let source = FormatError::Limit { part, value, limit };
-            return Err(SourceError::Format { source_name: self.from.name().to_owned(), source });
+            return Err(SourceFault::Format { source }.at(self.from.name()));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::plan::Wanted;
 use super::{CopyProgress, Outcome, Tally};
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::source::Source;
 use crate::target::Target;
 
@@ -135,5 +135,5 @@ impl Copying<'_> {
 }
 
 fn cancelled(from: &dyn Source) -> SourceError {
-    SourceError::Cancelled { source_name: from.name().to_owned() }
+    SourceFault::Cancelled.at(from.name())
 }

@@ -15,7 +15,7 @@ mod plan;
 use dimsum_format::Digest;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Platform};
 
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::place::{Document, Place, Prefer, resolve};
 use crate::source::Source;
 use crate::target::{Role, Shape, Target};
@@ -72,7 +72,7 @@ pub trait CopyProgress: Send + Sync {
         let (_, _) = (blob, outcome);
     }
 
-    /// Is asked often; once it says yes the copy ends with [`SourceError::Cancelled`].
+    /// Is asked often; once it says yes the copy ends with [`SourceFault::Cancelled`].
     fn cancelled(&self) -> bool {
         false
     }
@@ -150,7 +150,7 @@ pub fn copy_with_referrers(
         Selection::One(platform, prefer) => (resolve(from, platform, *prefer)?, None),
     };
     if let Some(reason) = to.refuses(Shape::of(&root)) {
-        return Err(SourceError::Target { target_name: to.name().to_owned(), reason });
+        return Err(SourceFault::Target { reason }.at(to.name()));
     }
     let mut plan = Plan::chosen(from, root, platforms)?;
     let attached = attached::find(from, &plan, referrers, to.refuses_referrers())?;
@@ -170,7 +170,7 @@ pub fn copy_manifest(
     progress: &dyn CopyProgress,
 ) -> Result<Copied, SourceError> {
     let bytes = from.read_manifest(manifest)?;
-    let format_error = |source| SourceError::Format { source_name: from.name().to_owned(), source };
+    let format_error = |source| SourceFault::Format { source }.at(from.name());
     let document = Document::new(manifest, bytes).map_err(format_error)?;
     carry_out(&Plan::of(from, document)?, Attached::default(), from, to, role, progress)
 }

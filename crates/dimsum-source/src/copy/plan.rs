@@ -8,7 +8,7 @@ use dimsum_format::{Digest, FormatError, media};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::SourceError;
+use crate::error::{SourceError, SourceFault};
 use crate::place::{Document, is_index};
 use crate::platform;
 use crate::source::Source;
@@ -244,7 +244,7 @@ impl Walk<'_> {
         offered.dedup();
         let wanted: Vec<_> = self.platforms.unwrap_or_default().iter().map(platform::text).collect();
         let reason = format!("no image for {}; there is: {}", wanted.join(", "), offered.join(", "));
-        SourceError::Name { source_name: self.source.name().to_owned(), reason }
+        SourceFault::Name { reason }.at(self.source.name())
     }
 
     fn limit(&self, part: &'static str, value: u64, limit: u64) -> Result<(), SourceError> {
@@ -255,7 +255,7 @@ impl Walk<'_> {
     }
 
     fn format_error(&self, source: FormatError) -> SourceError {
-        SourceError::Format { source_name: self.source.name().to_owned(), source }
+        SourceFault::Format { source }.at(self.source.name())
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError, SourceFault};
 use rustix::fs::SeekFrom;
 use tokio::sync::oneshot;
 
@@ -85,7 +85,7 @@ impl LocalPacks {
     }
 
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceError::NotFound { source_name: self.name.clone(), digest }
+        SourceFault::NotFound { digest }.at(&self.name)
     }
 }
 
@@ -110,10 +110,10 @@ impl Source for LocalPacks {
                     drop(give.send(layout::read_at(&file, length, start)));
                 }),
             );
-            let cancelled = |_| SourceError::Cancelled { source_name: self.name.clone() };
+            let cancelled = |_| SourceFault::Cancelled.at(&self.name);
             let bytes = take.await.map_err(cancelled)?.map_err(|source| io_error(&path, source))?;
             if bytes.len() != length {
-                return Err(SourceError::Range { source_name: self.name.clone(), digest: blob, range });
+                return Err(SourceFault::Range { digest: blob, range }.at(&self.name));
             }
             Ok(bytes.into())
         })
@@ -152,5 +152,5 @@ fn place(file: &File, part: &Path, pack: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn io_error(path: &Path, source: io::Error) -> SourceError {
-    SourceError::Io { path: path.display().to_string(), source }
+    SourceError::io(path.display().to_string(), source)
 }

@@ -8,7 +8,7 @@ use dimsum_format::index::{IndexTail, MetaIndex, TAIL_BYTES};
 use dimsum_format::limits::MAX_META_INDEX_BYTES;
 use dimsum_format::manifest::Blob;
 use dimsum_format::{Digest, MetaRoot};
-use dimsum_source::{Source, SourceError};
+use dimsum_source::{ErrorKind, Source, SourceFault};
 use tokio::sync::oneshot;
 
 use crate::core::FeedId;
@@ -103,12 +103,12 @@ impl OpeningAsker {
             }),
         );
         let source_name = || place.source().name().to_owned();
-        let cancelled = |_| FailureReason::Source(Arc::new(SourceError::Cancelled { source_name: source_name() }));
+        let cancelled = |_| FailureReason::Source(Arc::new(SourceFault::Cancelled.at(source_name())));
         let (is, must) = (take.await.map_err(cancelled)?, blob.digest);
         if is == must {
             return Ok(bytes);
         }
-        let error = SourceError::Digest { source_name: source_name(), object, is, must };
+        let error = SourceFault::Digest { object, is, must }.at(source_name());
         Err(FailureReason::Source(Arc::new(error)))
     }
 }
@@ -230,7 +230,7 @@ fn format(error: dimsum_format::FormatError) -> FailureReason {
 }
 
 fn is_not_found(reason: &FailureReason) -> bool {
-    matches!(reason, FailureReason::Source(error) if matches!(**error, SourceError::NotFound { .. }))
+    matches!(reason, FailureReason::Source(error) if error.kind() == ErrorKind::NotFound)
 }
 
 /// Fetches the index of a meta again if its frame lengths came from this disk; says whether they were wrong.

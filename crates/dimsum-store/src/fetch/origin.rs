@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dimsum_source::{Source, SourceError};
+use dimsum_source::{ErrorKind, Source, SourceError, SourceFault};
 use parking_lot::{Mutex, RwLock};
 
 use crate::fetch::link::LinkEstimate;
@@ -148,22 +148,13 @@ pub(crate) fn backed_off(first: Duration, failures: u32, most: Duration) -> Dura
     first.saturating_mul(2u32.saturating_pow(failures.min(16))).min(most)
 }
 
-/// Says whether a source may well give right bytes a moment later: its network or the machine behind it is in trouble. What it said
-/// about the blob itself, or about who asks, stays true.
+/// Says whether a source may well give right bytes a moment later: its network, its disk or the machine behind it is in
+/// trouble. Its words about the blob itself, or about the user, stay true.
 pub(crate) fn may_pass(error: &SourceError) -> bool {
-    // Without a network no name is known.
-    error.is_transient() || matches!(error.innermost(), SourceError::UnknownHost { .. } | SourceError::Io { .. })
+    error.is_passing() || matches!(error.detail(), Some(SourceFault::Io { .. }))
 }
 
 /// Says whether a source gives nothing at all now, so that there is no use in asking it for something else.
 pub(crate) fn is_shut(error: &SourceError) -> bool {
-    let refuses = matches!(
-        error.innermost(),
-        SourceError::NotFound { .. }
-            | SourceError::AuthNeeded { .. }
-            | SourceError::AuthDenied { .. }
-            | SourceError::Credentials { .. }
-            | SourceError::Tls { .. }
-    );
-    refuses || may_pass(error)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unavailable) || may_pass(error)
 }

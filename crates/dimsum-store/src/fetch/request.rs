@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dimsum_source::SourceError;
+use dimsum_source::SourceFault;
 use tokio::sync::oneshot;
 
 use crate::core::{FeedId, RequestBatch, RequestGroup, Ticket};
@@ -272,7 +272,7 @@ impl Drop for ChunkRequest {
 }
 
 fn is_out_of_range(reason: &FailureReason) -> bool {
-    matches!(reason, FailureReason::Source(error) if matches!(**error, SourceError::Range { .. }))
+    matches!(reason, FailureReason::Source(error) if matches!(error.detail(), Some(SourceFault::Range { .. })))
 }
 
 /// Says whether the source gave no answer at all, so that asking it for something else makes no sense now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::SourceError;
+use dimsum_source::SourceFault;
 use futures_util::StreamExt as _;
 use sha2::Digest as _;
 
@@ -49,7 +49,7 @@ pub(crate) async fn bring(fetcher: &Arc<Fetcher>, feed: &Feed, tell: impl Fn(u64
     if is != blob.digest {
         origin.demote();
         let source_name = origin.source.name().to_owned();
-        let error = SourceError::Digest { source_name, object: "pack", is, must: blob.digest };
+        let error = SourceFault::Digest { object: "pack", is, must: blob.digest }.at(source_name);
         return Err(RangeStop::Origin { reason: FailureReason::Source(Arc::new(error)), brought_some: false });
     }
     let (staged, path) = (pack.staged, path.clone());

@@ -15,7 +15,7 @@ use dimsum_format::map::{DeviceMap, FrameMap};
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::pack::META_FRAME;
 use dimsum_format::{BLOCK, Blake3, Digest, MetaRoot, group, media};
-use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError, SourceFault};
 use dimsum_store::{Extent, Image, Joining, ReadError, Store, StoreOptions, StoreRole};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -329,7 +329,7 @@ impl TestSource {
     fn answer(&self, blob: Digest, range: Range<u64>) -> Result<(Reply, SourceError), SourceError> {
         self.log.lock().push((blob, range.clone()));
         let whole = self.blobs.lock().get(&blob).cloned().ok_or_else(|| self.not_found(blob))?;
-        let refused = SourceError::Range { source_name: self.name.clone(), digest: blob, range: range.clone() };
+        let refused = SourceFault::Range { digest: blob, range: range.clone() }.at(&self.name);
         if range.end > whole.len() as u64 {
             return Err(refused);
         }
@@ -342,7 +342,7 @@ impl TestSource {
     }
 
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceError::NotFound { source_name: self.name.clone(), digest }
+        SourceFault::NotFound { digest }.at(&self.name)
     }
 }
 
@@ -371,7 +371,7 @@ impl Source for TestSource {
                 (Reply::Refuse, refused) => return Err(refused),
                 (Reply::Away, _) => {
                     let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-                    return Err(SourceError::Io { path: self.name.clone(), source });
+                    return Err(SourceError::io(&self.name, source));
                 }
                 (Reply::Hang, _) => std::future::pending().await,
             };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use dimsum_format::Digest;
-use dimsum_source::{BoxFuture, Source, SourceError};
+use dimsum_source::{BoxFuture, Source, SourceError, SourceFault};
 use dimsum_store::{Store, StoreError, StoreOptions};
 
 use tokio::sync::Semaphore;
@@ -169,7 +169,7 @@ impl Source for Hung {
 
     fn open(&self, digest: Digest) -> Result<Box<dyn std::io::Read + Send>, SourceError> {
         self.0.wait();
-        Err(SourceError::NotFound { source_name: "hung".to_owned(), digest })
+        Err(SourceFault::NotFound { digest }.at("hung"))
     }
 
     fn size(&self, _: Digest) -> Result<Option<u64>, SourceError> {

@@ -14,7 +14,7 @@ use dimsum_erofs::MetaRead as _;
 use dimsum_format::manifest::Descriptor;
 use dimsum_format::meta::MetaMaps;
 use dimsum_format::{Digest, media};
-use dimsum_source::{Place, Prefer, Role, SourceError, Target};
+use dimsum_source::{Place, Prefer, Role, SourceFault, Target};
 use dimsum_store::Extent;
 use serde::Serialize;
 
@@ -193,7 +193,9 @@ impl Export {
         }
         let referrers = match source.place.referrers(Digest::of(source.manifest), Some(media::ORIGINAL)) {
             Ok(referrers) => referrers,
-            Err(error @ SourceError::Referrers { .. }) => return Ok((Vec::new(), Some(error.to_string()))),
+            Err(error) if matches!(error.detail(), Some(SourceFault::Referrers { .. })) => {
+                return Ok((Vec::new(), Some(error.to_string())));
+            }
             Err(error) => {
                 return Err(EngineError::Source { object: self.image.clone(), source: Box::new(error) }.into());
             }

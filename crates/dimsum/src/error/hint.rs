@@ -4,9 +4,9 @@ use std::error::Error as StdError;
 use std::io;
 
 use dimsum_engine::check::AgainstError;
-use dimsum_engine::{EngineError, ErrorKind, convert_kind};
+use dimsum_engine::{EngineError, ErrorKind, RegistryFault, TlsProblem, convert_kind};
 use dimsum_run::RunError;
-use dimsum_source::SourceError;
+use dimsum_source::{SourceError, SourceFault};
 use dimsum_tree::EntryFault;
 
 use super::Error;
@@ -22,7 +22,7 @@ impl Error {
             Self::Findings { .. } => {
                 Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
             }
-            Self::Copy { source, .. } => source_hint(source.innermost()),
+            Self::Copy { source, .. } => source_hint(source),
             Self::Node { source, .. } => match &**source {
                 dimsum_node::Error::Busy { .. } => {
                     Some("end those who use it, or take it away at once and for good with --lazy")
@@ -68,7 +68,7 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
             Some("`dimsum store fill IMAGE` brings it there; --store=DIR names another store")
         }
         EngineError::Name { source, .. } | EngineError::Source { source, .. } | EngineError::Target { source, .. } => {
-            source_hint(source.innermost())
+            source_hint(source)
         }
         EngineError::Convert { source, .. } => convert_hint(source),
         EngineError::Ordinary { .. } => Some(
@@ -86,7 +86,7 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
 fn convert_hint(error: &dimsum_convert::ConvertError) -> Option<&'static str> {
     use dimsum_convert::ConvertError as E;
     match error {
-        E::Registry(source) => source_hint(source.innermost()),
+        E::Registry(source) => source_hint(source),
         E::Sharing { source, .. } => convert_hint(source).or_else(|| match convert_kind(source) {
             ErrorKind::NotFound => Some("see that it is there under this name, or leave it out"),
             ErrorKind::Integrity => {
@@ -131,43 +131,56 @@ fn is_full(error: &io::Error) -> bool {
 
 /// What to do about a source or target: mostly a registry's answer.
 fn source_hint(error: &SourceError) -> Option<&'static str> {
-    use dimsum_source::TlsProblem as P;
-    Some(match error {
-        SourceError::Reference { .. } => {
-            "name an image as [HOST/]REPO[:TAG], oci:DIR[:TAG] or oci-archive:FILE, a directory tree as dir:PATH"
+    if let Some(fault) = error.detail() {
+        return registry_hint(fault);
+    }
+    match error.detail()? {
+        SourceFault::Reference { .. } => {
+            Some("name an image as [HOST/]REPO[:TAG], oci:DIR[:TAG] or oci-archive:FILE, a directory tree as dir:PATH")
         }
-        SourceError::AuthNeeded { .. } => {
+        SourceFault::Referrers { .. } => Some(
+            "delete that tag if nobody needs it, or leave referrers out: convert without --keep-original, copy --referrers none",
+        ),
+        SourceFault::Deadline { .. } => Some(NOT_NOW),
+        _ => None,
+    }
+}
+
+/// For a registry that may answer later.
+const NOT_NOW: &str = "try again when the registry answers; what has been fetched is kept";
+
+fn registry_hint(fault: &RegistryFault) -> Option<&'static str> {
+    use TlsProblem as P;
+    Some(match fault {
+        RegistryFault::AuthNeeded { .. } => {
             "log in with `skopeo login HOST` (or docker, podman), or name a file of credentials with --authfile"
         }
-        SourceError::AuthDenied { with_credentials: true, .. } => {
+        RegistryFault::AuthDenied { with_credentials: true, .. } => {
             "log in as a user who may: `skopeo login HOST`; some registries say this of repositories that do not exist"
         }
-        SourceError::AuthDenied { .. } => {
+        RegistryFault::AuthDenied { .. } => {
             "log in with `skopeo login HOST`, or see that the repository exists: some registries do not tell"
         }
-        SourceError::Credentials { .. } => "mend the file or the credential helper, or name another with --authfile",
-        SourceError::Tls { problem: P::NotSpoken, .. } => "if this registry has no TLS, say so with --plain-http",
-        SourceError::Tls { problem: P::UnknownIssuer, .. } => {
+        RegistryFault::Credentials { .. } => "mend the file or the credential helper, or name another with --authfile",
+        RegistryFault::Tls { problem: P::NotSpoken, .. } => "if this registry has no TLS, say so with --plain-http",
+        RegistryFault::Tls { problem: P::UnknownIssuer, .. } => {
             "give the authority's certificate with --ca-file, or put it into /etc/containers/certs.d/HOST/ca.crt"
         }
-        SourceError::Tls { problem: P::WrongName, .. } => "use the name that the certificate is for",
-        SourceError::Tls { problem: P::OutOfTime, .. } => {
+        RegistryFault::Tls { problem: P::WrongName, .. } => "use the name that the certificate is for",
+        RegistryFault::Tls { problem: P::OutOfTime, .. } => {
             "see that the clock is right, else its certificate has to be renewed"
         }
-        SourceError::Tls { problem: P::ClientCertificate, .. } => {
+        RegistryFault::Tls { problem: P::ClientCertificate, .. } => {
             "put client certificate and key into /etc/containers/certs.d/HOST/client.{cert,key}, or name a --cert-dir"
         }
-        SourceError::UnknownHost { .. } => "see that the name is right; names without a host are taken from docker.io",
-        SourceError::Unreachable { .. } | SourceError::Broken { .. } | SourceError::Deadline { .. } => {
-            "try again when the registry answers; what has been fetched is kept"
+        RegistryFault::UnknownHost { .. } => {
+            "see that the name is right; names without a host are taken from docker.io"
         }
-        SourceError::Status { status: 403 | 405, .. } => {
+        RegistryFault::Unreachable { .. } | RegistryFault::Broken { .. } => NOT_NOW,
+        RegistryFault::Status { status: 403 | 405, .. } => {
             "see that this registry takes pushes: it may be read-only, a mirror or a cache"
         }
-        SourceError::Referrers { .. } => {
-            "delete that tag if nobody needs it, or leave referrers out: convert without --keep-original, copy --referrers none"
-        }
-        SourceError::Status { status: 429, .. } => "wait, or log in: registries allow more to those whom they know",
+        RegistryFault::Status { status: 429, .. } => "wait, or log in: registries allow more to those whom they know",
         _ => return None,
     })
 }

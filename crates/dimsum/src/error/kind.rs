@@ -1,6 +1,6 @@
 //! What kind of error it is, and so the exit status.
 
-use dimsum_engine::{ErrorKind, source_kind};
+use dimsum_engine::ErrorKind;
 
 use super::Error;
 
@@ -32,7 +32,7 @@ impl Error {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Usage { .. } | Self::Grammar { .. } => ErrorKind::Invalid,
-            Self::Copy { source, .. } => source_kind(source),
+            Self::Copy { source, .. } => source.kind(),
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => source.kind(),

@@ -253,12 +253,13 @@ fn causes(error: &dyn StdError) -> Vec<String> {
 mod tests {
     use dimsum_engine::ErrorKind;
     use dimsum_format::FormatError;
+    use dimsum_source::SourceFault;
 
     use super::*;
 
     fn digest_error() -> Error {
         let (is, must) = (dimsum_format::Digest::of(b"is"), dimsum_format::Digest::of(b"must"));
-        let source = SourceError::Digest { source_name: "oci:x".into(), object: "manifest", is, must };
+        let source = SourceFault::Digest { object: "manifest", is, must }.at("oci:x");
         EngineError::Source { object: "oci:x:v1".into(), source: Box::new(source) }.into()
     }
 
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn what_a_source_says_cannot_steer_a_terminal() {
         let reason = "there is: \x1b[2J\u{9b}1m\nfake".to_owned();
-        let source = Box::new(SourceError::Name { source_name: "oci:x".into(), reason });
+        let source = Box::new(SourceFault::Name { reason }.at("oci:x"));
         let error = Error::from(EngineError::Source { object: "oci:\u{202e}x".into(), source });
         for text in [error.text(), error.json_text()] {
             assert!(!text.trim_end().contains(['\x1b', '\u{9b}', '\u{202e}']), "{text:?}");
@@ -301,7 +302,7 @@ mod tests {
         let source = FormatError::NotDimsum { reason: "r" };
         let error = Error::from(EngineError::Source {
             object: String::new(),
-            source: Box::new(SourceError::Format { source_name: "s".into(), source }),
+            source: Box::new(SourceFault::Format { source }.at("s")),
         });
         assert_eq!(causes(&error), ["s: not a Dimsum image: r"]);
     }

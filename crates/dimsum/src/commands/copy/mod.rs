@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use dimsum_engine::{CancelToken, EngineError};
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{CopyProgress, Outcome, Selection, SourceError, copy_with_referrers};
+use dimsum_source::{CopyProgress, ErrorKind, Outcome, Selection, SourceError, copy_with_referrers};
 
 use self::summary::Summary;
 use crate::context::Context;
@@ -99,8 +99,8 @@ impl Shown {
     }
 
     fn error(&self, command: &Copy, source: SourceError) -> Error {
-        match (&source, self.cancel.reason()) {
-            (SourceError::Cancelled { .. }, Some(reason)) => EngineError::Cancelled { reason }.into(),
+        match (source.kind(), self.cancel.reason()) {
+            (ErrorKind::Cancelled, Some(reason)) => EngineError::Cancelled { reason }.into(),
             _ => {
                 Error::Copy { object: command.source.clone(), target: command.target.clone(), source: Box::new(source) }
             }
