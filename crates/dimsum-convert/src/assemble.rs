@@ -80,7 +80,7 @@ struct ListedDevice<'t> {
     pack: PackPlan<'t>,
 }
 
-/// What is to be done for a pack.
+/// The work for a pack.
 enum PackPlan<'t> {
     /// It is written, or compared with one that may take its place.
     Make(Box<PackContent>, Option<Box<Reusable<'t>>>),
@@ -88,7 +88,7 @@ enum PackPlan<'t> {
     Take { pack: ListedPack, source: &'t dyn Source, what: String },
 }
 
-/// What is known when all layers have been read and the pool has done everything.
+/// The state when all layers have been read and the pool is done.
 #[derive(Clone, Copy)]
 pub(crate) struct Assembler<'i, 'a> {
     pub(crate) task: ConvertTask<'a>,
@@ -268,7 +268,7 @@ fn prepare(number: u16, laid: LaidOut<'_>) -> Result<(DeviceId, Maps, PackPlan<'
     }
 }
 
-/// What is known before packs are written.
+/// The state before packs are written.
 #[derive(Default)]
 struct PlannedPacks<'t> {
     /// In the order of the image.

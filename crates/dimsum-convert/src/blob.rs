@@ -69,7 +69,7 @@ pub(crate) fn go_on(progress: &dyn ConversionProgress) -> ControlFlow<()> {
     if progress.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// What a target says of bytes that did not move, which may be that it was told not to go on.
+/// The error of a target for bytes that did not move; the cause may be a cancel.
 pub(crate) fn unless_cancelled(error: SourceError, progress: &dyn ConversionProgress) -> ConvertError {
     match error {
         error if error.kind() == ErrorKind::Cancelled && progress.cancelled() => ConvertError::Cancelled,

@@ -13,7 +13,7 @@ pub(crate) trait BlockSink {
     fn block(&mut self, bytes: Vec<u8>) -> Result<(), ConvertError>;
 }
 
-/// Cuts what is written into blocks for a sink.
+/// Cuts written bytes into blocks for a sink.
 pub(crate) struct Chunked<S> {
     sink: S,
     /// Bytes of a block.

@@ -51,11 +51,11 @@ pub(crate) struct Conversion<'a> {
     refused: &'a mut Refusals,
     /// Whether a pack was taken unseen: then nothing here proves what a layer becomes.
     unseen: bool,
-    /// What is kept of the source, if it is.
+    /// The records for recipes, if the original is kept.
     keeping: Option<Keeping<'a>>,
 }
 
-/// Prepares for an image of `count` layers, and lets `body` convert it. `keeping` collects what is kept of the source.
+/// Prepares for an image of `count` layers, and lets `body` convert it. `keeping` collects the records for recipes.
 pub(crate) fn run<'a>(
     task: ConvertTask<'a>,
     count: usize,
@@ -178,7 +178,7 @@ impl<'a> Conversion<'a> {
     /// that were read are only later.
     fn is_trusted(&self) -> bool {
         let read = |laid: &Option<LaidOut<'_>>| matches!(laid, Some(LaidOut::Own { .. }));
-        // A recipe is made of what was read.
+        // A recipe is made of the recorded reads.
         self.task.sharing.reuse == PackReuse::Trust && self.keeping.is_none() && !self.laid.iter().any(read)
     }
 
@@ -194,7 +194,7 @@ impl<'a> Conversion<'a> {
         let (contents, options) = (&mut self.contents, self.task.options);
         let tree = trusted::read(&reusable.described, number, &lower, contents, options, &origin);
         let tree = tree.map_err(|error| match error {
-            // Trust is for what a pack says, not for nonsense.
+            // Trust covers the claims of a pack, not malformed bytes.
             ConvertError::Malformed { source, .. } => reusable.differs(&source.to_string()),
             error => error,
         })?;

@@ -1,6 +1,6 @@
 //! The entry of a conversion.
 //!
-//! If a pack that was to be reused is not what it claims, everything is done again without it.
+//! If a pack to be reused is not as it claims, the conversion starts again without it.
 
 use dimsum_source::{Role, Target};
 

@@ -32,7 +32,7 @@ pub enum ConvertError {
         object: &'static str,
         /// Which.
         digest: Digest,
-        /// What is wrong with it.
+        /// The fault.
         source: Box<FormatError>,
     },
     /// The source is a Dimsum image.
@@ -65,7 +65,7 @@ pub enum ConvertError {
     Reuse {
         /// The cache tag, or the pack and its image.
         what: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// An index has no image for the platforms that are wanted.
@@ -157,7 +157,7 @@ pub enum ConvertError {
         /// Why.
         source: PlanError,
     },
-    /// What was made is beyond a limit of the format.
+    /// The result is beyond a limit of the format.
     #[error("{origin}: {source}")]
     Format {
         /// The layer or directory, or the image.
@@ -202,7 +202,7 @@ pub enum ConvertError {
     Damaged {
         /// The image, or a part of it.
         object: String,
-        /// What is wrong.
+        /// The fault.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system of a Dimsum image to be exported, or of a layer meta, is malformed, though its digest is right.
@@ -210,7 +210,7 @@ pub enum ConvertError {
     Malformed {
         /// The image, or its layer meta.
         object: String,
-        /// What is wrong.
+        /// The fault.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An export would have given another tree than the image has.
@@ -219,7 +219,7 @@ pub enum ConvertError {
         /// The image.
         image: String,
     },
-    /// What was noted to make a recipe of a layer, or the recipe, could not be kept.
+    /// The records for a recipe, or the recipe, could not be kept.
     #[error("recipe of a layer: {reason}")]
     Recipe {
         /// Why.
@@ -230,7 +230,7 @@ pub enum ConvertError {
     Original {
         /// The layer, by the digest it had.
         layer: Option<Digest>,
-        /// What is wrong.
+        /// The fault.
         source: Box<RecipeError>,
     },
     /// [`Progress::cancelled`](crate::ConversionProgress::cancelled) said so.

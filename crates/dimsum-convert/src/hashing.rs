@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::progress::ConversionProgress;
 
-/// Hashes and counts what is read, and stops when everything was cancelled.
+/// Hashes and counts bytes as they are read, and stops when everything was cancelled.
 pub(crate) struct HashingReader<'p, R> {
     inner: R,
     hasher: Sha256,
     count: u64,
-    /// Whether reading failed, so that what was hashed is not all there is.
+    /// Whether reading failed, so that the hashed bytes are not all.
     failed: bool,
     progress: &'p dyn ConversionProgress,
 }
@@ -27,7 +27,7 @@ impl<'p, R: Read> HashingReader<'p, R> {
         self.failed
     }
 
-    /// Returns digest and length of what was read.
+    /// Returns digest and length of the bytes that were read.
     pub(crate) fn finish(self) -> (Digest, u64) {
         (Digest::new(self.hasher.finalize().into()), self.count)
     }

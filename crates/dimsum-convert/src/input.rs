@@ -5,7 +5,7 @@ use std::path::Path;
 use dimsum_format::Digest;
 use dimsum_source::Source;
 
-/// What is converted.
+/// The input of a conversion.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     /// An ordinary container image, OCI or Docker.

@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use crate::options::ConvertOptions;
 use crate::sharing::Sharing;
 
-/// What history says of the meta, the one layer the source does not have.
+/// The history of the meta, the one layer that the source does not have.
 const META_HISTORY: &str = "dimsum convert: file tree and maps";
-/// What history says of a pack of another image.
+/// The history of a pack of another image.
 const FOREIGN_HISTORY: &str = "dimsum convert: file data shared with";
-/// What history says of a layer whose source says nothing.
+/// The history of a layer whose source has none.
 const PACK_HISTORY: &str = "dimsum convert: file data";
 
 /// A layer of the source in the new image.
@@ -33,7 +33,7 @@ pub(crate) struct ListedPack {
     pub(crate) foreign: Option<Digest>,
 }
 
-/// What a manifest says of the making of its image.
+/// The fields of a manifest about the making of its image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ManifestOrigin<'a> {
     /// The manifest that was converted, if it was one.
@@ -75,7 +75,7 @@ pub(crate) fn adapt_config(config: &mut ImageConfig, foreign: &[ListedPack], lay
     object.insert("history".to_owned(), Value::Array(history));
 }
 
-/// Marks what is not listed as empty. A history that does not fit the layers is replaced.
+/// Marks layers without a listed pack as empty. A history that does not fit the layers is replaced.
 fn history(source: Option<&Value>, layers: &[SourceLayer]) -> Vec<Value> {
     let source = source.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let is_empty = |entry: &&Value| entry.get("empty_layer").and_then(Value::as_bool) == Some(true);

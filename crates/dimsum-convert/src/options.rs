@@ -11,7 +11,7 @@ use dimsum_tree::OverlayEntries;
 
 use crate::error::ConvertError;
 
-/// Threads beyond this bring nothing: one thread reads, hashes and unpacks, which is what they would wait for.
+/// More threads bring nothing: they would wait for the one thread that reads, hashes and unpacks.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// How to convert. The first three change bytes, the others do not.
@@ -28,10 +28,10 @@ pub struct ConvertOptions {
     /// about 100 bytes for each file of each layer, and again for each file of an image of several layers. It takes 30
     /// bytes for each content and 60 for each slice.
     pub jobs: NonZeroUsize,
-    /// What happens to things in the source that overlayfs gives a meaning.
+    /// The treatment of entries of the source that overlayfs gives a meaning.
     pub overlay_entries: OverlayEntries,
-    /// Keep what is needed to make the source's layers again, bit by bit, as a referrer of the image. The
-    /// source is read once more, and no pack is taken unseen.
+    /// Keep recipes for the source's layers, bit by bit, as a referrer of the image. The source is read once more, and
+    /// no pack is taken unseen.
     pub keep_original: bool,
     /// Directory of temporary files, which never have a name there. [`Converted`](crate::Converted) reports the peak of
     /// their bytes. The bound is a sum. It has the compressed chunks of all layers, also of packs that are not listed

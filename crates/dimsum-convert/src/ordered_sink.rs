@@ -34,7 +34,7 @@ struct OrderedState<S: InOrderSink> {
     broken: bool,
 }
 
-/// The right, and the duty, to bring one item. Dropped without, the sequence is broken and nobody waits for it
+/// The right, and the duty, to bring one item. Dropped without it, the sequence is broken and no thread waits for it
 /// any more.
 pub(crate) struct SinkSlot<'s, S: InOrderSink> {
     sequence: &'s OrderedSink<S>,

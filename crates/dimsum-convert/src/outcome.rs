@@ -7,7 +7,7 @@ use dimsum_tree::LayerReport;
 use crate::original::KeptOriginal;
 use crate::sharing::SharedContent;
 
-/// What came out of a conversion.
+/// The outcome of a conversion.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Converted {
@@ -29,15 +29,15 @@ pub struct Converted {
     pub flat_blocks: u32,
     /// The layers of the source, lowest first.
     pub layers: Vec<LayerSummary>,
-    /// What was taken from other images.
+    /// The data taken from other images.
     pub shared: SharedContent,
     /// The most that temporary files had together, in bytes.
     pub temp_bytes: u64,
-    /// What was kept of the source, if that was asked for.
+    /// The recipes that were kept, if that was asked for.
     pub original: Option<KeptOriginal>,
 }
 
-/// What became of one layer.
+/// The outcome of one layer.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct LayerSummary {
@@ -65,6 +65,6 @@ pub struct LayerSummary {
     pub shared_bytes: u64,
     /// Bytes of the compressed layer meta.
     pub layer_meta_bytes: u64,
-    /// What was met in the source besides files.
+    /// Findings in the source besides files.
     pub report: LayerReport,
 }

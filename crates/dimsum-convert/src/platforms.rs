@@ -30,18 +30,18 @@ const MAX_NESTING: usize = 4;
 /// Images of an index that are converted: an index of many more is a mistake or an attack, and each takes its time.
 const MAX_IMAGES: usize = 128;
 
-/// Which images of an index are converted, and what is put beside them.
+/// The images of an index that are converted, and the images beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Choice<'a> {
     /// Only for these platforms; for all if there are none. A manifest is converted whatever it is for.
     pub platforms: Vec<Platform>,
     /// Put each original before its Dimsum image. A manifest then becomes an index of both.
     pub with_original: bool,
-    /// What images that are there already may be shared with.
+    /// The existing images that may be shared with.
     pub sharing: SharingFrom<'a>,
 }
 
-/// What came out of converting what a name stands for.
+/// The outcome of converting all images of a name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConvertedRoot {
@@ -57,13 +57,13 @@ pub struct ConvertedRoot {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConvertedImage {
-    /// What it is for; not known of a single manifest that is converted alone.
+    /// Its platform; not known of a single manifest that is converted alone.
     pub platform: Option<Platform>,
     /// The manifest that was converted.
     pub source: Digest,
-    /// What it became.
+    /// Its outcome.
     pub converted: Converted,
-    /// What copying the original took, if it was asked for.
+    /// The cost of copying the original, if that was asked for.
     pub original: Option<Copied>,
 }
 
@@ -73,7 +73,7 @@ pub struct ConvertedImage {
 pub struct SkippedImage {
     /// The entry.
     pub digest: Digest,
-    /// What it is for.
+    /// Its platform.
     pub platform: Option<Platform>,
     /// Why it is not there.
     pub reason: SkipReason,
@@ -102,8 +102,8 @@ struct WantedImage {
 /// Converts what the name of `place` stands for and makes the result the root of `target`.
 ///
 /// # Errors
-/// As [`convert`](crate::convert); also if there is no image that can be converted. Blobs of images that were done before
-/// stay in the target, its name stands for what it stood for before.
+/// As [`convert`](crate::convert); also if there is no image that can be converted. Blobs of finished images stay in
+/// the target; its name keeps its former meaning.
 pub fn convert_all(
     place: &dyn Place,
     target: &dyn Target,
@@ -147,7 +147,7 @@ pub fn convert_all(
     }
     let index = Index { schema_version: 2, media_type: Some(media::INDEX.to_owned()), manifests: index, annotations };
     let bytes = index.to_bytes();
-    // What cannot be read again is not written.
+    // A document that cannot be read again is not written.
     Index::parse(&bytes).map_err(|source| ConvertError::format("index", source))?;
     let digest = target.put_manifest(media::INDEX, &bytes, Role::Root)?;
     Ok(ConvertedRoot {

@@ -2,7 +2,7 @@
 
 use dimsum_format::Digest;
 
-/// What is being done.
+/// The current step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConversionPhase {
@@ -69,5 +69,5 @@ pub trait ConversionProgress: Send + Sync {
     }
 }
 
-/// Tells nobody.
+/// Shows no progress.
 impl ConversionProgress for () {}

@@ -17,7 +17,7 @@ use crate::reuse::{TaggedPack, remember};
 use crate::sharing::{ForeignPack, PackReuse, ReusedPack, SharedContent};
 use crate::task::ConvertTask;
 
-/// What is known of an image whose data is written.
+/// The state of an image whose data is written.
 pub(crate) struct Publication<'p, 'a> {
     pub(crate) task: ConvertTask<'a>,
     pub(crate) layers: Vec<SourceLayer>,
@@ -74,7 +74,7 @@ impl Publication<'_, '_> {
             content_bytes: self.shared_bytes,
             ..SharedContent::default()
         };
-        // What others have may be gone by now. It comes first, so that nothing is half done where all is done
+        // Blobs of other images may be gone by now. It comes first, so that nothing is half done where all is done
         // again without it.
         for pack in packs.iter().chain(&unlisted) {
             if let PackOrigin::Source { source, what } = &pack.from {

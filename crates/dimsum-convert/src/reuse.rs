@@ -33,7 +33,7 @@ use crate::sharing::{PackReuse, Refusals, RefusedPack, Sharing};
 pub(crate) struct Candidate<'s> {
     pub(crate) source: &'s dyn Source,
     pub(crate) blob: Blob,
-    /// What somebody says is the SHA-256 of the device: for containerd, not for us.
+    /// The claimed SHA-256 of the device: for containerd, not for us.
     pub(crate) diff_id: Digest,
     /// Where it was found, for messages.
     pub(crate) what: String,
@@ -48,7 +48,7 @@ impl Candidate<'_> {
     }
 }
 
-/// A candidate, and what it says of itself.
+/// A candidate with its own claims.
 #[derive(Debug)]
 pub(crate) struct Reusable<'s> {
     pub(crate) candidate: Candidate<'s>,
@@ -135,7 +135,7 @@ impl<'s> Candidates<'s> {
             return Ok(None);
         }
         let Some(document) = target.read_tag(&tag)? else { return Ok(None) };
-        // What is no cache manifest of ours is nobody's promise.
+        // A manifest that is no cache manifest of ours is not believed.
         let Some((blob, diff_id)) = Manifest::parse(&document.bytes).ok().and_then(|manifest| cached(&manifest)) else {
             return Ok(None);
         };

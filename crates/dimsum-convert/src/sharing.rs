@@ -1,4 +1,4 @@
-//! The images that a conversion may take data from, and the report of what it took.
+//! The images that a conversion may take data from, and the report of the data that it took.
 
 use std::collections::HashSet;
 
@@ -25,18 +25,18 @@ pub enum PackReuse {
     /// compressed. Small files of other images are referred to only at proven positions.
     #[default]
     Verify,
-    /// Unseen, as somebody says they are: the layer is not even read. Wrong packs give a wrong image. No cache
+    /// Unseen, as their tag or annotation claims: the layer is not even read. Wrong packs give a wrong image. No cache
     /// tags are written where a pack was taken so.
     Trust,
     /// Never, and no cache tags are written.
     Never,
 }
 
-/// What a conversion may take from other images.
+/// The data that a conversion may take from other images.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing<'a> {
-    /// Images to whose packs may be referred, in the order of preference. Part of what the image is made of:
-    /// the same images in the same order give the same bytes.
+    /// Images to whose packs may be referred, in the order of preference. The image depends on it: the same images in
+    /// the same order give the same bytes.
     pub with: Vec<KnownImage<'a>>,
     /// The image that the target's name stood for before, if it was asked for: recorded in the manifest.
     pub parent: Option<Digest>,
@@ -49,7 +49,7 @@ pub struct Sharing<'a> {
     pub refused: Vec<RefusedPack>,
 }
 
-/// What a conversion took from other images.
+/// The data that a conversion took from other images.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct SharedContent {
@@ -67,7 +67,7 @@ pub struct SharedContent {
     pub copied_bytes: u64,
     /// Bytes of file content that lie in packs of other images.
     pub content_bytes: u64,
-    /// What was not taken, and why.
+    /// The packs that were not taken, and why.
     pub refused: Vec<RefusedPack>,
 }
 
@@ -101,7 +101,7 @@ pub struct RefusedPack {
     pub reason: String,
 }
 
-/// All that is not taken in a conversion, over all of its attempts: what stands here is never offered again.
+/// The packs that a conversion refuses, over all of its attempts: these are never offered again.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     pub(crate) list: Vec<RefusedPack>,
@@ -110,7 +110,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Starts with what was refused before.
+    /// Starts with the packs refused before.
     pub(crate) fn of(refused: &[RefusedPack]) -> Self {
         let mut refusals = Self::default();
         refused.iter().for_each(|refused| refusals.add(refused.clone()));
@@ -168,7 +168,7 @@ impl<'a> SharingFrom<'a> {
             self.follow(target, &own, |before| is_same(before, source, options), &mut sharing)?;
         }
         let find = |place: &&'a dyn Place| match named(*place, &own) {
-            // One image of an index: others may have what they share with.
+            // One image of an index; other images of it may have other images to share with.
             Err(ConvertError::Registry(error))
                 if error.kind() == ErrorKind::NotFound && platform.is_some() && place.root().is_ok() =>
             {

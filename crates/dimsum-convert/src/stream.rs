@@ -13,7 +13,7 @@ use crate::chunked::{BlockSink, Chunked, Ended};
 use crate::error::ConvertError;
 use crate::ordered_tasks::{OrderedTasks, with_workers};
 
-/// What is known when all has been written.
+/// The result when all bytes have been written.
 #[derive(Debug)]
 pub(crate) struct Streamed {
     /// Lengths of the frames.
@@ -26,7 +26,7 @@ pub(crate) struct Streamed {
     pub(crate) diff_id: Digest,
 }
 
-/// 128 KiB, or what is left at the end.
+/// 128 KiB, or the rest at the end.
 pub(crate) struct MetaBlock {
     bytes: Vec<u8>,
     first_group: u64,

@@ -1,4 +1,4 @@
-//! What one conversion is told: what it writes to, and how.
+//! The task of one conversion: its target and its options.
 
 use dimsum_source::{Role, Target};
 

@@ -145,7 +145,7 @@ impl Loading<'_> {
         }
         for file in &described.files {
             let place = ContentPlace { device: number, block: file.block };
-            // The bytes are nowhere here, and nobody will ask for them: the content has its place.
+            // The bytes are not here, and no one asks for them: the content has its position.
             let id = small.add(SmallRecord { digest: file.digest, length: file.length, offset: u64::MAX })?;
             small.set_place(id, place);
             self.small.insert(place, id);

@@ -42,7 +42,7 @@ impl SpooledChunk {
 type SliceTask = Box<dyn FnOnce(&mut FrameEncoder) -> Result<(), ConvertError> + Send>;
 type BatchWork = Arc<dyn Fn(usize, &mut FrameEncoder) -> Result<(), ConvertError> + Send + Sync>;
 
-/// The giving end. Dropped, the threads end after what they are at.
+/// The giving end. Dropped, the threads end after their current task.
 pub(crate) struct WorkerPool {
     shared: Arc<WorkerPoolShared>,
     frames: Arc<TemporaryFile>,
@@ -181,7 +181,7 @@ impl fmt::Debug for WorkerPool {
 }
 
 impl WorkerPoolShared {
-    /// Ends all threads; what nobody has begun is forgotten.
+    /// Ends all threads; tasks that have not begun are forgotten.
     fn end(&self, error: Option<ConvertError>) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -220,7 +220,7 @@ impl WorkerPoolShared {
     }
 }
 
-/// Ends all threads if one panics: nobody must wait for it.
+/// Ends all threads if one panics: no thread must wait for it.
 struct PanicWatch<'s>(&'s WorkerPoolShared);
 
 impl Drop for PanicWatch<'_> {

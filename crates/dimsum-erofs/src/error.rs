@@ -18,14 +18,14 @@ pub enum ErofsError<E: std::error::Error + 'static> {
         offset: u64,
         /// Bytes asked for.
         length: usize,
-        /// What the source of the bytes said.
+        /// The error of the source of the bytes.
         #[source]
         source: E,
     },
     /// The image as a whole is not one of ours.
     #[error("not an EROFS image of this format")]
     Superblock {
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         fault: SuperblockFault,
     },
@@ -36,7 +36,7 @@ pub enum ErofsError<E: std::error::Error + 'static> {
         nid: u64,
         /// A path that leads to it, where one is known (by the validator).
         path: Option<PathName>,
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         fault: ErofsFault,
     },
@@ -53,7 +53,7 @@ impl<E: std::error::Error + 'static> ErofsError<E> {
     }
 }
 
-/// What is wrong with a superblock.
+/// The faults of a superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SuperblockFault {
@@ -72,15 +72,15 @@ pub enum SuperblockFault {
     /// The magic number is another.
     #[error("the magic number is {found:#010x}")]
     Magic {
-        /// What is there.
+        /// The value found.
         found: u32,
     },
     /// The checksum is another.
     #[error("the checksum is {found:#010x} and should be {computed:#010x}")]
     Checksum {
-        /// What is there.
+        /// The value found.
         found: u32,
-        /// What should be there.
+        /// The expected value.
         computed: u32,
     },
     /// Feature bits we do not know.
@@ -100,23 +100,23 @@ pub enum SuperblockFault {
     /// A time with 10^9 nanoseconds or more.
     #[error("a time with {nanoseconds} nanoseconds")]
     Time {
-        /// What it claims.
+        /// The claimed value.
         nanoseconds: u32,
     },
     /// `blocks` is not the length of the flat image.
     #[error("{found} blocks; meta and devices have {expected}")]
     Blocks {
-        /// What is there.
+        /// The value found.
         found: u64,
-        /// What should be there.
+        /// The expected value.
         expected: u64,
     },
     /// `inos` is not the number of inodes.
     #[error("{found} inodes are announced; there are {expected}, and {} are the limit", limits::MAX_INODES)]
     Inodes {
-        /// What is there.
+        /// The value found.
         found: u64,
-        /// What should be there.
+        /// The expected value.
         expected: u64,
     },
     /// The shared attributes do not lie where they can.
@@ -130,7 +130,7 @@ pub enum SuperblockFault {
     Reserved,
 }
 
-/// What is wrong with an inode.
+/// The faults of an inode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErofsFault {
@@ -166,7 +166,7 @@ pub enum ErofsFault {
     /// A time with 10^9 nanoseconds or more.
     #[error("a time with {nanoseconds} nanoseconds")]
     Time {
-        /// What it claims.
+        /// The claimed value.
         nanoseconds: u32,
     },
     /// A user or group id that means "none" to the kernel.
@@ -186,9 +186,9 @@ pub enum ErofsFault {
     /// `nlink` is not the number of names, or of subdirectories + 2.
     #[error("nlink is {nlink}, and {names} names were found")]
     Links {
-        /// What is there.
+        /// The value found.
         nlink: u32,
-        /// What was found.
+        /// The value found.
         names: u32,
     },
     /// The root is not a directory.
@@ -229,7 +229,7 @@ pub enum ErofsFault {
     EntryType {
         /// The name.
         name: PathName,
-        /// What is there.
+        /// The value found.
         file_type: u8,
     },
     /// `.` or `..` is missing or leads elsewhere.
@@ -305,7 +305,7 @@ pub enum PlanError {
     Runs {
         /// The file.
         inode: InodeId,
-        /// What is wrong.
+        /// The fault.
         #[source]
         fault: RunFault,
     },
@@ -326,7 +326,7 @@ pub enum PlanError {
     },
 }
 
-/// What is wrong with the runs of a file.
+/// The faults of the runs of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunFault {

@@ -17,8 +17,8 @@ pub const MAX_MAP_ENTRIES: u64 = 1 << 24;
 /// Shared attributes of one inode: the count is a byte.
 pub const MAX_SHARED_XATTRS: usize = 255;
 
-/// What inode, xattr body and inline tail of a directory or symlink may take together. A larger item would
-/// leave a gap in front of it that is on average more than the block it saves.
+/// Bytes that inode, xattr body and inline tail of a directory or symlink may take together. A larger item would leave
+/// a gap in front of it that is on average more than the block it saves.
 pub const MAX_INLINE_ITEM: u64 = 3072;
 
 /// Nanoseconds of a second: no time has as many.

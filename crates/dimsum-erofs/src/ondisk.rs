@@ -121,7 +121,7 @@ pub struct InodeExtended {
     pub reserved2: [u8; 16],
 }
 
-/// What the xattr body of an inode starts with; the ids of shared attributes follow.
+/// The head of the xattr body of an inode; the ids of shared attributes follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names are the kernel's")]
@@ -131,7 +131,7 @@ pub struct XattrHeader {
     pub reserved: [u8; 7],
 }
 
-/// What an attribute starts with; the name behind its prefix follows, then the value.
+/// The head of an attribute; the name behind its prefix follows, then the value.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names are the kernel's")]

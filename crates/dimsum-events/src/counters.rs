@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-/// What a counter counts.
+/// The unit of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Bytes since the start.
@@ -18,14 +18,14 @@ pub enum Unit {
     Now,
 }
 
-/// A counter's name and meaning, for whoever prints or exports it.
+/// A counter's name and meaning, for printing and export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CounterRow {
     /// Its name on the wire and in JSON.
     pub name: &'static str,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
-    /// What it means.
+    /// Its meaning.
     pub help: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a log.
+//! The errors of a log.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ pub enum EventsError {
     Log {
         /// The file.
         path: PathBuf,
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The thread that writes the log cannot be started.
     #[error("cannot start the thread that writes the log")]
     Thread {
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
 }

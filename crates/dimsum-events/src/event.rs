@@ -125,7 +125,7 @@ impl Event {
     }
 }
 
-/// One line: the headline, what it is about, and why.
+/// One line: the headline, the object, and the reason.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(mount) = self.mount {

@@ -69,7 +69,7 @@ kinds! {
     SourceLied = "source.lied" v 1 Critical, "wrong bytes from a source";
     /// A source gave no bytes, or none in time.
     SourceFailed = "source.failed" v 1 Warning, "a source failed";
-    /// A file of the store cannot be written; what was read is not kept.
+    /// A file of the store cannot be written; the bytes that were read are not kept.
     StoreWriteFailed = "store.write-failed" v 1 Error, "cannot write";
     /// A record of a conversion does not verify; it counts as absent.
     RecordRefused = "record.refused" v 1 Error, "record refused";

@@ -66,7 +66,7 @@ impl RateLimit {
         self.passes(hash(&("text", text)), SAME_BURST, now, || text.to_owned())
     }
 
-    /// Closes all windows that are over, or all; returns what was held in them.
+    /// Closes all windows that are over, or all; returns their held events.
     pub(crate) fn close(&mut self, now: Option<Instant>) -> Vec<Suppressed> {
         let mut suppressed = std::mem::take(&mut self.closed);
         self.windows.retain(|_, window| {

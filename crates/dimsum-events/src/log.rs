@@ -27,8 +27,8 @@ pub const OLD_LOG_NAME: &str = "server.log.1";
 /// The most bytes the file may have when a line is added. Some ten thousand lines: a day of trouble, no disk filled.
 pub const MAX_LOG: u64 = 1 << 20;
 
-/// The most bytes of one line. Longer texts are those of a source or an image that means no good; their start says what
-/// they are.
+/// The most bytes of one line. Longer texts come from a hostile source or image; their start is enough to recognise
+/// them.
 pub const MAX_LINE: usize = 4096;
 
 /// The most bytes [`last_lines`] looks at in each of the two files.

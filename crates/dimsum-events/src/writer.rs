@@ -23,7 +23,7 @@ pub(crate) const QUEUE: usize = 4096;
 /// Bytes that are collected before they are written, while more entries wait.
 const BATCH: usize = 64 << 10;
 
-/// How long the end of the process waits for what is still in the queue.
+/// How long the end of the process waits for the rest of the queue.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 enum LogEntry {
@@ -37,7 +37,7 @@ enum LogEntry {
     },
     /// Whole lines that are written as they are, without a limit on how often.
     Raw(Vec<u8>),
-    /// Answered when everything before it is written; if it is the last entry, what is held, too.
+    /// Answered when everything before it is written; if it is the last entry, held lines, too.
     Flush {
         written: Sender<()>,
         is_last: bool,
@@ -51,7 +51,7 @@ pub struct LogWriter {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The way to the thread, for whoever has something to say. Cheap to clone.
+/// The way to the thread, for callers with a line or an event. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
     queue: Sender<LogEntry>,
@@ -148,7 +148,7 @@ impl io::Write for LogHandle {
     }
 }
 
-/// What the thread works with.
+/// The state of the thread.
 struct Writing {
     file: LogFile,
     limit: RateLimit,
@@ -216,7 +216,7 @@ impl Writing {
         }
     }
 
-    /// Writes down what was held in windows that are over, or in all.
+    /// Writes the held events of windows that are over, or of all.
     fn close(&mut self, now: Option<Instant>) {
         for Suppressed { count, example } in self.limit.close(now) {
             self.say(
@@ -291,7 +291,7 @@ mod tests {
     fn nobody_waits_for_a_log_that_hangs_and_what_is_lost_is_counted() {
         let store = tempfile::tempdir().unwrap();
         let path = store.path().join(LOG_NAME);
-        // A pipe that nobody reads: the writer hangs in its first full buffer.
+        // A pipe without a reader: the writer hangs in its first full buffer.
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let reader = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let writer = LogWriter::start(LogFile::open(store.path(), "server", LogFormat::Text).unwrap()).unwrap();

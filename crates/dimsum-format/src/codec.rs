@@ -12,7 +12,8 @@ use crate::limits::MAX_FRAME_BYTES;
 /// 11). An image is compressed once, stored and fetched many times, and decoded at the same speed whatever the
 /// level was.
 pub const DEFAULT_LEVEL: i32 = 9;
-/// The level where somebody waits for it and the result stays on this node: an ordinary image on its way in.
+/// The level for a conversion that a user waits for and whose result stays on this node: an ordinary image on its way
+/// in.
 pub const FAST_LEVEL: i32 = 3;
 /// The level of a meta whose packs are compressed at [`DEFAULT_LEVEL`] or above. Every node fetches the whole meta
 /// before its first byte of data, so its bytes are time to ready. Levels 10 to 13 gain nothing for frames of this size,
@@ -69,7 +70,7 @@ impl Compressor {
     pub fn compress(&mut self, bytes: &[u8], frame: &mut Vec<u8>) -> Result<usize, FormatError> {
         let bound = zstd_safe::compress_bound(bytes.len());
         let start = frame.len();
-        // zstd writes from the start of what it is given, so a frame is made apart when there is something before it.
+        // zstd writes from the start of its buffer, so a frame behind other bytes is made apart.
         if start == 0 {
             frame.reserve(bound);
             self.context.compress2(frame, bytes).map_err(frame_error)

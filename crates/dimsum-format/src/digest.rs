@@ -15,7 +15,7 @@ pub enum DigestError {
     Algorithm {
         /// The text.
         text: String,
-        /// What it must start with.
+        /// The prefix that it must have.
         prefix: &'static str,
     },
     /// Not 64 lower-case hex digits.

@@ -43,7 +43,7 @@ pub enum FormatError {
     /// Two statements about the same thing differ.
     #[error("{part}: says {said}, but it is {is}")]
     Mismatch {
-        /// What is stated twice.
+        /// The field that is stated twice.
         part: &'static str,
         /// The first statement.
         said: u64,
@@ -71,7 +71,7 @@ pub enum FormatError {
     /// A zstd frame that does not decode to the bytes it must.
     #[error("zstd frame: {reason}")]
     Frame {
-        /// What zstd or the length check said.
+        /// The reason of zstd or of the length check.
         reason: &'static str,
     },
     /// JSON that does not parse.
@@ -93,7 +93,7 @@ pub enum FormatError {
     /// A manifest that is not that of a Dimsum image.
     #[error("not a Dimsum image: {reason}")]
     NotDimsum {
-        /// What is missing.
+        /// The missing part.
         reason: &'static str,
     },
 }

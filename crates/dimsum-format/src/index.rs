@@ -29,7 +29,7 @@ struct TailBytes {
     groups: U32,
 }
 
-/// What the last bytes of a compressed meta say.
+/// The footer of a compressed meta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexTail {
     /// Length of the uncompressed meta.

@@ -34,7 +34,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Describes a blob, with nothing but what it is.
+    /// Describes a blob by media type, digest and size alone.
     #[must_use]
     pub fn new(media_type: &str, blob: Blob) -> Self {
         Self {
@@ -219,7 +219,7 @@ pub struct DimsumManifest {
 }
 
 impl DimsumManifest {
-    /// Takes what is needed from a parsed manifest.
+    /// Takes the needed fields of a parsed manifest.
     ///
     /// # Errors
     /// If it is not the manifest of a Dimsum image of version 1, or its layers disagree on meta and root.

@@ -63,7 +63,7 @@ pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const ORIGINAL: &str = "application/vnd.dimsum.original.v1";
 /// The recipe of one original layer.
 pub const ORIGINAL_RECIPE: &str = "application/vnd.dimsum.original.recipe.v1";
-/// The original manifest as a blob. Not its own media type: some tools follow what has that of a manifest.
+/// The original manifest as a blob. Not its own media type: some tools follow descriptors with that of a manifest.
 pub const ORIGINAL_MANIFEST: &str = "application/vnd.dimsum.original.manifest.v1+json";
 /// The original config as a blob.
 pub const ORIGINAL_CONFIG: &str = "application/vnd.dimsum.original.config.v1+json";
@@ -73,7 +73,7 @@ pub const ANNOTATION_ORIGINAL_LAYER: &str = "io.dimsum.original.layer";
 pub const ANNOTATION_ORIGINAL_DIGEST: &str = "io.dimsum.original.digest";
 /// On a recipe: diff_id of the source layer.
 pub const ANNOTATION_ORIGINAL_DIFF_ID: &str = "io.dimsum.original.diff-id";
-/// On a recipe: what it gives, `blob` or `tar`.
+/// On a recipe: its result, `blob` or `tar`.
 pub const ANNOTATION_ORIGINAL_GIVES: &str = "io.dimsum.original.gives";
 /// On the original manifest: its media type.
 pub const ANNOTATION_ORIGINAL_MEDIA_TYPE: &str = "io.dimsum.original.media-type";

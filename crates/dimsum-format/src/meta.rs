@@ -122,7 +122,7 @@ pub struct MappedDevice {
     pub first_block: u32,
 }
 
-/// The parts of a meta behind the EROFS image: what it takes to find and prove data.
+/// The parts of a meta behind the EROFS image, which serve to find and prove data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaMaps {
     /// Blocks of the EROFS image at the front of the meta.
@@ -202,7 +202,7 @@ impl MetaMaps {
         }
     }
 
-    /// Returns what stands between the EROFS image and the end of the meta: table, maps, zeros, footer.
+    /// Returns the bytes between the EROFS image and the end of the meta: table, maps, zeros, footer.
     #[must_use]
     pub fn tail_bytes(erofs_blocks: u32, devices: &[(DeviceMap, FrameMap)]) -> Vec<u8> {
         let footer = Self::footer(erofs_blocks, devices);

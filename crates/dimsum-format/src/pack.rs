@@ -56,7 +56,7 @@ struct PackFooterBytes {
     layer_meta_digest: [u8; 32],
 }
 
-/// What the last bytes of a pack say.
+/// The footer of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackFooter {
     /// Offset of the skippable frame with the layer meta: the length of all chunk frames.
@@ -88,7 +88,7 @@ impl PackFooter {
     /// Parses the last [`FOOTER_BYTES`] of a pack of `pack_length` bytes.
     ///
     /// # Errors
-    /// If they are not a footer, or what it says does not fit the pack.
+    /// If they are not a footer, or the footer does not fit the pack.
     pub fn parse(tail: &[u8], pack_length: u64) -> Result<Self, FormatError> {
         let part = "pack footer";
         let (header, payload) = tail.split_first_chunk::<SKIPPABLE_HEADER>().ok_or(FormatError::Truncated {

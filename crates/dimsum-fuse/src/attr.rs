@@ -1,4 +1,4 @@
-//! What a file system says of a node: attributes, entries, figures of the whole.
+//! Replies about nodes: attributes, entries, figures of the whole file system.
 
 use std::time::Duration;
 

@@ -88,8 +88,8 @@ impl DirPlusBuffer {
         Self { inner: DirBuffer::new(size) }
     }
 
-    /// Adds an entry with what a lookup of it would answer; returns false, and adds nothing, if there is no room
-    /// left. Each entry added counts as a lookup of its node.
+    /// Adds an entry with the answer to a lookup of it; returns false, and adds nothing, if there is no room left. Each
+    /// entry added counts as a lookup of its node.
     ///
     /// `.` and `..` (and whatever shall not be looked up yet) have no `lookup`.
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong: one error type for sessions and mounts, one for the bytes of a request.
+//! The errors: one type for sessions and mounts, one for the bytes of a request.
 
 use std::io;
 
@@ -13,9 +13,9 @@ pub enum Error {
     /// A system call on a FUSE device failed.
     #[error("cannot {action} the FUSE device")]
     Device {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// What the kernel says.
+        /// The kernel's error.
         source: Errno,
     },
     /// A step of making or attaching a mount failed.
@@ -25,13 +25,13 @@ pub enum Error {
         source_name: String,
         /// The step: the system call and its parameter.
         step: &'static str,
-        /// What the kernel says.
+        /// The kernel's error.
         source: Errno,
     },
     /// The pool could not be set up.
     #[error("cannot set up the FUSE thread pool")]
     Pool {
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Stored bytes are no INIT reply.
@@ -46,9 +46,9 @@ pub enum Error {
     /// A predecessor agreed on larger requests than this server can read.
     #[error("held session may send requests of {max_write} bytes, this server reads at most {limit}")]
     Incompatible {
-        /// What the predecessor agreed on.
+        /// The predecessor's agreement.
         max_write: u32,
-        /// What this server can read.
+        /// The limit of this server.
         limit: u32,
     },
     /// The kernel cannot send requests again (before Linux 6.9).
@@ -77,7 +77,7 @@ pub enum DecodeError {
     WrongLength {
         /// Id of the request.
         unique: u64,
-        /// What the header says.
+        /// The value in the header.
         announced: u32,
         /// How many bytes there are.
         length: usize,
@@ -115,7 +115,7 @@ pub enum DecodeError {
         unique: u64,
         /// Its operation.
         opcode: u32,
-        /// What is asked for.
+        /// Bytes of the answer that it asks for.
         size: u32,
     },
     /// An argument has a value that the protocol does not know.

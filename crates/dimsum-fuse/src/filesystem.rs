@@ -1,19 +1,19 @@
-//! What a user of this crate implements.
+//! The trait that a user of this crate implements.
 
 use crate::{InitReply, Reply, Request};
 
 /// A read-only file system behind a session.
 ///
-/// Methods are called by the threads of the [`crate::Pool`], several at a time. They must not wait for network,
-/// disk fills or other requests: a thread that waits is missing for *all* sessions. What cannot be answered at
-/// once is parked: move the [`Reply`] into whatever will complete it and return.
+/// Methods are called by the threads of the [`crate::Pool`], several at a time. They must not wait for network, disk
+/// fills or other requests: a thread that waits is missing for *all* sessions. A request that cannot be answered at
+/// once is parked: move the [`Reply`] to the code that will complete it, and return.
 pub trait Filesystem: Send + Sync + 'static {
     /// Answers a request, now or later.
     ///
-    /// Comes with the operations LOOKUP, GETATTR, STATX, READLINK, OPEN, READ, RELEASE, STATFS, GETXATTR,
-    /// LISTXATTR, OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, ACCESS and LSEEK. Everything else the session
-    /// answers itself, as a read-only file system does. What is not supported is answered `ENOSYS`; for OPEN,
-    /// OPENDIR, STATX, ACCESS and LSEEK the kernel then never asks again.
+    /// Comes with the operations LOOKUP, GETATTR, STATX, READLINK, OPEN, READ, RELEASE, STATFS, GETXATTR, LISTXATTR,
+    /// OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, ACCESS and LSEEK. Everything else the session answers itself, as a
+    /// read-only file system does. An operation that is not supported is answered `ENOSYS`; for OPEN, OPENDIR, STATX,
+    /// ACCESS and LSEEK the kernel then never asks again.
     ///
     /// A panic in here answers `EIO` and ends nothing else.
     fn handle(&self, request: &Request<'_>, reply: Reply);
@@ -31,7 +31,7 @@ pub trait Filesystem: Send + Sync + 'static {
         let _ = unique;
     }
 
-    /// Takes note of what is agreed with the kernel, *before* the kernel learns of it.
+    /// Takes note of the agreement with the kernel, *before* the kernel learns of it.
     ///
     /// The holder of the descriptor for a successor must have the bytes when this returns. A successor without them
     /// learns only from the first request that INIT was answered.

@@ -1,7 +1,7 @@
-//! The start of a session: what the kernel offers, what is chosen, and the record of it.
+//! The start of a session: the kernel's offer, our choice, and the record of it.
 //!
-//! The choice is a pure function of the offer and the [`SessionOptions`]. Its result, the [`InitReply`], goes
-//! to the keeper before it goes to the kernel, so a successor always knows what was agreed.
+//! The choice is a pure function of the offer and the [`SessionOptions`]. Its result, the [`InitReply`], goes to the
+//! keeper before it goes to the kernel, so a successor always knows the agreement.
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -35,7 +35,7 @@ const ALWAYS: u64 = flag::ASYNC_READ
     | flag::INIT_EXT
     | flag::HAS_RESEND;
 
-/// What the kernel offers when a session starts.
+/// The kernel's offer at the start of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InitRequest {
@@ -45,11 +45,11 @@ pub struct InitRequest {
     pub minor: u32,
     /// Read-ahead of the kernel in bytes.
     pub max_readahead: u32,
-    /// What it can do: `FUSE_*` flags, 64 bits.
+    /// Its abilities: `FUSE_*` flags, 64 bits.
     pub flags: u64,
 }
 
-/// What depends on the file system behind a session.
+/// Settings that depend on the file system behind a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
     /// A node id names the same node as long as the image exists, and LOOKUP answers `.` and `..`. File handles (NFS,
@@ -66,7 +66,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// What was agreed with the kernel, as bytes that another process can keep.
+/// The agreement with the kernel, as bytes that another process can keep.
 #[derive(Clone, Copy)]
 pub struct InitReply {
     raw: InitOut,
@@ -137,7 +137,7 @@ impl PartialEq for InitReply {
 
 impl Eq for InitReply {}
 
-/// What an INIT is answered.
+/// The answer to an INIT.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Negotiation {
     /// The session starts.
@@ -148,7 +148,7 @@ pub(crate) enum Negotiation {
     Refused,
 }
 
-/// Chooses from what the kernel offers.
+/// Chooses from the kernel's offer.
 pub(crate) fn negotiate(offer: &InitRequest, options: &SessionOptions) -> Negotiation {
     if offer.major > wire::MAJOR {
         return Negotiation::AskAgain(reply(wire::MINOR, 0));

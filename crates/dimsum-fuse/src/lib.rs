@@ -18,7 +18,7 @@
 //! - [`Reply`] is consumed by exactly one answer. Dropped unanswered, it answers `EIO`: no reader hangs
 //!   because of a lost closure.
 //! - [`Pool`] has a fixed number of threads for all sessions. [`Session`] is one mount.
-//! - [`InitReply`] is what was agreed with the kernel; a keeper stores it, [`Session::adopt`] takes it.
+//! - [`InitReply`] is the agreement with the kernel; a keeper stores it, [`Session::adopt`] takes it.
 //! - [`mount`] makes mounts that no path leads to yet, and attaches them.
 
 #![forbid(unsafe_code)]

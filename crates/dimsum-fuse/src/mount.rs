@@ -22,9 +22,9 @@ const ROOT_IS_DIRECTORY: &str = "40000";
 /// How a FUSE file system is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountOptions {
-    /// What mount tables show as the source, for example the image.
+    /// The source in mount tables, for example the image.
     pub source_name: String,
-    /// What mount tables show after `fuse.` as the type.
+    /// The type in mount tables, after `fuse.`.
     pub subtype: Option<String>,
     /// Others than the mounting user may enter.
     pub allow_other: bool,
@@ -43,7 +43,7 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    /// Returns the options of an image mount of root: for everybody, checked by the kernel, read-only, without
+    /// Returns the options of an image mount of root: for all users, checked by the kernel, read-only, without
     /// set-user-id and devices.
     #[must_use]
     pub fn new(source_name: impl Into<String>) -> Self {

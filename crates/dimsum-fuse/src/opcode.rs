@@ -1,6 +1,6 @@
 //! The table of operations: number, name, and what a read-only server does with each.
 
-/// What becomes of an operation.
+/// The treatment of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Decoded and answered, by the session itself or by the [`crate::Filesystem`].

@@ -1,11 +1,10 @@
 //! A fixed number of threads for all sessions.
 //!
-//! All threads wait on one epoll instance, in which every session is armed for *one* event (`EPOLLONESHOT`).
-//! The thread that gets the event reads one request, arms the session again, and only then handles what it
-//! read. From this follows:
+//! All threads wait on one epoll instance, in which every session is armed for *one* event (`EPOLLONESHOT`). The thread
+//! that gets the event reads one request, arms the session again, and only then handles the request. From this follows:
 //!
-//! - One event wakes one thread, and its read finds a request: between event and arming nobody else reads from
-//!   that session. There are no spurious wake-ups however many threads there are.
+//! - One event wakes one thread, and its read finds a request: between event and arming no other thread reads from that
+//!   session. There are no spurious wake-ups however many threads there are.
 //! - Arming looks at the device again, so a request that came in between wakes the next thread while this one
 //!   handles. No wake-up is lost, and requests of one session run in parallel.
 //! - A session goes to the end of the ready list after each request: a busy one cannot starve the others.

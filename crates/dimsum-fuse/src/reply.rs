@@ -27,7 +27,7 @@ pub(crate) enum Bound {
     AtMost(u32),
 }
 
-/// What an OPEN or OPENDIR is answered besides the handle.
+/// The answer to an OPEN or OPENDIR besides the handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenFlags {
     /// Read past the page cache (`FOPEN_DIRECT_IO`).
@@ -210,13 +210,13 @@ impl Reply {
         let Some(channel) = self.channel.take() else {
             return;
         };
-        // Before the answer: whoever has it must not see the request as parked.
+        // Before the answer: its receiver must not see the request as parked.
         fall(&channel.counters.parked);
         match send(&channel, self.unique, 0, length, parts) {
             Ok(()) => {}
             Err(error) if is_gone(error) => add(&channel.counters.late, 1),
             Err(_) => {
-                // What the kernel does not accept must not leave the request open.
+                // An answer that the kernel does not accept must not leave the request open.
                 add(&channel.counters.refused, 1);
                 refuse(&channel, self.unique, Errno::IO);
             }

@@ -1,8 +1,8 @@
 //! From the bytes of a request to an [`Operation`].
 //!
 //! Pure and bounded: nothing is allocated, names and lists stay slices of the buffer, every length is checked against
-//! what is there. The bytes come from the kernel and are checked all the same. The build that serves a held session may
-//! know less of the protocol than the kernel.
+//! the bytes that are there. The bytes come from the kernel and are checked all the same. The build that serves a held
+//! session may know less of the protocol than the kernel.
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -14,9 +14,9 @@ use crate::{DecodeError, InitRequest, MAX_NAME, MAX_READ, MAX_XATTR};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
-    /// Who asks for which node.
+    /// The caller and the node.
     pub header: Header,
-    /// What is asked for.
+    /// The operation.
     pub operation: Operation<'a>,
 }
 
@@ -26,7 +26,7 @@ pub struct Request<'a> {
 pub struct Header {
     /// Id of the request, answered with; bit 63 marks one that was handed out before.
     pub unique: u64,
-    /// The node that is spoken of.
+    /// The node of the operation.
     pub node: u64,
     /// User of the caller.
     pub uid: u32,
@@ -36,7 +36,7 @@ pub struct Header {
     pub pid: u32,
 }
 
-/// What is asked for. Handles are what OPEN or OPENDIR answered, 0 where those are not supported.
+/// The operation. Handles are what OPEN or OPENDIR answered, 0 where those are not supported.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Operation<'a> {
@@ -159,7 +159,7 @@ pub enum Operation<'a> {
         handle: u64,
         /// Where to start.
         offset: u64,
-        /// What to look for.
+        /// The kind of position.
         whence: Whence,
     },
     /// The caller of another request got a signal. Has no answer.
@@ -188,7 +188,7 @@ pub enum Operation<'a> {
     },
 }
 
-/// What an LSEEK looks for; other kinds the kernel answers by itself.
+/// The position that an LSEEK looks for; the kernel answers other kinds by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whence {
     /// The next byte that is not in a hole.
@@ -330,7 +330,7 @@ impl<'a> Arguments<'a> {
     fn batch_forget(&mut self) -> Result<Operation<'a>, DecodeError> {
         let count = self.take::<wire::BatchForgetIn>()?.count;
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size_of::<wire::ForgetOne>()));
-        // The list borrows from the buffer, so `count` is bounded by what is there.
+        // The list borrows from the buffer, so its bytes bound `count`.
         let records = length.and_then(|length| self.rest.get(..length));
         Ok(Operation::BatchForget(ForgetList { records: records.ok_or_else(|| self.truncated())? }))
     }

@@ -1,4 +1,4 @@
-//! One mount: its descriptor, what was agreed, and what becomes of each request.
+//! One mount: its descriptor, its agreement with the kernel, and the way of each request.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::reply::{Bound, Reply, refuse};
 use crate::wire::{self, OutHeader};
 use crate::{DecodeError, Error, Filesystem, InitReply, InitRequest, Operation, Request, SessionOptions};
 
-/// What a thread's buffer holds; a predecessor must not have agreed on more.
+/// Bytes of a thread's buffer; a predecessor must not have agreed on more.
 pub(crate) const REQUEST_BUFFER: usize = wire::MIN_READ_BUFFER;
 
 /// Room that the kernel wants beside `max_write`: request header and the head of a WRITE.
@@ -39,7 +39,7 @@ pub(crate) struct SessionInner {
     ended: AtomicBool,
 }
 
-/// What an answer needs of its session; lives as long as the last open [`Reply`].
+/// The state of a session that an answer needs; lives as long as the last open [`Reply`].
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) fd: OwnedFd,
@@ -55,7 +55,7 @@ impl Session {
         Self::with(fd, options, filesystem, None, false)
     }
 
-    /// Takes over a session whose server ended while somebody held the descriptor.
+    /// Takes over a session whose server ended while another process held the descriptor.
     ///
     /// `negotiated` is what the predecessor agreed on ([`Filesystem::negotiated`]), `None` if it ended before that.
     /// Once a [`crate::Pool`] has the session, all requests that were handed out and not answered come again, also
@@ -92,7 +92,7 @@ impl Session {
         Ok(Self::with(fd, options, filesystem, Some(negotiated), false))
     }
 
-    /// Returns what was agreed with the kernel, if INIT came.
+    /// Returns the agreement with the kernel, if INIT came.
     #[must_use]
     pub fn negotiated(&self) -> Option<InitReply> {
         *self.inner.negotiated.lock()

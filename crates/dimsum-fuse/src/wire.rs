@@ -57,7 +57,7 @@ wire! {
         max_readahead: u32,
         flags: u32,
     }
-    /// What follows [`InitIn`] from 7.36 on; the rest is reserved.
+    /// The bytes behind [`InitIn`] from 7.36 on; the rest is reserved.
     struct InitInExt {
         flags2: u32,
     }

@@ -36,7 +36,7 @@ pub enum RecipeError {
     /// A count or length above its limit.
     #[error("{part}: {value} is above the limit {limit}")]
     Limit {
-        /// What is counted.
+        /// The counted object.
         part: &'static str,
         /// The value.
         value: u64,
@@ -46,9 +46,9 @@ pub enum RecipeError {
     /// Two things that must agree do not.
     #[error("{part}: {said} is said, it is {is}")]
     Mismatch {
-        /// What they are.
+        /// The values that are compared.
         part: &'static str,
-        /// What the recipe says.
+        /// The value in the recipe.
         said: u64,
         /// What it is.
         is: u64,
@@ -85,17 +85,17 @@ pub enum RecipeError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What was put together is something else.
+    /// The rebuilt bytes are not those of the source.
     #[error("{part}: the digest is {is}, must be {must}")]
     Digest {
-        /// What was put together.
+        /// The rebuilt object.
         part: &'static str,
         /// Its digest.
         is: Digest,
         /// The digest it must have.
         must: Digest,
     },
-    /// What was noted of the compression gives no blob.
+    /// The notes of the compression give no blob.
     #[error("the compression cannot be repeated: {source}")]
     Compression {
         /// Why.
@@ -109,7 +109,7 @@ pub enum RecipeError {
     Pack {
         /// The pack.
         pack: Digest,
-        /// What is wrong.
+        /// The fault.
         source: Box<FormatError>,
     },
     /// A temporary file failed.
@@ -127,7 +127,7 @@ pub enum RecipeError {
     /// A document of the referrer does not fit the image.
     #[error("{reason}")]
     Document {
-        /// What does not fit.
+        /// The part that does not fit.
         reason: &'static str,
     },
 }

@@ -76,7 +76,7 @@ pub fn recipe_of_parts(bytes: &[u8], temp_dir: &Path) {
     recipe(&bytes, temp_dir);
 }
 
-/// Takes a DEFLATE stream apart as the compressor of this style: what was described comes back, bit by bit.
+/// Takes a DEFLATE stream apart as the compressor of this style: the described stream comes back, bit by bit.
 ///
 /// # Panics
 /// If it does not.

@@ -30,7 +30,7 @@ pub(crate) const BEGIN: u64 = 1;
 pub(crate) const CHUNK_OF_TAR: u64 = 2;
 pub(crate) const KIND_BITS: u32 = 2;
 
-/// Bytes of the fixed part of a gzip header, and of what stands behind the compressed bytes.
+/// Bytes of the fixed part of a gzip header, and of the trailer behind the compressed bytes.
 const GZIP_HEADER: usize = 10;
 const GZIP_TRAILER: usize = 8;
 /// Bytes that tell one compression from another.
@@ -41,7 +41,7 @@ pub type UnkeptReason = &'static str;
 
 const WORK: UnkeptReason = "to repeat its compression would be too much work";
 
-/// What stops the noting of a blob.
+/// The reason why the notes of a blob end.
 enum NoteStop {
     /// It cannot be kept so.
     Reason(UnkeptReason),
@@ -91,7 +91,7 @@ pub fn note(
 
 struct NoteWriter<R> {
     input: R,
-    /// What was read ahead, and how much of it is done.
+    /// The bytes read ahead, and the part of them that is done.
     buffer: Vec<u8>,
     used: usize,
     ended: bool,
@@ -101,7 +101,7 @@ struct NoteWriter<R> {
     most: u64,
     /// The style of the member before: the next has the same, as a rule.
     style: Option<u8>,
-    /// What it will cost to make the blob.
+    /// The cost of making the blob.
     effort: Effort,
 }
 

@@ -82,7 +82,7 @@ pub struct RecipeParts {
     pub operations: Section,
     /// Bytes of the tar that are in no device.
     pub literals: Section,
-    /// What the compressor chose, if the form is [`BlobForm::Gzip`].
+    /// The choices of the compressor, if the form is [`BlobForm::Gzip`].
     pub notes: Option<Section>,
 }
 
@@ -125,7 +125,7 @@ fn copy<E: From<TemporaryError>>(file: &TemporaryFile, out: &mut dyn FnMut(&[u8]
     Ok(())
 }
 
-/// What the front of a recipe says.
+/// The front of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecipeHead {
     pub(crate) form: BlobForm,

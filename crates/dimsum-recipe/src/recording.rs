@@ -22,7 +22,7 @@ use crate::section::{Section, SectionIn, SectionOut};
 use crate::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles};
 use crate::varint;
 
-/// What is known of a tar, as far as it has been read.
+/// The record of a tar, as far as it has been read.
 pub struct Recording(RefCell<RecordingState>);
 
 struct RecordingState {
@@ -36,7 +36,7 @@ struct RecordingState {
     /// Bytes that are not content since the last segment.
     between: u64,
     file: RecordedFile,
-    /// What failed in a call that cannot say so.
+    /// The failure of a call that cannot return it.
     error: Option<RecipeError>,
 }
 
@@ -104,7 +104,7 @@ impl Recording {
         })))
     }
 
-    /// Watches what is read of a tar.
+    /// Records the reads of a tar.
     pub const fn tee<R>(&self, tar: R) -> RecordingTar<'_, R> {
         RecordingTar { tar, recording: self }
     }
@@ -203,7 +203,7 @@ impl Recorded {
     }
 }
 
-/// Reads what was noted of a tar in the order of the tar.
+/// Reads the record of a tar in the order of the tar.
 pub struct RecordedReader<'r> {
     segments: Segments<'r>,
     literals: SectionIn<'r>,

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use crate::error::RecipeError;
 use crate::temporary::{TemporaryError, TemporaryFile, TemporaryFiles, TemporaryRange};
 
-/// zstd level: what is not content is little, and a lot of it repeats.
+/// zstd level: bytes that are not content are few, and many of them repeat.
 const LEVEL: i32 = 9;
 /// log2 of the zstd window: 8 MiB, the memory that reading takes.
 const WINDOW_LOG: u32 = 23;

@@ -132,7 +132,7 @@ impl Read for TemporaryRange<'_> {
     }
 }
 
-/// A temporary file with one writer that gathers small pieces; what is not written yet can be read all the same.
+/// A temporary file with one writer that gathers small pieces; bytes that are not written yet can be read all the same.
 #[derive(Debug)]
 pub struct BufferedTemporary {
     file: Arc<TemporaryFile>,
@@ -140,7 +140,7 @@ pub struct BufferedTemporary {
 }
 
 impl BufferedTemporary {
-    /// Starts with a file that nobody else writes.
+    /// Starts with a file that has no other writer.
     #[must_use]
     pub fn new(file: TemporaryFile) -> Self {
         Self { file: Arc::new(file), buffer: Vec::with_capacity(WRITE_BUFFER) }
@@ -163,7 +163,7 @@ impl BufferedTemporary {
         Ok(offset)
     }
 
-    /// Writes what has been gathered and returns the file, which others may read while this goes on growing.
+    /// Writes the gathered bytes and returns the file, which others may read while this goes on growing.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -172,7 +172,7 @@ impl BufferedTemporary {
         Ok(Arc::clone(&self.file))
     }
 
-    /// Writes what has been gathered.
+    /// Writes the gathered bytes.
     fn flush(&mut self) -> Result<(), TemporaryError> {
         if !self.buffer.is_empty() {
             self.file.append(&self.buffer)?;

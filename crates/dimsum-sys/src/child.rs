@@ -17,7 +17,7 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, 
 use crate::fd::make_inheritable;
 use crate::signal::unblock_all;
 
-/// What a child process gets besides what [`Command`] can say.
+/// The settings of a child process that [`Command`] does not have.
 ///
 /// The child always starts with no signal blocked, whatever its parent blocks.
 #[derive(Debug, Default)]

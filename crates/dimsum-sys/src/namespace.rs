@@ -1,4 +1,4 @@
-//! Leaving the mount namespace, so that what is mounted afterwards stays private to one process tree.
+//! Leaving the mount namespace, so that later mounts stay private to one process tree.
 
 #![expect(unsafe_code, reason = "unshare is unsafe in general, not for mount namespaces")]
 
@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Moves the calling thread (and what it starts) into a copy of its mount namespace.
+/// Moves the calling thread, and its later children, into a copy of its mount namespace.
 ///
 /// Other threads of the process stay where they are. Whoever wants no mount to travel in either direction must
 /// also make the propagation of `/` private.

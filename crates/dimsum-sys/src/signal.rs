@@ -13,8 +13,8 @@ use rustix::process::Signal;
 
 /// Blocked signals and the descriptor they are read from.
 ///
-/// Dropping it closes the descriptor but leaves the signals blocked: what was meant for us must not kill us
-/// while we end.
+/// Dropping it closes the descriptor but leaves the signals blocked: a signal for this process must not kill it while
+/// it ends.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
@@ -41,7 +41,7 @@ impl Signals {
         if raw < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel just made this descriptor for us; nobody else knows its number.
+        // SAFETY: the kernel just made this descriptor for us; no other code knows its number.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         change_mask(libc::SIG_BLOCK, &set)?;
         Ok(Self { fd })

@@ -79,7 +79,7 @@ impl TreeBuilder {
     ///
     /// # Errors
     ///
-    /// What is wrong with the entry; the builder is unchanged then, but for text it may hold in vain.
+    /// The fault of the entry. The builder is unchanged then, but for text that it may hold in vain.
     pub fn insert(
         &mut self,
         parent: NodeId,
@@ -97,7 +97,7 @@ impl TreeBuilder {
     ///
     /// # Errors
     ///
-    /// What is wrong with the entry.
+    /// The fault of the entry.
     pub fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<(), EntryFault> {
         if self.inode(node).is_directory() {
             return Err(EntryFault::LinkToDirectory);
@@ -106,7 +106,7 @@ impl TreeBuilder {
         self.add_name(parent, name, node)
     }
 
-    /// Takes a name away, and with it all that is below it; returns what it stood for. Other names of a file stay.
+    /// Removes a name and all names below it; returns the inode that it stood for. Other names of a file stay.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let hash = self.hasher.hash_one((parent.0, name));
         let Self { slots, text, index, .. } = self;
@@ -146,7 +146,7 @@ impl TreeBuilder {
     ///
     /// # Errors
     ///
-    /// What is wrong with them.
+    /// Their fault.
     pub fn set_metadata(&mut self, node: NodeId, metadata: &Metadata<'_>) -> Result<(), EntryFault> {
         check_metadata(metadata)?;
         let xattrs = self.xattrs.intern(metadata.xattrs)?;
@@ -282,7 +282,7 @@ fn check_metadata(metadata: &Metadata<'_>) -> Result<(), EntryFault> {
     Ok(())
 }
 
-/// Packs what has been checked.
+/// Packs checked attributes.
 fn record(kind: NodeKind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
     let device = |device: DeviceNumber| u64::from(device.major) << 32 | u64::from(device.minor);
     let (file_type, data, reference, hides) = match kind {
@@ -298,7 +298,7 @@ fn record(kind: NodeKind<'_>, metadata: &Metadata<'_>, xattrs: u32) -> Inode {
     let metadata = &match kind {
         // A whiteout is only a name, whatever its source made it of.
         NodeKind::Whiteout => Metadata { permissions: 0, ..Metadata::IMPLICIT_DIRECTORY },
-        // Linux shows no other mode, and sources differ in what they write.
+        // Linux shows no other mode, and sources write different ones.
         NodeKind::Symlink { .. } => Metadata { permissions: 0o777, ..*metadata },
         _ => *metadata,
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{EntryFault, TreeError, WriteError};
 use crate::types::ContentId;
 
-/// What is asked for at a time: a usual slice of an image.
+/// Bytes asked for at a time: a usual slice of an image.
 const BUFFER: usize = 256 * 1024;
 
 /// Gives the content of regular files, the counterpart of [`ContentSink`](crate::ContentSink).

@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::limits::{MAX_LAYER_SIZE, MAX_ZSTD_WINDOW_LOG};
 
-/// What is read of the blob at a time.
+/// Bytes of the blob read at a time.
 const BUFFER: usize = 128 * 1024;
 
 /// How a layer blob is compressed.
@@ -99,7 +99,7 @@ impl<R: Read> LayerDecoder<R> {
         self.compression
     }
 
-    /// Returns what was wrapped. All of it has been read when reading came to its end.
+    /// Returns the wrapped reader. All of it has been read when reading came to its end.
     pub fn into_inner(self) -> R {
         match self.decoder {
             Decoder::Plain(input) => input.into_inner(),

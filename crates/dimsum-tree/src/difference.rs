@@ -28,7 +28,7 @@ pub fn difference<E>(
     Ok(differ.run()?)
 }
 
-/// What becomes of a file of the wanted tree.
+/// The treatment of a file of the wanted tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     /// No name of it has been met yet.
@@ -110,7 +110,7 @@ struct Differ<'t> {
     wanted: &'t Tree,
     fates: Vec<Fate>,
     builder: TreeBuilder,
-    /// What the layer has of the files of the wanted tree.
+    /// The files of the wanted tree that the layer has.
     nodes: Vec<Option<NodeId>>,
 }
 

@@ -53,7 +53,7 @@ pub enum TreeError {
     Entry {
         /// The entry as the source names it.
         path: PathName,
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         fault: EntryFault,
     },
@@ -62,7 +62,7 @@ pub enum TreeError {
     Archive {
         /// Where, in the uncompressed archive.
         offset: u64,
-        /// What is wrong there.
+        /// The fault.
         #[source]
         fault: EntryFault,
     },
@@ -104,7 +104,7 @@ pub enum LayerReadError<E> {
     Sink {
         /// The file as the source names it.
         path: PathName,
-        /// What the sink says.
+        /// The error of the sink.
         #[source]
         source: E,
     },
@@ -121,14 +121,14 @@ pub enum WriteError<E> {
     Content {
         /// The file.
         path: PathName,
-        /// What the source says.
+        /// The error of the source.
         #[source]
         source: E,
     },
     /// Bytes, or a file, could not be written.
     #[error("cannot write {path}")]
     Output {
-        /// What was being written.
+        /// The object that was being written.
         path: PathName,
         /// Why not.
         #[source]
@@ -136,7 +136,7 @@ pub enum WriteError<E> {
     },
 }
 
-/// What is wrong with one entry, or at one place of an archive.
+/// The fault of one entry, or at one position of an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryFault {
@@ -161,7 +161,7 @@ pub enum EntryFault {
     /// The name is there already.
     #[error("the name exists already")]
     Exists,
-    /// What should hold the entry is not a directory.
+    /// The parent of the entry is not a directory.
     #[error("the parent is not a directory")]
     NotADirectory,
     /// Only files can have two names.
@@ -189,13 +189,13 @@ pub enum EntryFault {
     /// More than the 12 bits of permissions.
     #[error("permissions {mode:o} of more than 12 bits")]
     Permissions {
-        /// What it claims.
+        /// The claimed value.
         mode: u16,
     },
     /// Nanoseconds of a whole second or more.
     #[error("a time with {nanoseconds} nanoseconds")]
     Time {
-        /// What it claims.
+        /// The claimed value.
         nanoseconds: u32,
     },
     /// A device number Linux does not have.
@@ -240,7 +240,7 @@ pub enum EntryFault {
     /// The whole tree is beyond one of the limits of counts.
     #[error("more than {limit} {what} in one tree")]
     TreeTooLarge {
-        /// What there is too much of.
+        /// The counted object.
         what: &'static str,
         /// The limit.
         limit: usize,
@@ -251,7 +251,7 @@ pub enum EntryFault {
     /// One block of zeros in the middle of an archive.
     #[error("one block of zeros between entries; the end of an archive has two")]
     LoneZeroBlock,
-    /// The archive ends before what it announced.
+    /// The archive ends before the announced bytes.
     #[error("the archive ends too early")]
     Truncated,
     /// A field that should hold a number.
@@ -329,7 +329,7 @@ pub enum EntryFault {
     /// A file whose content is longer or shorter than the tree says.
     #[error("its content ends at byte {found}, its size is {size}")]
     ContentLength {
-        /// What the tree says.
+        /// The value in the tree.
         size: u64,
         /// How far content was given.
         found: u64,

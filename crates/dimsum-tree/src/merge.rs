@@ -62,7 +62,7 @@ impl Tree {
 }
 
 impl Tree {
-    /// Returns the tree without the inodes that `keep` says no to, and without what is below them. The root stays.
+    /// Returns the tree without the inodes that `keep` refuses, and without the names below them. The root stays.
     ///
     /// # Errors
     ///

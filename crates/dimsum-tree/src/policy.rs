@@ -8,13 +8,13 @@ use crate::xattrs::is_file_xattr;
 /// How a source is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
-    /// What happens to things overlayfs gives a meaning.
+    /// The treatment of entries that overlayfs gives a meaning.
     pub overlay_entries: OverlayEntries,
 }
 
-/// What happens to character devices 0:0 and to the xattrs `trusted.overlay.*` and `user.overlay.*` of a source.
+/// The treatment of character devices 0:0 and of the xattrs `trusted.overlay.*` and `user.overlay.*` of a source.
 ///
-/// In the lower directory of an overlay mount they would hide files, or show what is not there.
+/// In the lower directory of an overlay mount they would hide files, or show files that are not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OverlayEntries {
     /// The source is refused, and the error names the entry.
@@ -24,13 +24,13 @@ pub enum OverlayEntries {
     Drop,
 }
 
-/// What was met in a source besides the tree.
+/// The findings in a source besides the tree.
 #[derive(Clone, Debug, Default)]
 pub struct LayerReport {
     /// Entries of the source.
     pub entries: u64,
-    /// Extended attributes left out: those files do not have on Linux (as `com.apple.*`), and `user.*` of what
-    /// is neither file nor directory.
+    /// Extended attributes left out: those that Linux does not have (as `com.apple.*`), and `user.*` of inodes that are
+    /// neither files nor directories.
     pub dropped_xattrs: u64,
     /// Things left out by [`OverlayEntries::Drop`].
     pub dropped_overlay: u64,
@@ -45,11 +45,11 @@ pub struct LayerReport {
 pub struct Dropped {
     /// The entry it belongs to, as the source names it.
     pub path: PathName,
-    /// What it is.
+    /// Its kind.
     pub what: What,
 }
 
-/// What was left out.
+/// The left-out entries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum What {
@@ -83,7 +83,7 @@ impl Policy {
         }
     }
 
-    /// Takes out what is not kept with a file of this type.
+    /// Removes attributes that are not kept with a file of this type.
     pub(crate) fn filter_xattrs(
         self,
         path: &[u8],

@@ -30,7 +30,7 @@ pub struct Inode {
 pub(crate) struct RecordSlot {
     /// The directory.
     pub(crate) parent: u32,
-    /// What the name stands for.
+    /// The inode that the name stands for.
     pub(crate) inode: u32,
     /// Where the name starts in the text.
     pub(crate) name: u32,

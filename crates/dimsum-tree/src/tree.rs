@@ -27,7 +27,7 @@ pub struct Tree {
 pub struct TreeEntry<'t> {
     /// The name.
     pub name: &'t [u8],
-    /// What it stands for.
+    /// The inode that it stands for.
     pub inode: InodeId,
 }
 
@@ -134,7 +134,7 @@ impl Tree {
         }
     }
 
-    /// Visits every name in path order: a directory before what is in it, names bytewise.
+    /// Visits every name in path order: a directory before its names, names bytewise.
     #[must_use]
     pub fn walk(&self) -> TreeWalk<'_> {
         TreeWalk::new(self)

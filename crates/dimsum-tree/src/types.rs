@@ -27,7 +27,7 @@ impl InodeId {
     }
 }
 
-/// A handle of a regular file's content, given out by whoever stores the content; opaque to the tree.
+/// A handle of a regular file's content, given out by the code that stores the content; opaque to the tree.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ContentId(u32);
 
@@ -45,7 +45,7 @@ impl ContentId {
     }
 }
 
-/// What an inode is.
+/// The type of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FileType {
     /// Bytes.
@@ -131,7 +131,7 @@ impl fmt::Debug for Xattr {
     }
 }
 
-/// What an inode of every type has: who may do what, since when, and extended attributes.
+/// The attributes of every inode: mode, owner, time, and extended attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Metadata<'a> {
     /// The lower 12 bits of `st_mode`: permissions, setuid, setgid, sticky.
@@ -147,12 +147,12 @@ pub struct Metadata<'a> {
 }
 
 impl Metadata<'static> {
-    /// What a directory has that no source says anything of: mode 0755, owner 0:0, 1970, no xattrs.
+    /// The attributes of a directory without an entry in a source: mode 0755, owner 0:0, 1970, no xattrs.
     pub const IMPLICIT_DIRECTORY: Self =
         Self { permissions: 0o755, uid: 0, gid: 0, mtime: Timestamp { seconds: 0, nanoseconds: 0 }, xattrs: &[] };
 }
 
-/// What a new inode is, with what its type alone has.
+/// The type of a new inode, with the values of that type alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NodeKind<'a> {
     /// A regular file.

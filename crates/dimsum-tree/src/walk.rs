@@ -10,9 +10,9 @@ pub struct WalkEntry<'t> {
     pub parent: InodeId,
     /// The name.
     pub name: &'t [u8],
-    /// What it stands for.
+    /// The inode that it stands for.
     pub inode: InodeId,
-    /// Components of the path: 1 for what lies in the root.
+    /// Components of the path: 1 for names in the root.
     pub depth: usize,
     /// Whether this is the inode's first path: false for each further name of a hard-linked file.
     pub first: bool,

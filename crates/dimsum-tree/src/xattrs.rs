@@ -45,7 +45,7 @@ impl XattrInterner {
         Self { sets, index, hasher }
     }
 
-    /// Returns the row of this set, whatever its order. Refuses what is beyond the limits.
+    /// Returns the row of this set, whatever its order. Refuses attributes beyond the limits.
     pub(crate) fn intern(&mut self, xattrs: &[Xattr]) -> Result<u32, EntryFault> {
         if xattrs.is_empty() {
             return Ok(0);
@@ -87,7 +87,7 @@ pub(crate) fn is_file_xattr(name: &[u8]) -> bool {
         || name == b"system.posix_acl_default"
 }
 
-/// Returns the set sorted by name, or what is wrong with it.
+/// Returns the set sorted by name, or its fault.
 fn checked(xattrs: &[Xattr]) -> Result<Box<[Xattr]>, EntryFault> {
     let mut bytes = 0usize;
     let mut list = 0usize;

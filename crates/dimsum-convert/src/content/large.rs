@@ -16,7 +16,7 @@ use crate::error::ConvertError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SliceId(u32);
 
-/// What is known of a slice.
+/// The state of a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SliceRecord {
     pub(crate) digest: Blake3,
@@ -27,7 +27,7 @@ pub(crate) struct SliceRecord {
     pub(crate) place: ContentPlace,
 }
 
-/// What a piece turned out to be.
+/// The slice of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ResolvedPieces {
     pub(super) id: SliceId,

@@ -42,7 +42,7 @@ pub(crate) enum FileContent {
     Large(u32),
 }
 
-/// Numbers are below this: the two upper bits of a content id tell what it is.
+/// Numbers are below this: the two upper bits of a content id tell its kind.
 pub(crate) const MAX_CONTENTS: u32 = 1 << 30;
 const KIND_SHIFT: u32 = 30;
 
@@ -92,8 +92,8 @@ impl ContentTable {
         }
     }
 
-    /// Forgets what was read in a layer and did not get a place: files that later entries of the same tar replaced. No
-    /// slice may be on its way.
+    /// Forgets contents of a layer that got no position: files that later entries of the same tar replaced. No slice
+    /// may be on its way.
     pub(crate) fn forget_unplaced(&mut self) {
         self.small.forget_unplaced();
         write(&self.slices).forget_unplaced();

@@ -9,7 +9,7 @@ use super::{Arrived, FileContent, LargeFiles, SmallFiles, SmallRecord, Workers};
 use crate::error::ConvertError;
 use crate::progress::ConversionProgress;
 
-/// What came in.
+/// The contents that came in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContentCounts {
     /// Bytes of all files.
@@ -77,7 +77,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Waits until all slices are done; returns what came in, and in which order.
+    /// Waits until all slices are done; returns the contents in their order.
     pub(crate) fn finish(self) -> Result<(ContentCounts, Arrived), ConvertError> {
         Ok((self.counts, self.workers.finish()?))
     }
@@ -106,7 +106,7 @@ impl<'a> Splitter<'a> {
         self.workers.send(piece, bytes)
     }
 
-    /// Skips slices that lie in a hole as a whole; returns what is left of it.
+    /// Skips slices that lie in a hole as a whole; returns the rest of the hole.
     fn null_slices(&mut self, length: u64) -> u64 {
         let SplitFile { slices, slice_count, start, .. } = self.file;
         // The last slice has another length and is filled as usual, which it costs little to do once.

@@ -20,7 +20,7 @@ const ROW: usize = 44;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SmallId(pub(super) u32);
 
-/// What the temporary file has of a content.
+/// A content in the temporary file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SmallRecord {
     pub(crate) digest: Blake3,

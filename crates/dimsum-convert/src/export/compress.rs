@@ -62,7 +62,7 @@ pub(super) fn write_layer<'t>(
     compress(options, out, |stream| {
         let tar = TarOptions { form: TarForm::Layer, sparse_from: options.sparse_from };
         let written = to_tar(tree, contents, stream, tar);
-        // What the stream fails with is only "stopped" to the tar writer.
+        // The tar writer sees any failure of the stream as "stopped".
         if let Some(error) = stream.take_error() {
             return Err(error);
         }

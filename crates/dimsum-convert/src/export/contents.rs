@@ -203,7 +203,7 @@ impl ContentSource for ExportContents<'_> {
                     let done = self.image.read(flat, piece);
                     done.map_err(|error| from_failure(error, self.image.name()))?;
                 }
-                // A layer's tree is cut down to what is there, and the image's lists all it uses.
+                // A layer's tree is cut down to the data that is there, and the image's lists all data that it uses.
                 SpacePlace::Missing => {
                     return Err(Box::new(ConvertError::NotIdentical { image: self.image.name().to_owned() }));
                 }
@@ -217,7 +217,7 @@ impl ContentSource for ExportContents<'_> {
     }
 }
 
-/// Says what is wrong with an EROFS image.
+/// Returns the fault of an EROFS image.
 fn failed_reading(error: dimsum_erofs::ErofsError<ReadFailure>, origin: &str) -> ConvertError {
     match error {
         dimsum_erofs::ErofsError::Read { source, .. } => from_failure(source, origin),

@@ -127,7 +127,7 @@ impl UnlistedPack {
         Ok(())
     }
 
-    /// Decodes and proves a chunk; the inner result is what is wrong with it.
+    /// Decodes and proves a chunk; the inner error is its fault.
     fn decode(&mut self, chunk: u32) -> Result<Result<Vec<u8>, FormatError>, ConvertError> {
         let lengths = self.map.chunk_bytes(chunk).zip(self.frames.frame(chunk));
         let (Some((bytes, frame)), Some(must)) = (lengths, self.map.digest(chunk)) else {

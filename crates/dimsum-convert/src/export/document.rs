@@ -10,11 +10,11 @@ use crate::error::ConvertError;
 /// Prefixes of our annotations.
 const OURS: [&str; 2] = ["io.dimsum.", "containerd.io/snapshot/dimsum."];
 
-/// What history says of a layer of which it said nothing.
+/// The history of a layer that had none.
 const LAYER_HISTORY: &str = "dimsum export: file data";
-/// What history says of the layer that has everything.
+/// The history of the layer with the whole tree.
 const FLAT_HISTORY: &str = "dimsum export: the whole file tree";
-/// What history says of the last layer.
+/// The history of the last layer.
 const FIX_UP_HISTORY: &str = "dimsum export: what the layers leave open";
 
 /// Which layers there are.

@@ -95,7 +95,7 @@ pub(super) fn read(
     parse(file, own, &origin)
 }
 
-/// What a pack has behind its chunks.
+/// The parts of a pack behind its chunks.
 struct PackParts {
     file: TemporaryFile,
     /// Of what is in the file.

@@ -78,7 +78,7 @@ pub struct ExportOptions {
     pub compression: LayerCompression,
     /// The level of it; the usual one if none.
     pub level: Option<u32>,
-    /// What the manifest is in the target.
+    /// The role of the manifest in the target.
     pub role: Role,
     /// From how many bytes of holes on a file is written as a sparse one, see [`TarOptions::sparse_from`].
     pub sparse_from: Option<u64>,
@@ -104,7 +104,7 @@ impl Default for ExportOptions {
     }
 }
 
-/// What came out of an export.
+/// The outcome of an export.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Exported {
@@ -114,13 +114,13 @@ pub struct Exported {
     pub config: Blob,
     /// The layers, lowest first.
     pub layers: Vec<ExportedLayer>,
-    /// What a tar cannot hold and the image has.
+    /// Entries of the image that a tar cannot hold.
     pub left_out: OmittedEntries,
     /// The manifest is the one that was converted, byte for byte.
     pub original: bool,
 }
 
-/// What of the source a layer of an export is.
+/// The part of the source's layer that an export gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reached {
@@ -200,7 +200,7 @@ pub fn export_tar(
     to_tar(&tree, &mut contents, output, options).map_err(|error| failed_writing(error, "the archive"))
 }
 
-/// Writes the whole tree into an empty directory and returns what it cannot hold. See [`to_directory`].
+/// Writes the whole tree into an empty directory and returns the entries that it cannot hold. See [`to_directory`].
 ///
 /// # Errors
 /// If the image cannot be read or is damaged, or the directory is not empty. Also if a file cannot be made or given to

@@ -35,8 +35,8 @@ pub trait ExportImage: Sync {
     /// If they cannot be had or are not what the root says.
     fn read(&self, flat: u64, buffer: &mut [u8]) -> Result<(), ReadFailure>;
 
-    /// Opens the blob of pack `index`, counted in the order of the manifest, from its start. It is **not**
-    /// verified: the export hashes what it reads.
+    /// Opens the blob of pack `index`, counted in the order of the manifest, from its start. It is **not** verified:
+    /// the export hashes the bytes that it reads.
     ///
     /// # Errors
     /// If it is not there.

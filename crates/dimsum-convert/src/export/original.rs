@@ -62,7 +62,7 @@ pub fn export_original(
     original.publish(layers, target, options, progress)
 }
 
-/// What the referrer says, proven from the image's manifest.
+/// The fields of the referrer, proven from the image's manifest.
 struct OriginalImage {
     artifact: OriginalArtifact,
     bytes: Vec<u8>,

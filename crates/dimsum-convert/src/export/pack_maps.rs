@@ -15,7 +15,7 @@ use crate::error::ConvertError;
 const BUFFER: usize = 128 << 10;
 const LAYER_META: &str = "layer meta";
 
-/// Reads device map and frame map of a whole pack; the inner result is what is wrong with it.
+/// Reads device map and frame map of a whole pack; the inner error is its fault.
 pub(super) fn read(
     pack: &TemporaryFile,
     temporaries: &TemporaryFiles,

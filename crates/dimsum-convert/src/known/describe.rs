@@ -24,7 +24,7 @@ use crate::error::ConvertError;
 const TAIL: u64 = 128 << 10;
 /// Bytes decoded at a time: one frame of a layer meta.
 const BUFFER: usize = 128 << 10;
-/// Rows of all tables of a layer meta: what is read into memory at once is below 300 MB.
+/// Rows of all tables of a layer meta: the tables in memory are below 300 MB.
 const MAX_ROWS: u64 = 1 << 22;
 
 /// A pack's own description.

@@ -29,7 +29,7 @@ pub(crate) struct ListedPacks {
     pub(crate) foreign: bool,
 }
 
-/// What is known of an image before its packs are read.
+/// The description of an image before its packs are read.
 #[derive(Debug)]
 pub(crate) struct ListedImage {
     pub(crate) manifest: Manifest,
@@ -66,8 +66,8 @@ pub(crate) fn made_of(layer: &Descriptor) -> Option<(Digest, Digest)> {
     Some((digest(media::ANNOTATION_SOURCE_DIFF_ID)?, digest(media::ANNOTATION_SOURCE_CHAIN_ID)?))
 }
 
-/// Reads the descriptions of all packs of some images, each pack once, with where it is. What does not describe
-/// itself as the format says is left out and reported.
+/// Reads the descriptions of all packs of some images, each pack once, with where it is. A pack that does not describe
+/// itself as the format requires is left out and reported.
 pub(crate) fn load<'s>(
     images: &[KnownImage<'s>],
     temporaries: &TemporaryFiles,
@@ -127,7 +127,7 @@ pub(crate) fn without(what: String, error: ConvertError) -> ConvertError {
     }
 }
 
-/// What is wrong in itself is left out; what could not be reached, or was cancelled, ends the conversion.
+/// A malformed pack is left out; an unreachable one, or a cancel, ends the conversion.
 pub(crate) fn refuse(what: String, error: ConvertError) -> Result<RefusedPack, ConvertError> {
     let wrong = match &error {
         ConvertError::Registry(source) => {

@@ -17,7 +17,7 @@ pub(crate) struct KnownPack {
     /// The manifest that lists it.
     pub(crate) image: Digest,
     pub(crate) blob: Blob,
-    /// What that image's config says is the SHA-256 of the device: for containerd, not for us.
+    /// The SHA-256 of the device by that image's config: for containerd, not for us.
     pub(crate) diff_id: Digest,
     /// Source layer and chain id that it was made of, if the manifest says.
     pub(crate) of: Option<(Digest, Digest)>,
@@ -34,7 +34,7 @@ pub(crate) struct PackRow {
     pub(crate) row: u32,
 }
 
-/// All packs, and two indexes over what is in them.
+/// All packs, and two indexes over their contents.
 #[derive(Debug, Default)]
 pub(crate) struct KnownPacks {
     packs: Vec<KnownPack>,

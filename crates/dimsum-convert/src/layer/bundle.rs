@@ -9,7 +9,7 @@ pub(crate) struct BundleCutter {
     open: u64,
 }
 
-/// What a file does to the bundles.
+/// The effect of a file on the bundles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) before: bool,

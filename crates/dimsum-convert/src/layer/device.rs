@@ -8,7 +8,7 @@ use super::bundle::BundleCutter;
 use crate::content::{ContentPiece, ContentPlace, ContentTable, FileContent, SliceId, SmallId, write};
 use crate::error::ConvertError;
 
-/// What a device holds.
+/// The contents of a device.
 #[derive(Debug, Default)]
 pub(crate) struct LayerDevice {
     /// New slices in path order, each a chunk.

@@ -34,7 +34,7 @@ pub(crate) struct PackContent {
     pub(crate) origin: String,
 }
 
-/// What the packs of an image have in common.
+/// The values that the packs of an image have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct PackContext<'a> {
     pub(crate) contents: &'a ContentTable,

@@ -54,7 +54,7 @@ pub(crate) fn verify_pack(
     Ok(())
 }
 
-/// What a pack turned out to be.
+/// The result of proving a pack.
 struct HeldPack {
     /// SHA-256 of the blob.
     blob: Digest,
@@ -62,7 +62,7 @@ struct HeldPack {
     device: Digest,
 }
 
-/// A frame, and what it must give.
+/// A frame, and the expected bytes.
 struct HeldFrame {
     bytes: Vec<u8>,
     length: usize,

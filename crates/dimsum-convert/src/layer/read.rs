@@ -39,7 +39,7 @@ pub(crate) struct ReadLayer {
     pub(crate) taken: SpooledContent,
     /// Length of the uncompressed tar; 0 for a directory.
     pub(crate) tar_bytes: u64,
-    /// What a recipe needs, if the original is kept.
+    /// The records for a recipe, if the original is kept.
     pub(crate) recorded: Option<Recorded>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct SpooledContent {
     pub(crate) small: Arc<TemporaryFile>,
 }
 
-/// What reading needs besides the source.
+/// The state that reading a layer needs besides its source.
 pub(crate) struct LayerReader<'a> {
     pub(crate) contents: &'a mut ContentTable,
     pub(crate) pool: &'a WorkerPool,
@@ -63,7 +63,7 @@ pub(crate) struct LayerReader<'a> {
     pub(crate) origin: &'a str,
 }
 
-/// What a layer of an image must be.
+/// The expected digests of a layer.
 pub(crate) struct Expected {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
@@ -170,7 +170,7 @@ fn named(error: LayerReadError<Box<ConvertError>>, origin: &str) -> ConvertError
     }
 }
 
-/// What the decoding thread knows at its end.
+/// The result of the decoding thread.
 #[derive(Default)]
 struct Decoded {
     /// Digest and length of the blob, if it was read to its end.

@@ -19,7 +19,7 @@ pub(crate) struct RecipeEntry {
     pub(crate) recipe: Blob,
 }
 
-/// What the manifest lists, checked.
+/// The checked list of the manifest.
 #[derive(Debug)]
 pub(crate) struct OriginalArtifact {
     /// The original manifest with its media type, and the original config.

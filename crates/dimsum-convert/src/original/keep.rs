@@ -28,7 +28,7 @@ use crate::progress::ConversionProgress;
 /// Layers whose compression is looked at at the same time: each takes up to some 100 MiB of memory.
 const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
-/// What a recipe gives back.
+/// The result of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gives {
     /// The blob, bit by bit.
@@ -46,18 +46,18 @@ impl Gives {
     }
 }
 
-/// What was kept of one layer.
+/// The recipe of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptLayer {
     /// Digest of the source's blob.
     pub source: Digest,
     /// The recipe.
     pub recipe: Blob,
-    /// What it gives.
+    /// Its result.
     pub gives: Gives,
 }
 
-/// What was kept of an image.
+/// The recipes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeptOriginal {
@@ -69,7 +69,7 @@ pub struct KeptOriginal {
     pub packs: Vec<Blob>,
 }
 
-/// What is noted while layers are read.
+/// The records made while layers are read.
 pub(crate) struct Keeping<'a> {
     source: &'a dyn Source,
     manifest: Digest,

@@ -24,7 +24,7 @@ pub(crate) struct TarRecipe {
     pub(super) devices: Vec<(DeviceId, u32)>,
 }
 
-/// What is known when all layers have been read.
+/// The state when all layers have been read.
 pub(crate) struct RecipeContext<'a> {
     pub(crate) contents: &'a ContentTable,
     /// Device id and blocks by the number that a place has.

@@ -115,7 +115,7 @@ impl<M: MetaRead> ErofsImage<M> {
     }
 }
 
-/// Returns what makes an image unreadable. What is only not ours (see the validator) is accepted.
+/// Returns what makes an image unreadable. A choice that is valid but not ours (see the validator) is accepted.
 fn check(superblock: &Superblock, behind: &[u8]) -> Option<SuperblockFault> {
     let found = superblock.magic.get();
     if found != ondisk::MAGIC {

@@ -7,7 +7,7 @@ use crate::error::ErofsFault;
 use crate::limits::NANOSECONDS;
 use crate::ondisk::{self, BLOCK, InodeCompact, InodeExtended, Superblock, XattrEntry, XattrHeader};
 
-/// What an inode says, by value; whether what it points to makes sense is found out when it is used.
+/// The fields of an inode, by value. Its pointers are checked when they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErofsInode {
     nid: u64,
@@ -113,7 +113,7 @@ impl ErofsInode {
         self.number
     }
 
-    /// Returns what it is.
+    /// Returns its type.
     #[must_use]
     pub const fn file_type(&self) -> FileType {
         self.file_type
@@ -199,7 +199,7 @@ impl ErofsInode {
         self.reserved_is_zero
     }
 
-    /// Returns the data layout, which for what has no data means nothing.
+    /// Returns the data layout, which means nothing for an inode without data.
     pub(crate) const fn layout(&self) -> u16 {
         self.format >> ondisk::FORMAT_LAYOUT_SHIFT
     }

@@ -28,5 +28,5 @@ pub(crate) use xattr::FoundXattr;
 
 use crate::error::ErofsError;
 
-/// What reading through `M` gives.
+/// The result of reading through `M`.
 pub type ReadResult<T, M> = std::result::Result<T, ErofsError<<M as MetaRead>::Error>>;

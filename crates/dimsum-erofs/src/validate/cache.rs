@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use crate::read::MetaRead;
 
-/// Bytes read at once: what is proven at once (`docs/format.md`, section 2).
+/// Bytes read at once: a group, which is proven at once (`docs/format.md`, section 2).
 const WINDOW: usize = 16 * 1024;
 /// Windows kept: with inodes, directories and shared attributes in different places a handful is in use.
 const WINDOWS: usize = 64;

@@ -16,7 +16,7 @@ use crate::prefix::{self, OPAQUE_NAME, OPAQUE_VALUE};
 use crate::read::{Data, ErofsImage, ErofsInode, FoundXattr, MetaRead, ReadResult};
 use crate::write::ImageKind;
 
-/// Checks inodes, each once, and remembers what they take of the image.
+/// Checks inodes, each once, and remembers the bytes that they take of the image.
 pub(super) struct ImageChecker<'a, M: MetaRead> {
     image: &'a ErofsImage<Cached<'a, M>>,
     devices: DeviceRanges,

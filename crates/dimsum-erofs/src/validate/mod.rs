@@ -27,7 +27,7 @@ use crate::write::ImageKind;
 use cache::Cached;
 use walk::ValidationWalk;
 
-/// What an image must fit into.
+/// The bounds of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<'a> {
     /// Blocks of the whole meta, maps included: data begins behind it.
@@ -38,7 +38,7 @@ pub struct Bounds<'a> {
     pub kind: ImageKind,
 }
 
-/// What an image holds.
+/// The contents of an image, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ValidationSummary {
     /// All inodes.
@@ -57,7 +57,7 @@ pub struct ValidationSummary {
     pub bytes: u64,
 }
 
-/// Checks the whole of an image. See the module for what it costs.
+/// Checks the whole of an image. See the module for its cost.
 ///
 /// # Errors
 ///

@@ -26,7 +26,7 @@ pub(super) struct ValidationWalk<'a, M: MetaRead> {
     missing_names: HashMap<u64, u32>,
     /// The directories from the root to where the walk is.
     levels: Vec<ValidationLevel>,
-    /// What is being looked at, for errors.
+    /// The object under check, for errors.
     path: Vec<u8>,
     summary: ValidationSummary,
 }
@@ -45,7 +45,7 @@ struct ValidationLevel {
     dots: u8,
 }
 
-/// What the next name of a directory leads to.
+/// The inode that the next name of a directory leads to.
 enum ValidationStep {
     /// Nothing more to do for this name.
     Next,
@@ -203,7 +203,7 @@ impl<'a, M: MetaRead> ValidationWalk<'a, M> {
         Ok(ValidationStep::Next)
     }
 
-    /// Counts the names of what is not a directory.
+    /// Counts the names of inodes that are not directories.
     fn name_found(&mut self, inode: &ErofsInode, first: bool) -> ReadResult<(), M> {
         let nlink = inode.nlink();
         let missing = if first { Some(nlink) } else { self.missing_names.get(&inode.nid()).copied() };

@@ -16,7 +16,7 @@ use crate::error::{PlanError, RunFault};
 use crate::limits::MAX_BLOCKS;
 use crate::ondisk::{self, BLOCK, INODE_AREA, NULL_ADDRESS, SLOT, SUPERBLOCK_OFFSET, Superblock};
 
-/// What the layout does not know.
+/// The values that the layout does not know.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteParams {
     /// Blocks of the meta: is added to every block of the data area.

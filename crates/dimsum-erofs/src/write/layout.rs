@@ -11,12 +11,12 @@ use crate::error::PlanError;
 use crate::limits::MAX_EROFS_BLOCKS;
 use crate::ondisk::{BLOCK, INODE_AREA, SLOT};
 
-/// What a tree stands for.
+/// The meaning of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
     /// A whole root file system: there is nothing to hide.
     Image,
-    /// One layer: whiteouts and opaque directories say what it hides.
+    /// One layer: whiteouts and opaque directories mark the lower names that it hides.
     Layer,
 }
 
@@ -25,7 +25,7 @@ pub enum ImageKind {
 pub struct ErofsOptions {
     /// log2 of the blocks of a slice: the smallest piece a block map tells apart.
     pub slice_blocks_log2: u32,
-    /// What the tree stands for.
+    /// The meaning of the tree.
     pub kind: ImageKind,
 }
 
@@ -51,7 +51,7 @@ impl<'t> ErofsLayout<'t> {
     ///
     /// # Errors
     ///
-    /// If the image would be too large, or `placements` does not fit the tree. Not for what a tree holds.
+    /// If the image would be too large, or `placements` does not fit the tree. Not because of the contents of a tree.
     pub fn plan(tree: &'t Tree, placements: &dyn Placements, options: ErofsOptions) -> Result<Self, PlanError> {
         if options.kind == ImageKind::Image
             && let Some(inode) = tree.ids().find(|&id| tree.inode(id).is_opaque() || tree.inode(id).is_whiteout())

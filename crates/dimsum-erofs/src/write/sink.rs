@@ -51,7 +51,7 @@ impl<'w, W: Write> ImageWriter<'w, W> {
         self.pad_to(self.position().next_multiple_of(BLOCK))
     }
 
-    /// Sends out what is there. Must not be called before block 0 is whole.
+    /// Sends the gathered bytes. Must not be called before block 0 is whole.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.start == 0 && self.checksum {
             set_checksum(&mut self.buffer);

@@ -12,7 +12,7 @@ use crate::limits::MAX_SHARED_XATTRS;
 use crate::ondisk::{XattrEntry, XattrHeader};
 use crate::prefix::{self, OPAQUE_NAME, OPAQUE_VALUE};
 
-/// What entries are aligned to, and what ids count in.
+/// The alignment of entries, and the unit of ids.
 const WORD: usize = size_of::<XattrEntry>();
 
 /// A shared attribute that no inode has asked for yet.
@@ -96,7 +96,7 @@ impl<'t> SharedXattrs<'t> {
         self.words * WORD as u64
     }
 
-    /// Returns what stands in the area.
+    /// Returns the bytes of the area.
     pub(super) fn area(&self) -> &[&'t Xattr] {
         &self.area
     }

@@ -1,7 +1,7 @@
 //! Reading what `docker save` (and skopeo) writes: `manifest.json` names config and layers of each image.
 //!
-//! There are no digests in it but the config's `diff_ids`. A layer that is a plain tar is a blob of its diff_id, which
-//! whoever reads it checks, so nothing is hashed here. A compressed layer (newer dockers save layers as they have them) is
+//! There are no digests in it but the config's `diff_ids`. A layer that is a plain tar is a blob of its diff_id. Its
+//! reader checks that, so nothing is hashed here. A compressed layer (newer dockers save layers as they have them) is
 //! read once, for the digest of its blob.
 
 use std::io;
@@ -88,7 +88,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
     Ok(Archive { reference, content, root, annotations: Annotations::new() })
 }
 
-/// Describes a layer by what its first bytes say.
+/// Describes a layer by its first bytes.
 fn layer(content: &Content, range: &Range<u64>, diff_id: Digest) -> Result<Descriptor, SourceError> {
     let size = range.end - range.start;
     let start = content.document("layer", range.start..range.end.min(range.start + 4), 4)?;

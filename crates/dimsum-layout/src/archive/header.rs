@@ -25,7 +25,7 @@ impl<'b> Header<'b> {
         Ok(header)
     }
 
-    /// Returns the letter of what the member is.
+    /// Returns the letter of the member's type.
     pub(super) fn kind(&self) -> u8 {
         self.field::<156, 1>().first().copied().unwrap_or(0)
     }
@@ -55,7 +55,7 @@ impl<'b> Header<'b> {
     }
 }
 
-/// Returns what stands before the first NUL.
+/// Returns the bytes before the first NUL.
 pub(super) fn text(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or(&[])
 }
@@ -82,7 +82,8 @@ fn number(field: &[u8]) -> Option<u64> {
     Some(digits.iter().fold(0, |value, digit| value << 3 | u64::from(digit - b'0')))
 }
 
-/// Writes the header of a regular file or directory: nobody's, from 1970, so that equal content gives equal archives.
+/// Writes the header of a regular file or directory. It has no owner and is from 1970, so that equal content gives
+/// equal archives.
 pub(super) fn header(name: &str, size: u64, directory: bool) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let (mode, kind) = if directory { ("0000755", b'5') } else { ("0000644", b'0') };

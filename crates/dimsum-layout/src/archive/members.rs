@@ -22,7 +22,7 @@ const MAX_EXTENDED: u64 = 64 << 10;
 /// Bytes of a name, as the file systems that archives are unpacked to have it.
 const MAX_NAME: usize = 4096;
 
-/// What an archive holds, by name.
+/// The members of an archive, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members(BTreeMap<String, Member>);
 
@@ -97,7 +97,7 @@ pub(super) fn clean(name: &str) -> Option<&str> {
     (name.len() <= MAX_NAME && name.split('/').all(plain)).then_some(name)
 }
 
-/// Returns what a link means that stands at `name`; none if that is outside of the archive.
+/// Returns the target of a link at `name`; none if it is outside of the archive.
 fn beside(name: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = name.split('/').collect();
     parts.pop();
@@ -126,7 +126,7 @@ struct Walk<'r> {
     members: BTreeMap<String, Member>,
 }
 
-/// What extended headers said of the member that follows them.
+/// Records of extended headers for the member behind them.
 #[derive(Default, PartialEq, Eq)]
 struct Said {
     name: Option<Vec<u8>>,
@@ -148,7 +148,7 @@ impl<'r> Walk<'r> {
             if self.headers > MAX_HEADERS {
                 return Err(self.refuse(&name, "it is one too many: an archive may have 65536 headers"));
             }
-            // What an extended header says counts for the member, not for another header between them.
+            // An extended header counts for the member, not for another header between them.
             let is_member = !matches!(header.kind(), b'x' | b'g' | b'L' | b'K');
             let size = said.as_ref().filter(|_| is_member).and_then(|said| said.size);
             let content = self.content(&header, size, &name)?;
@@ -182,7 +182,7 @@ impl<'r> Walk<'r> {
         if block.iter().any(|&byte| byte != 0) {
             return Ok(Some(block));
         }
-        // Two blocks of zeros end an archive; behind them is padding that nobody looks at.
+        // Two blocks of zeros end an archive; padding behind them is ignored.
         let second = self.block_at(self.offset + BLOCK as u64)?;
         if second.iter().any(|&byte| byte != 0) {
             return Err(self.refuse(b"", "there is a lone block of zeros between members"));

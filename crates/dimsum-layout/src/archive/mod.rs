@@ -38,7 +38,7 @@ pub use fault::ArchiveFault;
 pub struct Archive {
     reference: Reference,
     content: Content,
-    /// What the name stands for.
+    /// The document that the name stands for.
     root: Digest,
     annotations: Annotations,
 }
@@ -52,8 +52,8 @@ impl Archive {
         oci::open(file, name)
     }
 
-    /// Opens what `docker save` writes. Its image gets an OCI manifest, made of what the archive says of it; layers keep
-    /// the bytes that they have there.
+    /// Opens what `docker save` writes. Its image gets an OCI manifest, made of the archive's own description. Layers
+    /// keep their bytes.
     ///
     /// # Errors
     /// If it is none, is compressed, has a member that is refused, or has no image of this name.

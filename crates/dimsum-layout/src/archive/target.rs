@@ -21,7 +21,7 @@ use super::spool::Spool;
 use super::write::TarWriter;
 use crate::schemes::{DOCKER_ARCHIVE, OCI_ARCHIVE};
 
-/// An archive that is being written, as a whole: what was at its place before is replaced when it is finished.
+/// An archive that is being written as a whole. The file at its path is replaced when it is finished.
 #[derive(Debug)]
 pub struct ArchiveTarget {
     /// The reference as text.
@@ -79,8 +79,8 @@ impl ArchiveTarget {
         tar.finish(&self.file)
     }
 
-    /// Writes what the root reaches, and nothing else that an interrupted attempt may have left in the spool. What says
-    /// what the archive holds comes first.
+    /// Writes what the root reaches, and nothing else that an interrupted attempt may have left in the spool. The list
+    /// of the contents comes first.
     fn write_oci(&self, mut tar: TarWriter, root: Document, tag: Option<&str>) -> Result<TarWriter, SourceError> {
         let mut descriptor = root.descriptor.clone();
         descriptor.annotations =
@@ -209,7 +209,7 @@ impl Target for ArchiveTarget {
     }
 }
 
-/// Hashes what is read.
+/// Hashes the bytes that are read.
 struct Hashing<R> {
     inner: R,
     hasher: Sha256,

@@ -8,7 +8,7 @@ use super::header::{BLOCK, header};
 use crate::layout::{io_error, sync_directory};
 use dimsum_source::SourceError;
 
-/// An archive that nobody sees yet.
+/// An archive that is not visible yet.
 #[derive(Debug)]
 pub(super) struct TarWriter {
     file: File,

@@ -1,8 +1,9 @@
 //! A blob that is copied in more than one attempt.
 //!
-//! What an interrupted copy has got stays in a file of its own, `blobs/.dimsum-partial-HEX`: outside of `blobs/sha256`, where
-//! other tools look. The next attempt hashes it again, since nothing on disk is trusted, and goes on where it ends. Whoever
-//! writes such a file holds a lock on it; a second copier of the same blob finds it locked and copies for itself.
+//! The bytes of an interrupted copy stay in a file of its own, `blobs/.dimsum-partial-HEX`. It is outside of
+//! `blobs/sha256`, where other tools look. The next attempt hashes it again, since nothing on disk is trusted, and goes
+//! on where it ends. Whoever writes such a file holds a lock on it; a second copier of the same blob finds it locked
+//! and copies for itself.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -26,7 +27,7 @@ const MAX_KEPT: usize = 16;
 const BUFFER: usize = 256 << 10;
 const PREFIX: &str = ".dimsum-partial-";
 
-/// A partial blob that nobody else writes.
+/// A partial blob with one writer.
 struct Partial {
     file: File,
     path: PathBuf,
@@ -51,7 +52,7 @@ impl OciLayout {
         let resumed = partial.rehash(blob.size, from, progress)?;
         let mut is = partial.fill(blob, from, progress)?;
         if resumed && is != blob.digest {
-            // What was kept may be what is wrong.
+            // The kept bytes may be the wrong ones.
             partial.clear().map_err(|error| io_error(&path, error))?;
             is = partial.fill(blob, from, progress)?;
         }
@@ -104,7 +105,7 @@ impl OciLayout {
     }
 }
 
-/// Removes a file that nobody writes. Nothing depends on it.
+/// Removes a file without a writer. Nothing depends on it.
 fn remove_unlocked(path: &Path) {
     if File::open(path).is_ok_and(|file| file.try_lock().is_ok()) {
         let _ignored: io::Result<()> = fs::remove_file(path);
@@ -112,7 +113,7 @@ fn remove_unlocked(path: &Path) {
 }
 
 impl Partial {
-    /// Opens the file, or makes it; none if somebody else writes it.
+    /// Opens the file, or makes it; none if another process writes it.
     fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
         match file.try_lock() {
@@ -129,7 +130,7 @@ impl Partial {
         Ok(Some(Self { file, path: path.to_owned(), hasher: Sha256::new(), length: 0 }))
     }
 
-    /// Hashes what is there; says whether that is anything.
+    /// Hashes the bytes that are there; says whether there are any.
     fn rehash(
         &mut self,
         size: u64,
@@ -156,7 +157,7 @@ impl Partial {
         }
     }
 
-    /// Fetches what is missing and returns the digest of all.
+    /// Fetches the missing bytes and returns the digest of all.
     fn fill(
         &mut self,
         blob: Blob,

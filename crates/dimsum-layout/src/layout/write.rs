@@ -29,11 +29,12 @@ use super::{INDEX, MARKER, MARKER_CONTENT, OciLayout, find_named, io_error};
 
 /// Bytes gathered before they are written: frames of a few KiB would each cost a system call.
 const WRITE_BUFFER: usize = 256 << 10;
-/// Bytes after which the kernel is asked to write what it has: a few large requests to a disk, and little left for the fsync.
+/// Bytes after which the kernel is asked to write its dirty pages: a few large requests to a disk, and little left for
+/// the fsync.
 const WRITEBACK: u64 = 4 << 20;
 
 impl OciLayout {
-    /// Makes what is missing of an empty layout.
+    /// Makes the missing files of an empty layout.
     pub(super) fn make(&self) -> Result<(), SourceError> {
         let blobs = self.blobs();
         let fresh = match fs::read_dir(&self.dir) {
@@ -58,7 +59,7 @@ impl OciLayout {
         self.forget_partials()
     }
 
-    /// Makes the names of all blobs durable, also those of other processes: whoever lists a blob has seen it.
+    /// Makes the names of all blobs durable, also those of other processes: a lister of a blob has seen it.
     pub(super) fn sync_blobs(&self) -> Result<(), SourceError> {
         let blobs = self.blobs();
         sync_directory(&blobs).map_err(|error| io_error(&blobs, error))
@@ -247,7 +248,7 @@ fn holds(path: &Path, blob: Digest, size: u64) -> io::Result<bool> {
     }
 }
 
-/// A file that nobody sees yet.
+/// A file that is not visible yet.
 struct Temporary {
     file: File,
     /// Where it stands meanwhile, if it has a name at all.
@@ -265,7 +266,7 @@ impl Temporary {
         }
     }
 
-    /// Makes a file in `dir` under a name that nobody else has.
+    /// Makes a file in `dir` under an unused name.
     fn named(dir: &Path) -> io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         loop {

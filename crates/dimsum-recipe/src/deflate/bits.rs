@@ -1,6 +1,6 @@
 //! Bits in the order of DEFLATE: the lowest bit of a byte first.
 
-/// Reads bits of a slice; nothing is consumed of what is not there.
+/// Reads bits of a slice; missing bits are not consumed.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'b> {
     bytes: &'b [u8],

@@ -63,7 +63,7 @@ pub(super) const STYLES: [Style; 15] = [
     style(CompressorKind::Go, 32, 128, 258, 1024),
 ];
 
-/// What stands in a DEFLATE stream for some bytes.
+/// The token of a DEFLATE stream for some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Literal,
@@ -79,7 +79,7 @@ struct FoundMatch {
 /// The model, somewhere in a stream.
 pub(super) struct Model {
     style: Style,
-    /// The text: what can be referred to, and what comes next.
+    /// The text: the window that can be referred to, and the next bytes.
     text: Vec<u8>,
     /// Where in the stream the text starts.
     base: usize,
@@ -117,7 +117,7 @@ impl Model {
     /// Adds bytes that come next, and forgets those that are too far back.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         let keep = self.at.saturating_sub(self.base).saturating_sub(WINDOW);
-        // Not for every block: what is moved is the window.
+        // Not for every block: the whole window is moved.
         if keep > 4 * WINDOW {
             self.text.drain(..keep);
             self.base += keep;

@@ -1,4 +1,4 @@
-//! From the tar of one OCI layer to a layer tree: the layer alone, with whiteouts for what it hides below.
+//! From the tar of one OCI layer to a layer tree: the layer alone, with whiteouts for the lower names that it hides.
 //!
 //! The rules are those of the OCI image specification, and where it is silent those of containerd:
 //!
@@ -6,10 +6,11 @@
 //!   looked up in this layer as read so far, then in the lower tree. Symbolic links are followed inside the root, at
 //!   most 40.
 //! - A later entry of a name replaces an earlier one; a directory over a directory only sets attributes.
-//! - `.wh.NAME` hides NAME of the lower tree and `.wh..wh..opq` all of its directory there; neither touches entries of this
-//!   layer, wherever they stand. A directory beside a whiteout of its name is opaque. Other `.wh..wh.*` are ignored. What
-//!   hides nothing is left out.
-//! - A directory nobody names has the attributes of the lower one if that is visible, else mode 0755, owner 0:0, 1970.
+//! - `.wh.NAME` hides NAME of the lower tree and `.wh..wh..opq` all of its directory there; neither touches entries of
+//!   this layer, wherever they stand. A directory beside a whiteout of its name is opaque. Other `.wh..wh.*` are
+//!   ignored. Whiteouts that hide nothing are left out.
+//! - A directory without an entry has the attributes of the lower one if that is visible, else mode 0755, owner 0:0,
+//!   1970.
 //! - A hard link to a file of the lower tree brings it here under both names, as overlayfs copies it up. A hard link's own
 //!   attributes are ignored; its target must stand before it.
 //!
@@ -30,12 +31,12 @@ use crate::sink::ContentSink;
 use crate::tar::{BUFFER, TarReader};
 use crate::tree::Tree;
 
-/// What one layer says.
+/// The contents of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerTree {
     /// The layer's own tree, with whiteouts and opaque directories.
     pub tree: Tree,
-    /// What was met besides.
+    /// Findings besides the tree.
     pub report: LayerReport,
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Dialect {
 /// The part of an old GNU sparse file's map that stands in its header.
 #[derive(Clone, Debug)]
 pub(crate) struct SparseHeader {
-    /// Offset and length of what is stored.
+    /// Offset and length of the stored bytes.
     pub(crate) segments: Vec<(u64, u64)>,
     /// Whether a block with more of them follows.
     pub(crate) more: bool,
@@ -168,7 +168,7 @@ fn segments_of(list: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), EntryF
     Ok(())
 }
 
-/// Returns what stands before the first NUL.
+/// Returns the bytes before the first NUL.
 pub(crate) fn text(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or(&[])
 }

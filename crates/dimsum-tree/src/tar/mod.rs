@@ -4,8 +4,8 @@
 //! (with the three versions of GNU's sparse files). Where readers of the field disagree, the rule is that of Go's
 //! `archive/tar`, which container runtimes use. Where that rule would be a guess, the tar is refused.
 //!
-//! The stream is read once, in order, to its end. Nothing a header claims is believed before the bytes are
-//! there: buffers grow with what was read, up to a limit.
+//! The stream is read once, in order, to its end. No claim of a header is believed before the bytes are there: buffers
+//! grow with the bytes that were read, up to a limit.
 
 mod header;
 mod pax;
@@ -24,10 +24,10 @@ use crate::limits::{MAX_EXTENDED_HEADER, MAX_FILE_SIZE, MAX_ID};
 use crate::sink::ContentSink;
 use crate::types::{ContentId, DeviceNumber, Timestamp, Xattr};
 
-/// What is read ahead of a stream that has no buffer of its own.
+/// Bytes read ahead of a stream that has no buffer of its own.
 pub(crate) const BUFFER: usize = 128 * 1024;
 
-/// What kind of thing an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EntryType {
     Regular,
@@ -66,7 +66,7 @@ pub(crate) struct TarReader<R> {
     content: u64,
     /// Zeros behind the content up to a whole block.
     padding: u64,
-    /// What global headers said.
+    /// The values of global headers.
     global: Extended,
 }
 
@@ -84,7 +84,7 @@ impl<R: BufRead> TarReader<R> {
         Self { input, offset: 0, content: 0, padding: 0, global: Extended::default() }
     }
 
-    /// Returns the next entry, skipping what was left of the content of the last; none at the end of the archive.
+    /// Returns the next entry, skipping the rest of the content of the last; none at the end of the archive.
     pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, TreeError> {
         self.skip_content()?;
         let mut pending = Pending::default();
@@ -139,7 +139,7 @@ impl<R: BufRead> TarReader<R> {
         sink.end().map_err(fail)
     }
 
-    /// Reads what is left of the stream, so that digests over it are whole: writers pad the end of an archive.
+    /// Reads the rest of the stream, so that digests over it are whole: writers pad the end of an archive.
     pub(crate) fn drain(mut self) -> Result<(), TreeError> {
         io::copy(&mut self.input, &mut io::sink())
             .map(drop)
@@ -196,7 +196,7 @@ impl<R: BufRead> TarReader<R> {
         Ok(data)
     }
 
-    /// Makes an entry of a header and what was said before it.
+    /// Makes an entry of a header and the extended headers before it.
     fn entry(&mut self, header: TarHeader<'_>, pending: Pending) -> Result<TarEntry, TreeError> {
         let plain_path = header.path();
         let mut extended = self.global.clone();

@@ -1,4 +1,4 @@
-//! The records of an extended (POSIX) header: `LENGTH KEY=VALUE\n`, and what they say of an entry.
+//! The records of an extended (POSIX) header: `LENGTH KEY=VALUE\n`, and their meaning for an entry.
 
 use crate::error::EntryFault;
 use crate::types::{Timestamp, Xattr};
@@ -6,7 +6,7 @@ use crate::types::{Timestamp, Xattr};
 /// Before the name of an xattr, its value as it is.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// What extended headers say; what is not said is left to the plain header.
+/// The values of extended headers; absent ones are left to the plain header.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extended {
     pub(crate) path: Option<Vec<u8>>,

@@ -42,10 +42,10 @@ pub enum Owners {
     Mine,
 }
 
-/// Writes a merged tree into an empty directory, which is made if it is not there, and returns what was left out.
+/// Writes a merged tree into an empty directory, which is made if it is not there, and returns the left-out entries.
 ///
-/// Holes stay holes. Nothing is synced. After an error the directory holds what was made so far, and only its owner can
-/// enter it.
+/// Holes stay holes. Nothing is synced. After an error the directory holds the files made so far, and only its owner
+/// can enter it.
 ///
 /// # Errors
 ///

@@ -9,9 +9,8 @@
 //! Hard links name the first path of their file and repeat its attributes. Some tools set those again, and a change of
 //! owner takes a capability away. A tar has no name of its writer or of owners, and no present time.
 //!
-//! What cannot be in a tar is left out and reported: sockets, and xattrs with `=` in their name. An xattr with
-//! an empty value is there, but tools written in Go lose it: to their `archive/tar` a record without a value
-//! says nothing.
+//! Sockets, and xattrs with `=` in their name, cannot be in a tar. They are left out and reported. An xattr with an
+//! empty value is there, but tools written in Go lose it: to their `archive/tar` a record without a value says nothing.
 //!
 //! **Sparse files.** A file whose holes come to at least [`TarOptions::sparse_from`] bytes is written in GNU's PAX
 //! sparse format 1.0, else in full. Every reader takes a file in full. GNU tar, libarchive, Python and Go's
@@ -34,7 +33,7 @@ use crate::record::Inode;
 use crate::tree::{Entries, Tree};
 use crate::types::{FileType, InodeId};
 
-/// What a tar is for.
+/// The purpose of a tar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TarForm {
     /// A layer of an OCI image. Whiteouts and opaque directories are written as the specification says (`.wh.NAME`,
@@ -48,7 +47,7 @@ pub enum TarForm {
 /// How a tar is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TarOptions {
-    /// What it is for.
+    /// Its purpose.
     pub form: TarForm,
     /// From how many bytes of holes on a file is written as a sparse one; `None` never.
     pub sparse_from: Option<u64>,
@@ -66,12 +65,12 @@ impl Default for TarOptions {
     }
 }
 
-/// What was left out of a tar or directory.
+/// The entries left out of a tar or directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OmittedEntries {
     /// How many things.
     pub count: u64,
-    /// The first [`MAX_REPORTED`] of them: path and what it is.
+    /// The first [`MAX_REPORTED`] of them: path and type.
     pub first: Vec<(PathName, Omission)>,
 }
 
@@ -106,7 +105,7 @@ impl OmittedEntries {
     }
 }
 
-/// Writes a tree as a tar, its end included, and returns what was left out.
+/// Writes a tree as a tar, its end included, and returns the left-out entries.
 ///
 /// The root comes first, as `./`; then names in path order, but whiteouts before everything else of their directory.
 /// Memory is a buffer, one path for each hard-linked file, and the map of one sparse file.
