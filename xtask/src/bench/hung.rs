@@ -1,9 +1,10 @@
 //! What a source that never answers costs the readers of another image.
 //!
-//! Image A lies in a layout whose pack becomes a FIFO once A is mounted: who opens it waits until somebody writes, and nobody does. So the release binary hangs as it
-//! would on a dead network file system. [`CHUNKS`] reads of A wait, each for a chunk of its own, while image B is read as in `bench read`,
-//! and a file of image C is read for the first time, from its own layout, which answers.
-//! At the end of a run the pack comes back, and every read of A must give its bytes.
+//! Image A lies in a layout whose pack becomes a FIFO once A is mounted. A thread that opens the FIFO waits for a
+//! writer, and there is none. So the release binary hangs as it would on a dead network file system. [`CHUNKS`] reads
+//! of A wait, each for a chunk of its own. Meanwhile image B is read as in `bench read`. A file of image C is read for
+//! the first time, from its own layout, which answers. At the end of a run the pack comes back, and every read of A
+//! must give its bytes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -110,7 +111,8 @@ fn summary(runs: &[(bool, Value)]) -> Value {
     let of = |hangs: bool, field: &str| {
         median(runs.iter().filter(|(hung, _)| *hung == hangs).filter_map(|(_, line)| line[field].as_f64()).collect())
     };
-    // Threads on which a layout's files are read stay for a while after a hang, so the server at rest is the run with the fewest.
+    // Threads that read files of a layout stay for a while after a hang. So the server at rest is the run with the
+    // fewest threads.
     let of_kind = |hangs: bool| runs.iter().filter(move |(hung, _)| *hung == hangs).map(|(_, line)| &line["threads"]);
     let all = |threads: &&Value| threads["all"].as_u64();
     let threads = json!({"without": of_kind(false).min_by_key(all), "with": of_kind(true).max_by_key(all)});
@@ -186,7 +188,8 @@ impl Hang {
         Ok(right)
     }
 
-    /// Puts the pack in its place first, so that who is let go finds it; a FIFO opened for reading and writing does not wait and lets all others go.
+    /// Puts the pack back first, so that released threads find it. A FIFO opened for reading and writing does not wait,
+    /// and releases all others.
     fn give_back(&self) -> Result<File> {
         let fifo = self.pack.with_extension("fifo");
         fs::rename(self.pack.with_extension("saved"), &self.pack)?;

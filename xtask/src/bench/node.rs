@@ -1,8 +1,8 @@
 //! What a node fetches of an image whose chunks another image has brought already, in other packs.
 //!
-//! Each image is converted by itself, so that packs differ. A store is filled with the first image over a link; then the second is started
-//! lazily until it is ready, and, from another such store, filled. "alone" is the same with an empty store; "before" with a program that shares
-//! devices only, if `$DIMSUM_BEFORE` names one.
+//! Each image is converted by itself, so that packs differ. A store is filled with the first image over a link. Then
+//! the second is started lazily until it is ready. In another such store it is filled. "alone" is the same with an
+//! empty store; "before" with a program that shares devices only, if `$DIMSUM_BEFORE` names one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

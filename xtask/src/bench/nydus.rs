@@ -1,7 +1,7 @@
 //! Nydus's converters, where somebody has built them: `DIMSUM_NYDUS` names a directory with `nydus-image` (v2) and `nydus` (v3).
 //!
-//! v2 reads the tars that we read, a layer at a time, and then merges the layers' metadata; it also reads a directory, as v3's `build` does.
-//! Compression is theirs by default: zstd, at zstd's default level.
+//! Version 2 reads the tars that we read, a layer at a time, and then merges the layers' metadata. It also reads a
+//! directory, as `build` of version 3 does. Compression is theirs by default: zstd, at zstd's default level.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! What is pushed after a small change, with `--dedup-with auto`, beside the layers that an ordinary push would move.
 //!
-//! The registry's own directory says what is new: each blob that was not there is a pack, the meta, the config or a manifest of the new image.
+//! The registry's own directory shows the new blobs. Each is a pack, the meta, the config or a manifest of the new
+//! image.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,9 @@
 //! Every image of the corpus through everything that must agree.
 //!
-//! For each image: convert (twice, 1 and 2 jobs, and from rewritten sources), then compare the tree that GNU tar unpacks (and umoci, where it can) with what
-//! our FUSE driver, the kernel's EROFS (file-backed and on a loop device), the `erofs-rs` crate and the Python reader show; `fsck.erofs`;
-//! `check --against`; and the image's own workload from both forms. One JSON line per image goes to `OUT/corpus.jsonl`.
+//! Each image is converted twice, with 1 and 2 jobs, and from rewritten sources. GNU tar unpacks the source, and umoci
+//! where it can. That tree is compared with the trees of our FUSE driver, the `erofs-rs` crate and the Python reader.
+//! It is also compared with the kernel's EROFS, file-backed and on a loop device. `fsck.erofs` and `check --against`
+//! follow, and the image's own workload from both forms. One JSON line per image goes to `OUT/corpus.jsonl`.
 
 pub mod draft;
 pub mod layout;

@@ -65,7 +65,8 @@ pub fn store(dimsum: &Dimsum, image: &CorpusLayout, scratch: &Path, log: &mut Ca
     index(dimsum, image, scratch, &reference, log)
 }
 
-/// Damages the index one place at a time: the meta root does not prove the lengths in it, so each must lead to the right tree or nowhere.
+/// Damages the index one position at a time. The meta root does not prove the lengths in it, so each must lead to the
+/// right tree or nowhere.
 fn index(
     dimsum: &Dimsum,
     image: &CorpusLayout,
