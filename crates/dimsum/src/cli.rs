@@ -1,7 +1,7 @@
 //! The table of commands.
 //!
-//! Each command is one struct in one file below [`crate::commands`]: its fields are its flags, their comments are its
-//! help, its manual page and its completions, and its `run` is what it does.
+//! Each command is one struct in one file below [`crate::commands`]. Its fields are its flags, and their comments are
+//! its help, its manual page and its completions. Its `run` does the work.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::options::{Common, DEFAULT_STORE};
 
 /// Container images served in small, verified bites.
 ///
-/// An image is mounted or run before it has been fetched: only what is read is fetched, and every byte is verified
-/// against the image's digest before anybody sees it. An ordinary OCI image is converted on the way in.
+/// An image is mounted or run before it has been fetched: only touched bytes are fetched. Every byte is verified
+/// against the image's digest before a process sees it. An ordinary OCI image is converted on the way in.
 #[derive(Debug, Parser)]
 #[command(name = "dimsum", version, after_help = REFERENCES, disable_help_subcommand = true)]
 pub struct Cli {

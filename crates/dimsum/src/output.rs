@@ -1,8 +1,9 @@
 //! What goes to standard output: data and nothing else.
 //!
-//! A result is one value that can be shown in two ways ([`Report`]). What comes from outside, names in images above all, may hold
-//! anything: in texts it is escaped ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`json`](crate::json)). Only a listing of names, which
-//! other programs take as it is, has them as they are, and not on a terminal ([`write_name`]).
+//! A result is one value that can be shown in two ways ([`Report`]). Text from outside, such as names in images, may
+//! hold any byte. In texts it is escaped ([`Name`], [`Tame`]), and in JSON in the way of JSON ([`json`](crate::json)).
+//! Only a listing of names, which other programs take as it is, has them as they are, and not on a terminal
+//! ([`write_name`]).
 
 use std::io::{self, IsTerminal, Write};
 

@@ -1,7 +1,7 @@
 //! Signals to this process as something to ask for, from its first moment on.
 //!
-//! They are blocked before any thread starts, so none of them can end us half way: a conversion asks between two pieces
-//! of work and leaves nothing behind, and `run` passes on to the container what is meant for it.
+//! They are blocked before any thread starts, so none of them can end us half way. A conversion asks between two pieces
+//! of work and leaves nothing behind. `run` passes signals for the container on to it.
 
 use std::path::Path;
 

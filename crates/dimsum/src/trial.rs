@@ -1,4 +1,5 @@
-//! One run of a command from an empty store, to see what it touches: `dimsum run` as a child, so that it is measured as users run it.
+//! One run of a command from an empty store, to measure the bytes that it touches. It is `dimsum run` as a child, as
+//! users run it.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};

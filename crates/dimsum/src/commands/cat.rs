@@ -16,7 +16,7 @@ use dimsum_engine::image::fs::ImageFs;
 
 /// Print files of an image, verified, without mounting it
 ///
-/// Needs no privileges. What is read is kept in the store, as if it had been read through a mount.
+/// Needs no privileges. Fetched bytes are kept in the store, as if they had been read through a mount.
 #[derive(Debug, Args)]
 pub struct Cat {
     #[command(flatten)]

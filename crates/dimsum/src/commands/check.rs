@@ -13,10 +13,10 @@ use crate::error::Error;
 use crate::options::DEFAULT_STORE;
 use crate::output::{Report, Tame};
 
-/// Prove an image where it lies, compare it with its source, or prove this node's store
+/// Prove an image at its source, compare it with an ordinary image, or prove this node's store
 ///
-/// Without options: digests and lengths of all blobs, the meta from its root, all maps, and the whole file system.
-/// Whatever is wrong is named with file and offset, and the exit status is 3.
+/// Without options: digests and lengths of all blobs, the meta from its root, all maps, and the whole file system. Each
+/// finding has file and offset. With findings the exit status is 3.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct Check {
     #[arg(long, conflicts_with_all = ["against", "data"], num_args = 0..=1, require_equals = true)]
     #[arg(value_name = "DIR", default_missing_value = DEFAULT_STORE)]
     store: Option<PathBuf>,
-    /// Differences to list
+    /// List so many differences
     #[arg(long, value_name = "N", default_value_t = 20)]
     list: usize,
 }

@@ -11,19 +11,19 @@ use crate::context::Context;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Conversion")]
 pub struct ConversionArgs {
-    /// Bytes of a slice of a large file: a power of two, 64K to 4M
+    /// Cut large files into slices of so many bytes: a power of two, 64K to 4M
     #[arg(long, value_name = "BYTES", value_parser = size, default_value = "256K")]
     slice_size: u32,
-    /// Bytes of a bundle of small files on average: a power of two, 32K to 1M
+    /// Pack small files into bundles of so many bytes on average: a power of two, 32K to 1M
     #[arg(long, value_name = "BYTES", value_parser = size, default_value = "128K")]
     bundle_size: u32,
-    /// zstd level, 1 to 19
+    /// Compress with this zstd level, 1 to 19
     #[arg(long, value_name = "N", default_value_t = DEFAULT_LEVEL)]
     level: i32,
-    /// Threads that hash and compress, at most 256 [default: all processors]
+    /// Hash and compress with so many threads, at most 256 [default: all processors]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// What to do with entries that overlayfs gives a meaning: trusted.overlay.* and user.overlay.* attributes and
+    /// Refuse or drop entries that overlayfs gives a meaning: trusted.overlay.* and user.overlay.* attributes,
     /// character devices 0:0
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = OverlayEntries::Refuse)]
     overlay_entries: OverlayEntries,

@@ -18,32 +18,32 @@ use crate::error::Error;
 use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
 use crate::views::count::Count;
 
-/// Show what differs between two images: files, chunks, bytes
+/// Show the differences between two images: files, chunks, bytes
 ///
-/// The trees are compared name by name: type, mode, owner, mtime, xattrs, number of links, device number, link target, content. Whether
-/// contents are equal is told by the digests in the images' maps wherever that is possible; only small files that have moved to
-/// another chunk are read, in both images. Then the chunks of both are compared by digest: what a node that has the first has to fetch for
-/// the second.
+/// The trees are compared name by name: type, mode, owner, mtime, xattrs, number of links, device number, link target,
+/// content. Contents are compared by the digests in the images' maps wherever that is possible. Only small files that
+/// have moved to another chunk are read, in both images. Then the chunks of both are compared by digest, which gives
+/// the bytes that a node with the first image fetches for the second.
 ///
-/// An ordinary image is converted into the store first, once. Needs no privileges. The exit status is 0 whether anything differs or not, for
-/// 1 is a command that failed: a script asks the JSON output, one object for each name listed, then one with the summary. In the
-/// text, what is not printable in names is escaped in a pipe too: images write no lines into a log.
+/// An ordinary image is converted into the store first, once. Needs no privileges. The exit status is 0 also if the
+/// images differ; 1 means that the command failed. For scripts, the JSON output has one object for each name listed,
+/// then one with the summary. In the text, bytes of names that are not printable are escaped, also in a pipe.
 #[derive(Debug, Args)]
 pub struct Diff {
     /// The first image, as in other commands
     a: String,
     /// The second image
     b: String,
-    /// Never read file data: a file whose bytes only the data can tell is "unknown"
+    /// Never read file data: a file that only its data could compare is "unknown"
     #[arg(long)]
     no_data: bool,
-    /// Names to list, a directory that only one image has as one; the others are counted
+    /// List so many names and count the others; a directory that only one image has is one name
     #[arg(long, value_name = "N", default_value_t = 40)]
     list: u64,
-    /// List all names that differ; without it, a directory that only one image has stands for all that is below it
+    /// List all names that differ; without it, a directory that only one image has stands for all names below it
     #[arg(long, conflicts_with = "list")]
     all: bool,
-    /// Do not look at these: rebuilt images often differ in nothing but mtime
+    /// Ignore these differences: rebuilt images often differ in mtime alone
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     ignore: Vec<IgnoredAspect>,
 }

@@ -12,21 +12,22 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::trial::{Trial, allowed};
 
-/// Tell what an image would cost as a Dimsum image: stored, pushed, on this node, and until it is ready
+/// Estimate an image as a Dimsum image: bytes stored, pushed and fetched here, and time until ready
 ///
-/// The image is converted into a scratch directory below $TMPDIR (/var/tmp), which is removed afterwards; nothing is written to a target or
-/// to this node's store. It is told how many bytes it takes, with --target how many of them that repository has already, and which
-/// packs this node's store has whole and which chunks it has at all, in images that were opened there. With --dedup-with or --reuse it is
-/// converted as `convert` would into that repository, which is only read: the same bytes come out.
+/// The image is converted into a scratch directory below $TMPDIR (/var/tmp), which is removed afterwards. Nothing is
+/// written to a target or to this node's store. The report has the stored bytes, and with --target the bytes that this
+/// repository has already. It also has the packs and chunks that this node's store has, in images that were opened
+/// there. With --dedup-with or --reuse it is converted as `convert` would into that repository, which is only read: the
+/// same bytes come out.
 ///
-/// With a command, that is run as `dimsum run` runs it (as root), once, from an empty store and without a fill; its output goes to standard
-/// error. It should end when it is ready, as the command of a health check does: what it touches until it has ended is what is
-/// counted. From that, the time until it is ready is expected for each --bandwidth:
+/// A command is run once as `dimsum run` runs it (as root), from an empty store and without a fill. Its output goes to
+/// standard error. It should end when it is ready, as the command of a health check does: all bytes that it touches
+/// count. The time until it is ready then follows for each --bandwidth:
 ///
 /// lazily: time here + (4 + requests) x (round trip + answer) + bytes / bandwidth
 ///
-/// pulled first: 0.5 s + 6 x round trip + bytes of the layers / bandwidth + bytes of their tars / 125 MB/s + 0.12 ms for each file + time
-/// of the command here
+/// pulled first: 0.5 s + 6 x round trip + layers / bandwidth + tars / 125 MB/s + files x 0.12 ms + time of the command
+/// here
 ///
 /// "Time here" has decoding, verifying and the command's own work in it. Requests count as if they came one after the other, so what reads in
 /// parallel is ready sooner. The constants of a pull are those of containerd 2.4 on one machine, good to about a third.
@@ -36,20 +37,22 @@ pub struct Estimate {
     /// The image, ordinary or a Dimsum image, and a command to run in it
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE [CMD]"])]
     words: Vec<OsString>,
-    /// The repository and tag that it would be pushed to: what of it is there, and what it shares with the image there now
+    /// Compare with this repository and tag, as if it were pushed there: bytes that are there, and bytes that the image
+    /// there shares
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
-    /// Bandwidths of links, in 10^6 bits a second, with commas between them or the option given again [default: 1000,100]
+    /// Estimate for links of these bandwidths, in 10^6 bits a second, with commas between them or the option given
+    /// again [default: 1000,100]
     #[arg(long, value_name = "MBIT[,MBIT]", value_delimiter = ',', value_parser = positive, default_values_t = [1000.0, 100.0])]
     #[arg(hide_default_value = true)]
     bandwidth: Vec<f64>,
-    /// The round trip of the link, in milliseconds
+    /// Assume this round trip of the link, in milliseconds
     #[arg(long, value_name = "MS", value_parser = not_negative, default_value_t = 5.0)]
     rtt: f64,
-    /// What the registry takes to answer a request, without the round trip, in milliseconds
+    /// Assume this time of the registry for an answer, without the round trip, in milliseconds
     #[arg(long, value_name = "MS", value_parser = not_negative, default_value_t = ANSWER_MS)]
     answer: f64,
-    /// Another entrypoint for the command; an empty one is none
+    /// Use this entrypoint for the command; an empty one is none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Set an environment variable for the command; without =V, to the value it has here

@@ -29,30 +29,30 @@ use dimsum_engine::image::{Opened, create_target, open_resolved, parse, refuse_s
 
 /// Turn a Dimsum image back into an ordinary image, a tar or a directory
 ///
-/// The result unpacks to the identical tree; every byte of a file is proven on the way. Per layer, images with a common base get
-/// equal layers for it. Of an image that was converted with --keep-original the layers are those of the source: the very blobs
-/// where their compression can be repeated, else their tars; if all are blobs, so is the manifest.
+/// The result unpacks to the identical tree; every byte of a file is proven on the way. Per layer, images with a common
+/// base get equal layers for it. An image that was converted with --keep-original gets the layers of the source: the
+/// same blobs where their compression can be repeated, else their tars. If all blobs are the same, so is the manifest.
 #[derive(Debug, Args)]
 pub struct Export {
     /// The Dimsum image
     image: String,
-    /// Where to: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE or docker-archive:FILE for an ordinary image; tar:FILE, or - or
-    /// tar:- for standard output, for a tar of the file tree; dir:PATH for the file tree itself, in an empty directory
+    /// An ordinary image: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE or docker-archive:FILE. A tar of the file
+    /// tree: tar:FILE, or - or tar:- for standard output. The file tree itself: dir:PATH, an empty directory
     target: String,
-    /// One layer with the whole tree, instead of one for each layer of the source
+    /// Make one layer with the whole tree, instead of one for each layer of the source
     #[arg(long)]
     flatten: bool,
-    /// How layers are compressed that are made here [default: gzip]. Those of the source are as they were: of an image that has recipes
-    /// for them, together with --no-original
+    /// Compress new layers so [default: gzip]. Layers that recipes rebuild keep their compression: use --no-original
+    /// with it for such an image
     #[arg(long, value_enum, value_name = "HOW")]
     compression: Option<How>,
     /// Rebuild the layers even if the image has recipes for those of the source
     #[arg(long)]
     no_original: bool,
-    /// Level of the compression, as with --compression [default: the usual one]
+    /// Compress with this level of --compression [default: the usual one]
     #[arg(long, value_name = "N")]
     level: Option<u32>,
-    /// With dir:PATH and without being root: let all files belong to the user who runs this
+    /// Give all files to the user who runs this, with dir:PATH; that user need not be root
     #[arg(long)]
     own: bool,
 }

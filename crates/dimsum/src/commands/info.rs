@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::node::client;
 use crate::output::{Report, Size, Tame};
 
-/// Show what this machine allows and what is mounted: kernel, drivers and why not, store, server, mounts
+/// Show kernel, drivers and why one is missing, store, server, and mounts with their counters
 #[derive(Debug, Args)]
 pub struct Info {}
 

@@ -18,12 +18,13 @@ use crate::output::{Name, Report, Size, total};
 use crate::views::Cells;
 use crate::views::page::page;
 
-/// Show what an image is made of: digests, packs, meta, file system, options, and where its bytes lie
+/// Show the structure of an image: digests, packs, meta, file system, options, positions of its bytes
 ///
-/// With --chunks: for each pack its chunks (what is fetched and verified at once), how much of them the image's tree uses, what was deleted
-/// or replaced by a layer above and is stored all the same, and which directories cost most; with --with also what is shared with
-/// which other image. Of a Dimsum image only metas are read, never file data; an ordinary image is converted into the store first, once.
-/// Of this node it is said which packs lie in its store whole, and how much of the others it has, in images that were opened there.
+/// With --chunks it shows for each pack its chunks, the units of fetching and verification, and the bytes of them that
+/// the image's tree uses. It also shows bytes that a layer above deleted or replaced, and the directories that cost
+/// most. With --with it shows the chunks that other images share. Only metas are read, never file data. An ordinary
+/// image is converted into the store first, once. For this node it shows the packs that are whole in the store, and the
+/// share of the others, in images that were opened there.
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
@@ -31,11 +32,11 @@ pub struct Inspect {
     /// Show where the image's bytes lie, chunk by chunk: a summary as text, everything as JSON
     #[arg(long)]
     chunks: bool,
-    /// Also show what is shared with this image; may be given up to 31 times
+    /// Also show the chunks that this image shares; may be given up to 31 times
     #[arg(long, value_name = "IMAGE", requires = "chunks")]
     with: Vec<String>,
-    /// Also write the picture to FILE: one page of HTML and SVG that needs nothing from outside. To standard output if FILE is -, in
-    /// the place of the text
+    /// Also write the picture to FILE: one page of HTML and SVG that needs nothing from outside. To standard output
+    /// instead of the text if FILE is -
     #[arg(long, value_name = "FILE", requires = "chunks")]
     html: Option<PathBuf>,
 }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::node::program;
 
-/// Hold this node's mounts and start the server (commands start it where it is needed)
+/// Hold this node's mounts and start the server (commands start it when they need it)
 #[derive(Debug, Args)]
 pub struct Keeper {
     /// A pipe on which a client waits for the server

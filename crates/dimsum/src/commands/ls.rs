@@ -21,7 +21,8 @@ use dimsum_engine::text::hex_unless_utf8;
 
 /// List files of an image, verified, without mounting it
 ///
-/// Needs no privileges. Names are shown as they are in a pipe; on a terminal what is not printable is escaped.
+/// Needs no privileges. In a pipe, names are written byte by byte. On a terminal, bytes that are not printable are
+/// escaped.
 #[derive(Debug, Args)]
 pub struct Ls {
     #[command(flatten)]

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Print the manual page, for `man -l -`
 #[derive(Debug, Args)]
 pub struct Man {
-    /// The command whose page is wanted [default: the overview]
+    /// The command whose page to print [default: the overview]
     command: Option<String>,
 }
 

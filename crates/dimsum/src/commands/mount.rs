@@ -15,7 +15,7 @@ use crate::node::{client, mount};
 use crate::output::Report;
 use dimsum_engine::image;
 
-/// Mount an image: what is read is fetched and verified, nothing else
+/// Mount an image: only read bytes are fetched, and all are verified
 ///
 /// Returns when the first file can be read. The mount outlives this command; `dimsum umount` takes it away. An ordinary image
 /// is converted into the store first, once.
@@ -25,7 +25,7 @@ pub struct Mount {
     image: ImageArg,
     /// The directory to mount on
     directory: PathBuf,
-    /// How the image is mounted
+    /// Mount with this driver
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     driver: Driver,
     /// Fetch the rest of the image behind the readers, while it is mounted

@@ -19,25 +19,26 @@ use crate::run::report::{Clock, RunReport};
 use crate::run::session::Session;
 use dimsum_engine::image;
 
-/// Run a container from an image: only what it touches is fetched, and every byte is verified
+/// Run a container from an image: only touched bytes are fetched, and every byte is verified
 ///
-/// The image is mounted, an overlay takes what the container writes, and runc starts it. Standard input and output are the
-/// container's, signals are passed on (TERM as the image's stop signal), and the exit status is the command's. When it has ended, or
-/// this command was killed, mounts are gone and what was written is thrown away. An ordinary image is converted into
-/// the store first, once. Needs root.
+/// The image is mounted, an overlay takes what the container writes, and runc starts it. Standard input and output are
+/// the container's, and the exit status is the command's. Signals are passed on (TERM as the image's stop signal). When
+/// the command has ended, or this one was killed, the mounts are gone and written files are deleted. An ordinary image
+/// is converted into the store first, once. Needs root.
 #[derive(Debug, Args)]
 #[command(override_usage = "dimsum run [OPTIONS] IMAGE [CMD]...")]
 pub struct Run {
-    /// The image, such as HOST/REPO:TAG, oci:DIR:TAG or REPO@sha256:…, and the command with its arguments in the place of the image's
+    /// The image, such as HOST/REPO:TAG, oci:DIR:TAG or REPO@sha256:…, and a command with its arguments instead of the
+    /// image's own
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE [CMD]"])]
     words: Vec<OsString>,
-    /// The container may only read its root file system
+    /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
     /// Fetch the rest of the image behind the container's own reads, while it runs
     #[arg(long)]
     fill: bool,
-    /// Say what was read and verified and how long it took: as JSON to FILE, else to standard error
+    /// Report bytes, requests, verification and times: as JSON to FILE, else to standard error
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     report: Option<PathBuf>,
     /// Set an environment variable; without =V, to the value it has here
@@ -49,10 +50,10 @@ pub struct Run {
     /// Start in this directory of the container
     #[arg(long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Another entrypoint; the image's command is not used then; an empty one is none
+    /// Use this entrypoint and not the image's command; an empty one is none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// The network: the host's, or none but loopback
+    /// Choose the network of the container
     #[arg(long, value_enum, default_value_t = Net::Host)]
     net: Net,
     /// Show a directory or file of the host in the container

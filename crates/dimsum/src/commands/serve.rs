@@ -16,11 +16,11 @@ use dimsum_engine::image::make_store_directory;
 
 /// Serve this node's store in the foreground
 ///
-/// Commands start a server by themselves where none runs, and it ends when nothing is mounted; this is the same server,
-/// for service managers and for looking on. A keeper holds its mounts and starts it again if it dies.
+/// Commands start a server by themselves where none runs, and it ends when nothing is mounted. This is the same server,
+/// for service managers and for observation. A keeper holds its mounts and starts it again if it dies.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// End when nothing has been mounted or asked for so long [default: never]
+    /// End after so many seconds without a mount or a request [default: never]
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
     /// Fetch no bytes between wanted chunks to save round trips; for measurements

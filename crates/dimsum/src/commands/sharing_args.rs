@@ -8,19 +8,20 @@ use dimsum_engine::conversion::SharingRequest;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sharing")]
 pub struct SharingArgs {
-    /// Refer to packs of this Dimsum image where it has what would be stored; `auto` is the image that the target's name stands
-    /// for now, and the one it followed. Can be given several times, the best first: the same images in the same order give
-    /// the same bytes. Packs are mounted or copied into the target, which stays complete by itself
+    /// Refer to packs of this Dimsum image instead of storing the same bytes again. `auto` is the image that the
+    /// target's name stands for now, and its predecessor. Can be given several times, the best first: the same images
+    /// in the same order give the same bytes. Packs are mounted or copied into the target, which stays complete by
+    /// itself
     #[arg(long, value_name = "REF|auto")]
     dedup_with: Vec<String>,
-    /// What to do with packs that exist for the same layers, by a `dimsum-cache-…` tag in the target's repository or by
-    /// --reuse-from. What is taken has the same files, device and tables as what would be made; another encoder may have compressed
-    /// it, else the result has the same bytes. Not looked for where packs of --dedup-with are [default: verify; for estimate without
+    /// Reuse packs that exist for the same layers. They are found by a `dimsum-cache-…` tag in the target's repository
+    /// or by --reuse-from. A reused pack has the same files, device and tables as a new one; another encoder may have
+    /// compressed it. Layers with packs of --dedup-with are not looked for [default: verify; for estimate without
     /// --dedup-with: never]
     #[arg(long, value_enum, value_name = "HOW")]
     reuse: Option<Reuse>,
-    /// A Dimsum image, named by its digest, whose packs may be re-used. Can be given several times. It is needed once: the packs
-    /// that were taken have tags in the target's repository then
+    /// Reuse packs of this Dimsum image, named by its digest. Can be given several times. Needed only once: that run
+    /// also writes the cache tags
     #[arg(long, value_name = "REF@DIGEST")]
     reuse_from: Vec<String>,
 }
@@ -28,11 +29,11 @@ pub struct SharingArgs {
 /// As [`PackReuse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Reuse {
-    /// Take a pack if it holds what its layer gives: the layer is read, not compressed; the pack is read and decoded, and must have the
-    /// same device, tree and tables.
+    /// Take a pack after verification: the layer is read but not compressed, the pack is read and decoded. Both must
+    /// have the same device, tree and tables.
     Verify,
-    /// Take a pack unseen, without reading the layer: whoever can write the tag or the image decides what the files hold.
-    /// No cache tags are left then.
+    /// Take a pack unseen, without reading the layer: a writer of the tag or the image then decides the bytes of the
+    /// files. Leaves no cache tags.
     Trust,
     /// Make every pack, and leave no cache tags.
     Never,

@@ -27,7 +27,7 @@ pub struct Store {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// Fetch all of an image, so that it needs its registry no more
+    /// Fetch the rest of an image, so that it no longer needs its registry
     ///
     /// What comes is kept as it is and proven when it is read; what other images of this node have is copied. A fill that was ended goes on where it stopped.
     Fill(ImageArg),

@@ -7,12 +7,12 @@ use clap::Args;
 use crate::context::Context;
 use crate::error::Error;
 
-/// Take a mounted image away, or say who uses it
+/// Unmount an image, or name the processes that use it
 #[derive(Debug, Args)]
 pub struct Umount {
-    /// The directory it is mounted on
+    /// The directory on which the image is mounted
     directory: PathBuf,
-    /// Also if it is in use: it vanishes at once and ends with its last use
+    /// Unmount also if it is in use: the mount vanishes at once and ends with its last use
     #[arg(long)]
     lazy: bool,
 }

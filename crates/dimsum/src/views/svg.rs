@@ -1,7 +1,7 @@
 //! One pack as a strip of boxes, in SVG.
 //!
-//! A picture of tens of thousands of boxes is one that nobody sees through and no browser likes: above [`MAX_CELLS`] chunks, so many
-//! neighbours are one box that the limit holds.
+//! A picture of tens of thousands of boxes is unreadable and slow. Above [`MAX_CELLS`] chunks, neighbours are joined
+//! into one box until the limit holds.
 
 use std::fmt::{self, Write};
 

@@ -1,6 +1,6 @@
 //! The help of every command, against `help.txt`: a change of the command line is seen in review.
 //!
-//! `DIMSUM_BLESS=1 cargo test -p dimsum --test e2e` writes the file anew.
+//! `DIMSUM_BLESS=1 cargo test --workspace --test e2e help` writes the file anew.
 
 use clap::CommandFactory as _;
 use dimsum::cli::Cli;

@@ -21,7 +21,7 @@ pub struct Convert {
     source: String,
     /// The target: [HOST/]REPO:TAG, oci:DIR[:TAG] or oci-archive:FILE[:TAG], made if it is not there
     target: String,
-    /// Make an index in which each original stands before its Dimsum image, so that one name serves everybody
+    /// Make an index in which each original stands before its Dimsum image, so that one name serves all clients
     #[arg(long)]
     with_original: bool,
     /// Keep recipes for the source's layers beside the image, so that `export` gives back the very blobs, or at least the tars. Takes a

@@ -22,16 +22,16 @@ use dimsum_engine::image::{create_target, open_place, parse};
 
 /// Copy an image, Dimsum or ordinary, between registries, layouts and archives
 ///
-/// Blobs that the target has do not move, nor those that another repository of the same registry has. What was interrupted goes
-/// on where it stopped. An index is copied with all its images unless --platform picks some. Every digest is checked on the way.
-/// Recipes of --keep-original come along, so that `export` gives the original layers back from the copy too.
+/// Only missing blobs move: the target and other repositories of its registry are asked first. An interrupted copy goes
+/// on where it stopped. An index is copied with all its images unless --platform picks some. Every digest is checked on
+/// the way. Recipes of --keep-original come along, so that `export` gives the original layers back from the copy too.
 #[derive(Debug, Args)]
 pub struct Copy {
     /// The source: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE
     source: String,
     /// The target: [HOST/]REPO:TAG, oci:DIR:TAG, oci-archive:FILE; for ordinary images docker-archive:FILE too
     target: String,
-    /// Which manifests that refer to the images come along. Archives keep none: what stays behind is said
+    /// Also copy manifests that refer to the images. Archives keep none, and the report says so
     // Ours by default: without them a copy silently loses what --keep-original promised. Those of others are as many as others like, and
     // a copy elsewhere may not be for them: who wants a signature there says so.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Referrers::Ours)]
