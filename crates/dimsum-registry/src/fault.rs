@@ -137,7 +137,7 @@ pub(crate) const fn is_passing_status(status: u16) -> bool {
 }
 
 /// The words of a registry about an error: code and message of the distribution specification, of bounded length and
-/// without control characters; or the first line of a plain text. Empty if the body had another form, such as HTML.
+/// without control characters. Of a plain text it is the first line. Empty if the body had another form, such as HTML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistryMessage {
     /// For example `DENIED`, `TOOMANYREQUESTS`, `MANIFEST_UNKNOWN`; may be empty.
