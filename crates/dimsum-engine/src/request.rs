@@ -21,6 +21,12 @@ pub enum RequestFault {
     /// A file tree that should stand beside its original.
     #[error("a directory has no image that could stand beside the new one")]
     TreeWithOriginal,
+    /// An ordinary image to export.
+    #[error("this is an ordinary image already")]
+    OrdinaryAlready,
+    /// A compression of layers that are given back as they were.
+    #[error("the image has recipes for the layers of its source, which are compressed as they were")]
+    LayersAreOriginal,
     /// Images to share with, for an image that is converted already.
     #[error("it is a Dimsum image already: it shares what it was converted with")]
     SharingIsOver,

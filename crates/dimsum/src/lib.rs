@@ -15,7 +15,6 @@ pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod error;
-pub mod file;
 pub mod json;
 pub mod node;
 pub mod options;

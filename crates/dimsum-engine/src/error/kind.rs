@@ -18,7 +18,7 @@ impl EngineError {
             | Self::Ordinary { .. }
             | Self::Platforms { .. } => ErrorKind::Invalid,
             Self::Against { source, .. } => source.kind(),
-            Self::Source { source, .. } | Self::Target { source, .. } => source.kind(),
+            Self::Source { source, .. } | Self::Target { source, .. } | Self::Copy { source, .. } => source.kind(),
             Self::Convert { source, .. } => convert_kind(source),
             Self::Format { source, .. } => ErrorKind::of_format(source),
             Self::Store { source, .. } => store_kind(source),

@@ -77,6 +77,16 @@ pub enum EngineError {
         /// Why.
         source: Box<SourceError>,
     },
+    /// A copy that did not come to its end.
+    #[error("cannot copy it to {target}")]
+    Copy {
+        /// The source.
+        object: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
     /// A conversion or an export failed.
     #[error("cannot {action} it")]
     Convert {
@@ -202,6 +212,7 @@ impl EngineError {
             | Self::Against { object, .. }
             | Self::Source { object, .. }
             | Self::Target { object, .. }
+            | Self::Copy { object, .. }
             | Self::Convert { object, .. }
             | Self::Format { object, .. }
             | Self::Store { object, .. }

@@ -3,19 +3,13 @@
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use dimsum_engine::analysis::content::DiffSide;
-use dimsum_engine::analysis::diff::{Aspect, Change, Comparer, Counts};
-use dimsum_engine::analysis::sharing::{CommonChunks, common};
-use dimsum_engine::image::fs::{Found, ImageFs};
-use dimsum_engine::image::{self, Opened};
-use dimsum_engine::listing::type_name;
-use dimsum_format::Digest;
-use dimsum_tree::FileType;
+use dimsum_engine::analysis::diff::{Aspect, Counts};
+use dimsum_engine::diff::{ChangeRow, DiffRequest, DiffSummary, FileFacts};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::output::{Name, Output, Report, Size, Stop, hex_unless_utf8, total};
+use crate::output::{Name, Report, Size, Stop};
 use crate::views::count::Count;
 
 /// Show the differences between two images: files, chunks, bytes
@@ -96,126 +90,28 @@ impl Diff {
     /// # Errors
     /// If an image cannot be read.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let (a, b) = (image::open(&context.engine, &self.a)?, image::open(&context.engine, &self.b)?);
-        // A walk of a validated tree comes to its end.
-        image::validate(&a)?;
-        image::validate(&b)?;
-        let (name_a, name_b) = (a.located.name(), b.located.name());
-        let (fs_a, fs_b) = (ImageFs::open(&a.image, &name_a)?, ImageFs::open(&b.image, &name_b)?);
-        let (side_a, side_b) = (DiffSide { opened: &a, fs: &fs_a }, DiffSide { opened: &b, fs: &fs_b });
-        let ignore: Vec<Aspect> = self.ignore.into_iter().map(Aspect::from).collect();
-        let comparer = Comparer { a: side_a, b: side_b, read: !self.no_data, ignore: &ignore, fold: !self.all };
-        let list = if self.all { u64::MAX } else { self.list };
-        context.output.with_image(|out| write(&comparer, list, context.output, out))
+        let request = DiffRequest {
+            a: self.a,
+            b: self.b,
+            no_data: self.no_data,
+            ignore: self.ignore.into_iter().map(Aspect::from).collect(),
+            fold: !self.all,
+            list: if self.all { u64::MAX } else { self.list },
+        };
+        let output = context.output;
+        output.with_image(|out| {
+            let summary = context.engine.diff(&request, |row| output.write_to(row, out).map_err(Stop::from))?;
+            Ok(output.write_to(&Told { summary }, out)?)
+        })
     }
 }
 
-fn write(comparer: &Comparer<'_>, list: u64, output: Output, out: &mut dyn Write) -> Result<(), Stop> {
-    let (mut listed, mut not_listed) = (0_u64, 0_u64);
-    let files = comparer.run(|change| {
-        if listed < list {
-            listed += 1;
-            output.write_to(&Row::new(&change), out)?;
-        } else {
-            not_listed += 1;
-        }
-        Ok::<_, Stop>(())
-    })?;
-    let (a, b) = (comparer.a.opened, comparer.b.opened);
-    let chunks = common(a.image.maps(), b.image.maps());
-    let summary = Summary { a: Named::new(a), b: Named::new(b), files, not_listed, chunks };
-    Ok(output.write_to(&Told { summary }, out)?)
+/// Size of a file, else what it is.
+fn short(facts: &FileFacts) -> String {
+    if facts.is_file { Size(facts.size).to_string() } else { facts.kind.to_owned() }
 }
 
-/// One name.
-#[derive(Serialize)]
-struct Row<'a> {
-    /// Lossy where the name is not UTF-8.
-    path: String,
-    /// The exact bytes in hexadecimal digits, where the name is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    change: &'static str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    aspects: &'a [Aspect],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    a: Option<Facts>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    b: Option<Facts>,
-    /// Names in a directory that only one image has, which are not listed.
-    #[serde(skip_serializing_if = "is_zero")]
-    names_below: u64,
-    /// Bytes of the files among these.
-    #[serde(skip_serializing_if = "is_zero")]
-    bytes_below: u64,
-    #[serde(skip)]
-    raw: &'a [u8],
-}
-
-/// What a name is in one image.
-#[derive(Serialize)]
-struct Facts {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    mode: String,
-    uid: u32,
-    gid: u32,
-    size: u64,
-    mtime: i64,
-    mtime_nanoseconds: u32,
-    #[serde(skip)]
-    file: bool,
-}
-
-impl Facts {
-    fn new(found: &Found) -> Self {
-        let inode = &found.inode;
-        Self {
-            kind: type_name(inode.file_type()),
-            mode: format!("{:04o}", inode.permissions()),
-            uid: inode.uid(),
-            gid: inode.gid(),
-            size: inode.size(),
-            mtime: inode.mtime().seconds,
-            mtime_nanoseconds: inode.mtime().nanoseconds,
-            file: inode.file_type() == FileType::Regular,
-        }
-    }
-
-    /// Size of a file, else what it is.
-    fn short(&self) -> String {
-        if self.file { Size(self.size).to_string() } else { self.kind.to_owned() }
-    }
-}
-
-impl<'a> Row<'a> {
-    fn new(change: &'a Change) -> Self {
-        let raw = change.path();
-        Self {
-            path: String::from_utf8_lossy(raw).into_owned(),
-            path_hex: hex_unless_utf8(raw),
-            change: match (&change.a, &change.b) {
-                (None, _) => "added",
-                (_, None) => "removed",
-                _ if change.aspects == [Aspect::Unknown] => "unknown",
-                _ => "changed",
-            },
-            aspects: &change.aspects,
-            a: change.a.as_ref().map(Facts::new),
-            b: change.b.as_ref().map(Facts::new),
-            names_below: change.names_below,
-            bytes_below: change.bytes_below,
-            raw,
-        }
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-impl Report for Row<'_> {
+impl Report for ChangeRow<'_> {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let sign = match self.change {
             "added" => '+',
@@ -228,12 +124,12 @@ impl Report for Row<'_> {
             (Some(a), Some(b)) => {
                 let words: Vec<&str> = self.aspects.iter().map(|aspect| aspect.word()).collect();
                 write!(out, " | {}", words.join(", "))?;
-                let (before, after) = (a.short(), b.short());
-                if a.kind != b.kind || (a.file && a.size != b.size) {
+                let (before, after) = (short(a), short(b));
+                if a.kind != b.kind || (a.is_file && a.size != b.size) {
                     write!(out, " | {before} -> {after}")?;
                 }
             }
-            (Some(only), None) | (None, Some(only)) => write!(out, " | {}", only.short())?,
+            (Some(only), None) | (None, Some(only)) => write!(out, " | {}", short(only))?,
             (None, None) => {}
         }
         if self.names_below > 0 {
@@ -246,44 +142,12 @@ impl Report for Row<'_> {
 /// The object that comes last.
 #[derive(Serialize)]
 struct Told {
-    summary: Summary,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    a: Named,
-    b: Named,
-    files: Counts,
-    /// Names that differ and were not listed.
-    not_listed: u64,
-    chunks: CommonChunks,
-}
-
-/// An image in the summary.
-#[derive(Serialize)]
-struct Named {
-    image: String,
-    manifest: Digest,
-    stored_bytes: u64,
-    meta_stored_bytes: u64,
-}
-
-impl Named {
-    fn new(opened: &Opened) -> Self {
-        let manifest = opened.image.manifest();
-        let sizes = manifest.packs.iter().chain([&manifest.meta]).map(|blob| blob.size);
-        Self {
-            image: opened.located.name(),
-            manifest: opened.located.digest,
-            stored_bytes: total(sizes),
-            meta_stored_bytes: manifest.meta.size,
-        }
-    }
+    summary: DiffSummary,
 }
 
 impl Report for Told {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Summary { a, b, files, not_listed, chunks } = &self.summary;
+        let DiffSummary { a, b, files, not_listed, chunks } = &self.summary;
         if *not_listed > 0 {
             writeln!(out, "… {not_listed} more; --all lists them")?;
         }

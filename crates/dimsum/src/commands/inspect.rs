@@ -7,14 +7,13 @@ use clap::Args;
 use dimsum_engine::analysis::chunks::ChunkMap;
 use dimsum_engine::analysis::sharing::MAX_IMAGES;
 use dimsum_engine::image::{self, Opened};
-use dimsum_format::{BLOCK_U64, DeviceId, Digest, MetaRoot, media};
-use serde::Serialize;
+use dimsum_engine::inspect::{InodeCounts, InspectedMeta, InspectedPack, Inspection};
+use dimsum_engine::write_whole;
 
 use super::image_arg::ImageArg;
 use crate::context::Context;
 use crate::error::Error;
-use crate::file::write_whole;
-use crate::output::{Name, Report, Size, total};
+use crate::output::{Name, Report, Size};
 use crate::views::Cells;
 use crate::views::page::page;
 
@@ -48,7 +47,7 @@ impl Inspect {
     /// If the image cannot be read or is not valid.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let opened = image::open(&context.engine, &self.image.image)?;
-        if self.chunks { self.chunks(context, &opened) } else { context.output.write(&Inspection::new(&opened)?) }
+        if self.chunks { self.chunks(context, &opened) } else { context.output.write(&opened.inspect()?) }
     }
 
     fn chunks(&self, context: &Context, opened: &Opened) -> Result<(), Error> {
@@ -75,112 +74,6 @@ impl Inspect {
     }
 }
 
-#[derive(Serialize)]
-struct Inspection {
-    image: String,
-    manifest: Digest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    converted_from: Option<Digest>,
-    root: MetaRoot,
-    config: Digest,
-    options: Option<String>,
-    encoder: Option<String>,
-    source_manifest: Option<String>,
-    packs: Vec<Pack>,
-    meta: Meta,
-    inodes: Inodes,
-    /// Bytes of the uncompressed files, holes included.
-    file_bytes: u64,
-    /// Bytes of the flat image.
-    flat_bytes: u64,
-    /// Bytes of all layers as stored.
-    stored_bytes: u64,
-}
-
-#[derive(Serialize)]
-struct Pack {
-    digest: Digest,
-    bytes: u64,
-    device: DeviceId,
-    chunks: u64,
-    blocks: u32,
-    source_diff_id: Option<String>,
-    /// The image that it was made for, if that is another one.
-    foreign: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Meta {
-    digest: Digest,
-    bytes: u64,
-    uncompressed_bytes: u64,
-    erofs_bytes: u64,
-}
-
-#[derive(Serialize)]
-struct Inodes {
-    all: u64,
-    directories: u64,
-    files: u64,
-    symlinks: u64,
-    specials: u64,
-    names: u64,
-}
-
-impl Inspection {
-    fn new(opened: &Opened) -> Result<Self, Error> {
-        let Opened { located, image } = opened;
-        let (parsed, maps) = (image.manifest(), image.maps());
-        let document = located.document.as_ref();
-        let annotation = |key: &str| document.and_then(|document| document.annotations.get(key).cloned());
-        let of_layer = |index: usize, key: &str| {
-            document.and_then(|document| document.layers.get(index)?.annotations.get(key).cloned())
-        };
-        let packs = parsed.packs.iter().zip(&maps.devices).enumerate();
-        let packs: Vec<Pack> = packs
-            .map(|(index, (pack, device))| Pack {
-                digest: pack.digest,
-                bytes: pack.size,
-                device: device.id,
-                chunks: device.map.chunks(),
-                blocks: device.map.blocks(),
-                source_diff_id: of_layer(index, media::ANNOTATION_SOURCE_DIFF_ID),
-                foreign: of_layer(index, media::ANNOTATION_FOREIGN),
-            })
-            .collect();
-        let erofs = image::validate(opened)?;
-        let stored = total(packs.iter().map(|pack| pack.bytes).chain([parsed.meta.size]));
-        Ok(Self {
-            image: located.name(),
-            manifest: located.digest,
-            converted_from: located.converted_from,
-            root: parsed.root,
-            config: parsed.config.digest,
-            options: annotation(media::ANNOTATION_OPTIONS),
-            encoder: annotation(media::ANNOTATION_ENCODER),
-            source_manifest: annotation(media::ANNOTATION_SOURCE_MANIFEST),
-            meta: Meta {
-                digest: parsed.meta.digest,
-                bytes: parsed.meta.size,
-                uncompressed_bytes: u64::from(maps.meta_blocks) * BLOCK_U64,
-                erofs_bytes: u64::from(maps.erofs_blocks) * BLOCK_U64,
-            },
-            inodes: Inodes {
-                all: erofs.inodes,
-                directories: erofs.directories,
-                files: erofs.files,
-                symlinks: erofs.symlinks,
-                specials: erofs.specials,
-                names: erofs.names,
-            },
-            file_bytes: erofs.bytes,
-            flat_bytes: u64::from(maps.flat_blocks()) * BLOCK_U64,
-            stored_bytes: stored,
-            packs,
-        })
-    }
-}
-
 impl Report for Inspection {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         // Annotations are what somebody wrote.
@@ -192,18 +85,18 @@ impl Report for Inspection {
         let from = self.converted_from.map(|digest| digest.to_string()).or_else(|| self.source_manifest.clone());
         writeln!(out, "source     {}", or_none(&from))?;
         writeln!(out, "options    {}, encoder {}", or_none(&self.options), or_none(&self.encoder))?;
-        let Inodes { all, directories, files, symlinks, specials, names } = &self.inodes;
+        let InodeCounts { all, directories, files, symlinks, specials, names } = &self.inodes;
         writeln!(
             out,
             "inodes     {all}: {files} files, {directories} directories, {symlinks} symlinks, {specials} special; {names} names"
         )?;
         let (files, flat, stored) = (Size(self.file_bytes), Size(self.flat_bytes), Size(self.stored_bytes));
         writeln!(out, "bytes      files {files}, flat image {flat}, stored {stored}")?;
-        let Meta { digest, bytes, uncompressed_bytes, erofs_bytes } = &self.meta;
+        let InspectedMeta { digest, bytes, uncompressed_bytes, erofs_bytes } = &self.meta;
         let (uncompressed, erofs) = (Size(*uncompressed_bytes), Size(*erofs_bytes));
         writeln!(out, "meta       {digest} {}, uncompressed {uncompressed}, EROFS {erofs}", Size(*bytes))?;
         for (index, pack) in self.packs.iter().enumerate() {
-            let Pack { digest, bytes, device, chunks, blocks, source_diff_id, foreign } = pack;
+            let InspectedPack { digest, bytes, device, chunks, blocks, source_diff_id, foreign } = pack;
             writeln!(out, "pack {index:<5} {digest} {}, {chunks} chunks, {blocks} blocks", Size(*bytes))?;
             writeln!(out, "           device {device}, layer {}", or_none(source_diff_id))?;
             if foreign.is_some() {

@@ -22,7 +22,6 @@ impl Error {
             Self::Findings { .. } => {
                 Some("convert it again, or copy it again from where it was right; a store mends itself when it is read")
             }
-            Self::Copy { source, .. } => source_hint(source),
             Self::Node { source, .. } => match &**source {
                 dimsum_node::Error::Busy { .. } => {
                     Some("end those who use it, or take it away at once and for good with --lazy")
@@ -49,7 +48,7 @@ impl Error {
             (Self::Engine(EngineError::Convert { .. }), ErrorKind::NotFound) => {
                 Some("see that it is there under this name")
             }
-            (Self::Engine(EngineError::Source { .. }) | Self::Copy { .. }, ErrorKind::NotFound) => {
+            (Self::Engine(EngineError::Source { .. } | EngineError::Copy { .. }), ErrorKind::NotFound) => {
                 Some("see that it is there under this name: tags and platforms can be listed with `skopeo inspect`")
             }
             _ => None,
@@ -67,9 +66,10 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
         EngineError::NotInStore { .. } => {
             Some("`dimsum store fill IMAGE` brings it there; --store=DIR names another store")
         }
-        EngineError::Name { source, .. } | EngineError::Source { source, .. } | EngineError::Target { source, .. } => {
-            source_hint(source)
-        }
+        EngineError::Name { source, .. }
+        | EngineError::Source { source, .. }
+        | EngineError::Target { source, .. }
+        | EngineError::Copy { source, .. } => source_hint(source),
         EngineError::Convert { source, .. } => convert_hint(source),
         EngineError::Ordinary { .. } => Some(
             "`dimsum convert SOURCE oci:DIR:TAG` makes one; `dimsum check IMAGE --store` checks what the store has of it",

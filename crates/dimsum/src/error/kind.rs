@@ -32,7 +32,6 @@ impl Error {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Usage { .. } | Self::Grammar { .. } => ErrorKind::Invalid,
-            Self::Copy { source, .. } => source.kind(),
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { .. } | Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => source.kind(),

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use dimsum_engine::{CancelReason, EngineError};
 use dimsum_node::ServerFailure;
 use dimsum_run::RunError;
-use dimsum_source::SourceError;
 use serde_json::json;
 
 use crate::json::write_json;
@@ -50,16 +49,6 @@ pub enum Error {
         object: String,
         /// How many.
         count: u64,
-    },
-    /// A copy that did not come to its end.
-    #[error("cannot copy it to {target}")]
-    Copy {
-        /// The source.
-        object: String,
-        /// The target.
-        target: String,
-        /// Why.
-        source: Box<SourceError>,
     },
     /// An image that could not be brought into the store.
     #[error("cannot fetch all of it")]
@@ -163,7 +152,6 @@ impl Error {
             Self::Usage { object, .. }
             | Self::Findings { object, .. }
             | Self::Node { object, .. }
-            | Self::Copy { object, .. }
             | Self::Fill { object, .. }
             | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),

@@ -26,6 +26,12 @@ pub(super) fn refused(object: String, fault: RequestFault) -> Error {
             "--with-original is for images: a directory has no image that could stand beside the new one",
             "leave the option out",
         ),
+        F::OrdinaryAlready => usage(&object, &fault.to_string(), "`dimsum copy SOURCE TARGET` copies it as it is"),
+        F::LayersAreOriginal => usage(
+            &format!("--{object}"),
+            &fault.to_string(),
+            "add --no-original to rebuild the layers and compress them so, or leave the option out",
+        ),
         F::SharingIsOver => usage(&object, &fault.to_string(), "name the ordinary image that it was made of"),
         _ => usage(&object, &fault.to_string(), "see `dimsum COMMAND --help`"),
     }

@@ -1,24 +1,19 @@
 //! `dimsum copy`.
 
-mod summary;
+mod text;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use dimsum_engine::{CancelToken, EngineError};
-use dimsum_format::Digest;
-use dimsum_format::manifest::Blob;
-use dimsum_source::{CopyProgress, ErrorKind, Outcome, Selection, SourceError, copy_with_referrers};
+use dimsum_engine::copy::CopyRequest;
+use dimsum_engine::{Blob, CopyProgress, Digest, Outcome};
 
-use self::summary::Summary;
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Size;
 use crate::progress::{Group, Phase, Progress, note};
-use dimsum_engine::image::{create_target, open_place, parse};
 
 /// Copy an image, Dimsum or ordinary, between registries, layouts and archives
 ///
@@ -38,7 +33,7 @@ pub struct Copy {
     referrers: Referrers,
 }
 
-/// As [`dimsum_source::Referrers`].
+/// As [`dimsum_engine::Referrers`].
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Referrers {
     /// Recipes for the original layers of Dimsum images.
@@ -55,35 +50,26 @@ impl Copy {
     /// # Errors
     /// If the source cannot be read, or the target not written.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let started = Instant::now();
         let (context, _interrupts) = context.with_interrupts()?;
-        let source = open_place(&context.engine, &parse(&context.engine, &self.source)?)?;
-        let target = create_target(&context.engine, &self.target)?;
-        let selection = match &*context.engine.config().platforms {
-            [] => Selection::All,
-            platforms => Selection::Platforms(platforms.to_vec()),
-        };
-        let shown = Shown::new(&context);
         let referrers = match self.referrers {
-            Referrers::Ours => dimsum_source::Referrers::Ours,
-            Referrers::All => dimsum_source::Referrers::All,
-            Referrers::None => dimsum_source::Referrers::None,
+            Referrers::Ours => dimsum_engine::Referrers::Ours,
+            Referrers::All => dimsum_engine::Referrers::All,
+            Referrers::None => dimsum_engine::Referrers::None,
         };
-        let copied = copy_with_referrers(&*source, &*target, &selection, referrers, &shown);
-        let copied = copied.map_err(|error| shown.error(&self, error))?;
+        let request = CopyRequest { source: self.source, target: self.target, referrers };
+        let shown = Shown::new(&context);
+        let copied = context.engine.copy(&request, &shown)?;
         drop(shown);
-        let seconds = started.elapsed().as_secs_f64();
-        context.output.write(&Summary::new(&self, &copied, seconds))
+        context.output.write(&copied)
     }
 }
 
-/// Shows a copy, a bar for each blob, and stops it when a signal asks for it.
+/// Shows a copy, a bar for each blob.
 #[derive(Debug)]
 struct Shown {
     progress: Progress,
     group: Group,
     blobs: Mutex<HashMap<Digest, (Phase, u64)>>,
-    cancel: CancelToken,
     moved: AtomicU64,
 }
 
@@ -93,17 +79,7 @@ impl Shown {
             progress: context.progress,
             group: context.progress.group(),
             blobs: Mutex::default(),
-            cancel: context.engine.cancel().clone(),
             moved: AtomicU64::new(0),
-        }
-    }
-
-    fn error(&self, command: &Copy, source: SourceError) -> Error {
-        match (source.kind(), self.cancel.reason()) {
-            (ErrorKind::Cancelled, Some(reason)) => EngineError::Cancelled { reason }.into(),
-            _ => {
-                Error::Copy { object: command.source.clone(), target: command.target.clone(), source: Box::new(source) }
-            }
         }
     }
 }
@@ -145,10 +121,6 @@ impl CopyProgress for Shown {
             };
             self.group.line(&format!("{} {what}, {}", short(blob.digest), Size(blob.size)));
         }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
     }
 }
 

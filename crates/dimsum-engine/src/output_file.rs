@@ -1,25 +1,25 @@
-//! Results that go into a file: a name stands for the whole of them or for what it stood for before.
+//! Results that go into a file: its name stands for the whole of them or for the file before.
 //!
-//! They are written beside it, synced, and renamed. What is no regular file (a pipe, a terminal, `/dev/null`) cannot be replaced and is
-//! written to as it is.
+//! They are written beside it, synced, and renamed. A pipe, a terminal or `/dev/null` cannot be replaced and is written to as
+//! it is.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::EngineError;
 
-/// Writes a file. Nothing of it stays if `write` fails.
+/// Writes a file as a whole. Nothing of it stays if `write` fails. `action` says in errors what is done to the file.
 ///
 /// # Errors
-/// What `write` says, or if the file cannot be written.
-pub fn write_whole<T>(
+/// The error of `write`, or [`EngineError::Io`] if the file cannot be written.
+pub fn write_whole<T, E: From<EngineError>>(
     action: &'static str,
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let failed = |source| Error::io(action, path, source);
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
+    let failed = |source| E::from(EngineError::io(action, path, source));
     // Through a link: it is the file behind it that is meant.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
@@ -58,7 +58,7 @@ mod tests {
         let put = |text: &str, fail: bool| {
             write_whole("write", &path, |out| {
                 out.write_all(text.as_bytes()).unwrap();
-                if fail { Err(Error::Said { status: 2 }) } else { Ok(()) }
+                if fail { Err(EngineError::Platforms { count: 2 }) } else { Ok(()) }
             })
         };
         put("first", true).unwrap_err();
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o600, 0o600);
         let null = Path::new("/dev/null");
-        write_whole("write", null, |out| out.write_all(b"x").map_err(|source| Error::io("write", null, source)))
+        write_whole("write", null, |out| out.write_all(b"x").map_err(|source| EngineError::io("write", null, source)))
             .unwrap();
         assert!(!fs::metadata(null).unwrap().is_file(), "it is written to, not replaced");
     }
