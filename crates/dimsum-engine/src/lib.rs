@@ -42,7 +42,7 @@
 //! }
 //! ```
 //!
-//! `examples/read_a_file.rs` and `examples/mount.rs` are small programs that need this crate alone.
+//! `examples/read_a_file.rs`, `examples/mount.rs` and `examples/run.rs` are small programs that need this crate alone.
 //!
 //! The engine never prints, never reads the environment, never exits and knows no terminal.
 
@@ -52,6 +52,7 @@ pub mod analysis;
 mod cancel;
 pub mod check;
 mod config;
+pub mod container;
 pub mod conversion;
 pub mod copy;
 pub mod diff;
@@ -70,18 +71,22 @@ mod request;
 pub mod text;
 mod transports;
 
-// Words of the parts that the engine's own signatures use.
+// Words of the parts that the engine's own signatures and errors use.
 pub use dimsum_convert::export::{ExportMode, LayerCompression, Owners};
-pub use dimsum_convert::{ConvertOptions, OverlayEntries, PackReuse};
-pub use dimsum_format::Digest;
+pub use dimsum_convert::{ConvertError, ConvertOptions, OverlayEntries, PackReuse};
+pub use dimsum_erofs::ErofsInode;
+pub use dimsum_erofs::limits::MAX_DEPTH;
 pub use dimsum_format::codec::DEFAULT_LEVEL;
-pub use dimsum_registry::{RegistryFault, TlsProblem};
-pub use dimsum_format::manifest::Blob;
-pub use dimsum_source::{CopyProgress, Outcome, Referrers};
+pub use dimsum_format::manifest::{Blob, Platform};
+pub use dimsum_format::meta::MetaMaps;
+pub use dimsum_format::{BLOCK_U64, Digest};
+pub use dimsum_registry::{Access, RegistryFault, TlsProblem};
+pub use dimsum_source::{CopyProgress, Outcome, Referrers, SourceError, SourceFault, parse_platform};
+pub use dimsum_store::{FillError, FillProgress, Joining, StoreOptions};
+pub use dimsum_tree::{EntryFault, FileType, TreeError};
 
 pub use cancel::{CancelReason, CancelToken};
 pub use config::{CallerSettings, EngineConfig};
-pub use dimsum_registry::Access;
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, convert_kind, store_kind};
 pub use mount::ImageMount;

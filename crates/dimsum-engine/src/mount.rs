@@ -6,6 +6,7 @@
 //!
 //! The mount ends with its handle, or with the process. A mount that must outlive both is the server's.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,21 @@ pub struct ImageMount {
     _driver: Arc<FuseDriver>,
 }
 
+/// A mount without a place. Dropped, it ends as soon as nobody has attached it.
+#[derive(Debug)]
+pub(crate) struct DetachedImage {
+    mount: OwnedFd,
+    // Dropped behind the mount: it answers until nothing is mounted.
+    served: Arc<dyn ServedMount>,
+    driver: Arc<FuseDriver>,
+}
+
+impl AsFd for DetachedImage {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+}
+
 impl Engine {
     /// Mounts an image on a directory of this process's mount namespace, read-only. Needs the right to mount
     /// (`CAP_SYS_ADMIN`). What is read is fetched and verified, nothing else.
@@ -35,7 +51,14 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Mount`] if the directory is not there, this user may not mount, or the image is no file system.
     pub fn mount(&self, opened: &Opened, directory: &Path) -> Result<ImageMount, EngineError> {
-        let failed = |source| EngineError::Mount { directory: directory.to_owned(), source: Box::new(source) };
+        let DetachedImage { mount, served, driver } = self.mount_detached(opened, directory)?;
+        attach(&mount, directory).map_err(|error| failed(directory, error.into()))?;
+        Ok(ImageMount { directory: directory.to_owned(), _served: served, _driver: driver })
+    }
+
+    /// Mounts an image without a place. `directory` names the place in errors.
+    pub(crate) fn mount_detached(&self, opened: &Opened, directory: &Path) -> Result<DetachedImage, EngineError> {
+        let failed = |source| failed(directory, source);
         let driver = self.driver().map_err(failed)?;
         let detached =
             open_detached(&MountOptions::new(opened.located.name())).map_err(|error| failed(error.into()))?;
@@ -43,9 +66,12 @@ impl Engine {
         let observer = Arc::new(QuietObserver);
         let served = driver.mount(vec![session], Arc::clone(&opened.image), observer).map_err(failed)?;
         served.start().map_err(failed)?;
-        attach(&detached.mount, directory).map_err(|error| failed(error.into()))?;
-        Ok(ImageMount { directory: directory.to_owned(), _served: served, _driver: driver })
+        Ok(DetachedImage { mount: detached.mount, served, driver })
     }
+}
+
+fn failed(directory: &Path, source: dimsum_mount::Error) -> EngineError {
+    EngineError::Mount { directory: directory.to_owned(), source: Box::new(source) }
 }
 
 impl ImageMount {

@@ -30,6 +30,7 @@ impl EngineError {
             },
             Self::Path { .. } | Self::NotInStore { .. } => ErrorKind::NotFound,
             Self::Mount { source, .. } => mount_kind(source),
+            Self::Run { source, .. } => source.kind(),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Io { source, .. } | Self::Output { source, .. } => ErrorKind::of_io(source),
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dimsum_format::FormatError;
+use dimsum_run::RunError;
 use dimsum_source::SourceError;
 use dimsum_store::{ReadError, StoreError};
 
@@ -159,6 +160,14 @@ pub enum EngineError {
         /// Why.
         source: Box<dimsum_mount::Error>,
     },
+    /// A container that cannot be started.
+    #[error("cannot run the container")]
+    Run {
+        /// The image.
+        object: String,
+        /// Why.
+        source: Box<RunError>,
+    },
     /// The caller's writer failed.
     #[error("cannot write the bytes of {object}")]
     Output {
@@ -213,6 +222,7 @@ impl EngineError {
             | Self::Source { object, .. }
             | Self::Target { object, .. }
             | Self::Copy { object, .. }
+            | Self::Run { object, .. }
             | Self::Convert { object, .. }
             | Self::Format { object, .. }
             | Self::Store { object, .. }

@@ -5,9 +5,9 @@ use std::io;
 
 use dimsum_engine::check::AgainstError;
 use dimsum_engine::{EngineError, ErrorKind, RegistryFault, TlsProblem, convert_kind};
-use dimsum_run::RunError;
-use dimsum_source::{SourceError, SourceFault};
-use dimsum_tree::EntryFault;
+use dimsum_engine::container::RunError;
+use dimsum_engine::{SourceError, SourceFault};
+use dimsum_engine::EntryFault;
 
 use super::Error;
 
@@ -71,6 +71,7 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
         | EngineError::Target { source, .. }
         | EngineError::Copy { source, .. } => source_hint(source),
         EngineError::Convert { source, .. } => convert_hint(source),
+        EngineError::Run { source, .. } => run_hint(source),
         EngineError::Ordinary { .. } => Some(
             "`dimsum convert SOURCE oci:DIR:TAG` makes one; `dimsum check IMAGE --store` checks what the store has of it",
         ),
@@ -83,8 +84,8 @@ fn engine_hint(error: &EngineError) -> Option<&'static str> {
     }
 }
 
-fn convert_hint(error: &dimsum_convert::ConvertError) -> Option<&'static str> {
-    use dimsum_convert::ConvertError as E;
+fn convert_hint(error: &dimsum_engine::ConvertError) -> Option<&'static str> {
+    use dimsum_engine::ConvertError as E;
     match error {
         E::Registry(source) => source_hint(source),
         E::Sharing { source, .. } => convert_hint(source).or_else(|| match convert_kind(source) {
@@ -100,7 +101,7 @@ fn convert_hint(error: &dimsum_convert::ConvertError) -> Option<&'static str> {
         E::Temporary { source, .. } if !is_full(source) => {
             Some("name a directory that this user may write, and that is on a disk, with TMPDIR")
         }
-        E::Tree { source: dimsum_tree::TreeError::Entry { fault, .. }, .. } => entry_hint(fault),
+        E::Tree { source: dimsum_engine::TreeError::Entry { fault, .. }, .. } => entry_hint(fault),
         error if is_unpacking(error) => Some(
             "the layer's blob is damaged, or not what its media type says: get the source again from where it is right",
         ),
@@ -226,8 +227,8 @@ const fn entry_hint(fault: &EntryFault) -> Option<&'static str> {
 }
 
 /// Whether a layer could not be unpacked.
-fn is_unpacking(error: &dimsum_convert::ConvertError) -> bool {
-    let dimsum_convert::ConvertError::Tree { source: dimsum_tree::TreeError::Read { source, .. }, .. } = error else {
+fn is_unpacking(error: &dimsum_engine::ConvertError) -> bool {
+    let dimsum_engine::ConvertError::Tree { source: dimsum_engine::TreeError::Read { source, .. }, .. } = error else {
         return false;
     };
     matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
