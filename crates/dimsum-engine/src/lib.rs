@@ -77,7 +77,7 @@ pub use dimsum_convert::{ConvertError, ConvertOptions, OverlayEntries, PackReuse
 pub use dimsum_erofs::ErofsInode;
 pub use dimsum_erofs::limits::MAX_DEPTH;
 pub use dimsum_format::codec::DEFAULT_LEVEL;
-pub use dimsum_format::manifest::{Blob, Platform};
+pub use dimsum_format::manifest::{Blob, ImageConfig, Platform};
 pub use dimsum_format::meta::MetaMaps;
 pub use dimsum_format::{BLOCK_U64, Digest};
 pub use dimsum_registry::{Access, RegistryFault, TlsProblem};

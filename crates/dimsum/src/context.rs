@@ -4,8 +4,8 @@ use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dimsum_engine::Access;
 use dimsum_engine::{CancelReason, CancelToken, Engine, EngineConfig};
-use dimsum_registry::Access;
 
 use crate::error::Error;
 use crate::options::Common;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dimsum_format::manifest::Platform;
-use dimsum_source::parse_platform;
+use dimsum_engine::Platform;
+use dimsum_engine::parse_platform;
 
 /// What `check --store` gives in the place of a directory.
 pub const DEFAULT_STORE: &str = "-";

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use dimsum_run::ProcessSignals;
-use dimsum_sys::signal::Received;
+use dimsum_engine::container::ProcessSignals;
+use dimsum_engine::container::Received;
 use rustix::process::Signal;
 
 use crate::error::Error;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use dimsum_run::check_privileges;
+use dimsum_engine::container::check_privileges;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

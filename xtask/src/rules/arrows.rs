@@ -110,19 +110,7 @@ pub const TABLE: &[Arrows] = &[
 ];
 
 /// Arrows that stand only until the crates of the table exist. An entry that is not used any more is an error.
-pub const FOR_NOW: &[(&str, &str)] = &[
-    ("dimsum", "dimsum-convert"),
-    ("dimsum", "dimsum-erofs"),
-    ("dimsum", "dimsum-format"),
-    ("dimsum", "dimsum-layout"),
-    ("dimsum", "dimsum-mount"),
-    ("dimsum", "dimsum-registry"),
-    ("dimsum", "dimsum-run"),
-    ("dimsum", "dimsum-source"),
-    ("dimsum", "dimsum-store"),
-    ("dimsum", "dimsum-sys"),
-    ("dimsum", "dimsum-tree"),
-];
+pub const FOR_NOW: &[(&str, &str)] = &[];
 
 /// Packages that a crate must not reach through normal dependencies, however far away they are.
 pub const OUT_OF_REACH: &[(&str, &[&str])] = &[

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use dimsum_tree::FileType;
+use dimsum_engine::FileType;
 
 use super::image_arg::ImageArg;
 use crate::context::Context;

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use dimsum_engine::container::RunError;
 use dimsum_engine::estimate::{ANSWER_MS, EstimateLink, EstimateRequest};
-use dimsum_run::RunError;
 
 use super::conversion_args::ConversionArgs;
 use super::sharing_args::SharingArgs;

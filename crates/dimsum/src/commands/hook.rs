@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use dimsum_run::note_exec_time;
+use dimsum_engine::container::note_exec_time;
 
 use crate::context::Context;
 use crate::error::Error;

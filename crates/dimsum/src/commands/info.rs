@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use dimsum_engine::container::RUNC;
+use dimsum_engine::container::check_privileges;
 use dimsum_node::{FillStatus, MountInfo, ServerInfo};
-use dimsum_run::RUNC;
-use dimsum_sys::privilege::may_mount;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -79,7 +79,7 @@ impl NodeInfo {
             (None, Vec::new())
         };
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        let may_mount = may_mount();
+        let may_mount = check_privileges().is_ok();
         let free = rustix::fs::statvfs(&context.engine.config().store).ok();
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dimsum_engine::EngineError;
+use dimsum_engine::ErofsInode;
+use dimsum_engine::FileType;
 use dimsum_engine::image;
 use dimsum_engine::image::fs::{Found, ImageFs, join};
 use dimsum_engine::listing::{Mode, UtcTime, type_name};
-use dimsum_erofs::ErofsInode;
-use dimsum_tree::FileType;
 use serde::Serialize;
 
 use super::image_arg::ImageArg;
@@ -83,7 +83,7 @@ impl Lister<'_> {
             let shown = if self.recursive { &found.path } else { &name };
             self.show(&found, shown, out)?;
             if self.recursive && found.inode.is_directory() {
-                if levels.len() > dimsum_erofs::limits::MAX_DEPTH {
+                if levels.len() > dimsum_engine::MAX_DEPTH {
                     return Err(
                         EngineError::Path { path: found.path, reason: "directories are nested too deep" }.into()
                     );

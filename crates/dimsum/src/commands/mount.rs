@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use dimsum_format::Digest;
+use dimsum_engine::Digest;
 use dimsum_node::{DriverKind, umount};
 use serde::Serialize;
 

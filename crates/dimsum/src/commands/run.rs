@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use dimsum_format::manifest::ImageConfig;
-use dimsum_run::process::Overrides;
-use dimsum_run::{Bind, ContainerRequest, RunError};
+use dimsum_engine::ImageConfig;
+use dimsum_engine::container::Overrides;
+use dimsum_engine::container::{Bind, ContainerRequest, RunError};
 
 use crate::context::Context;
 use crate::error::Error;

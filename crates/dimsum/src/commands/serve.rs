@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use dimsum_engine::EngineConfig;
+use dimsum_engine::{Joining, StoreOptions};
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
 use dimsum_node::log::LogFormat;
 use dimsum_node::server;
-use dimsum_store::{Joining, StoreOptions};
 
 use crate::context::Context;
 use crate::error::Error;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use dimsum_format::Digest;
-use dimsum_store::FillProgress;
+use dimsum_engine::Digest;
+use dimsum_engine::FillProgress;
 use serde::Serialize;
 
 use super::image_arg::ImageArg;

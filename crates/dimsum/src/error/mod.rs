@@ -10,9 +10,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dimsum_engine::container::RunError;
 use dimsum_engine::{CancelReason, EngineError};
 use dimsum_node::ServerFailure;
-use dimsum_run::RunError;
 use serde_json::json;
 
 use crate::json::write_json;
@@ -56,7 +56,7 @@ pub enum Error {
         /// The image.
         object: String,
         /// Why.
-        source: dimsum_store::FillError,
+        source: dimsum_engine::FillError,
     },
     /// A container that could not be started.
     #[error("cannot run the container")]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Instant, SystemTime};
 
-use dimsum_format::Digest;
+use dimsum_engine::Digest;
 use dimsum_node::{MountHandle, MountStats};
 use serde::Serialize;
 

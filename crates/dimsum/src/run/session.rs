@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use dimsum_engine::ImageConfig;
+use dimsum_engine::container::{ContainerRequest, RunDir, RunError, run_container};
 use dimsum_engine::{CancelReason, EngineError};
-use dimsum_format::manifest::ImageConfig;
 use dimsum_node::{Client, MountHandle};
-use dimsum_run::{ContainerRequest, RunDir, RunError, run_container};
 
 use super::report::{Clock, RunReport};
 use crate::context::Context;

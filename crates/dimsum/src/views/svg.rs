@@ -5,9 +5,9 @@
 
 use std::fmt::{self, Write};
 
+use dimsum_engine::MetaMaps;
 use dimsum_engine::analysis::chunks::{ChunkKind, ChunkRow, OtherImage, PackMap};
 use dimsum_engine::analysis::usage::WatchFiles;
-use dimsum_format::meta::MetaMaps;
 
 use super::page::Html;
 use crate::output::Size;
@@ -172,7 +172,7 @@ fn title(first: usize, rows: &[ChunkRow], with: &[OtherImage], cell: &Cell, out:
         }
         rows => writeln!(out, "chunks {first} to {}", first.saturating_add(rows.len()).saturating_sub(1))?,
     }
-    let uncompressed = blocks.saturating_mul(dimsum_format::BLOCK_U64);
+    let uncompressed = blocks.saturating_mul(dimsum_engine::BLOCK_U64);
     let percent = used as f64 * 100.0 / blocks.max(1) as f64;
     write!(out, "{} stored, {} uncompressed, {percent:.0} % used", Size(stored), Size(uncompressed))?;
     let shared = |number: usize| rows.iter().filter(|row| row.shared_with >> number & 1 == 1).count();
