@@ -47,14 +47,14 @@ pub struct ConvertRequest {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
-pub enum Conversion {
+pub enum ConversionOutcome {
     /// One image.
     Image(ConversionSummary),
     /// An index of images.
     Index(IndexSummary),
 }
 
-impl Conversion {
+impl ConversionOutcome {
     /// Returns the digest of the manifest or index that the target's name stands for now.
     #[must_use]
     pub const fn digest(&self) -> dimsum_format::Digest {
@@ -71,7 +71,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the source cannot be read or is refused, an image to share with is not there, or the target cannot be written.
-    pub fn convert(&self, request: &ConvertRequest) -> Result<Conversion, EngineError> {
+    pub fn convert(&self, request: &ConvertRequest) -> Result<ConversionOutcome, EngineError> {
         let started = Instant::now();
         let source = self.schemes().parse(&request.source);
         let source =
@@ -92,7 +92,7 @@ impl Engine {
             let (written, seconds) = (shown.written(), started.elapsed().as_secs_f64());
             drop(shown);
             explain(self, request, &others, &converted);
-            return Ok(Conversion::Image(ConversionSummary::new(request, &converted, written, seconds)));
+            return Ok(ConversionOutcome::Image(ConversionSummary::new(request, &converted, written, seconds)));
         }
         let place = open_place(self, &parse(self, &request.source)?)?;
         if !request.with_original {
@@ -108,9 +108,9 @@ impl Engine {
         converted.images.iter().for_each(|image| explain(self, request, &others, &image.converted));
         Ok(match &*converted.images {
             [only] if only.converted.manifest == converted.root.digest => {
-                Conversion::Image(ConversionSummary::new(request, &only.converted, written, seconds))
+                ConversionOutcome::Image(ConversionSummary::new(request, &only.converted, written, seconds))
             }
-            _ => Conversion::Index(IndexSummary::new(request, &converted, written, seconds)),
+            _ => ConversionOutcome::Index(IndexSummary::new(request, &converted, written, seconds)),
         })
     }
 }

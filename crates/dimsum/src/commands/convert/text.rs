@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use dimsum_engine::conversion::{
-    Conversion, ConversionSummary, IndexSummary, IndexedConversion, KeptRecipe, LeftOutImage, OriginalSummary,
+    ConversionOutcome, ConversionSummary, IndexSummary, IndexedConversion, KeptRecipe, LeftOutImage, OriginalSummary,
 };
 
 use crate::commands::sharing_text::write_sharing;
 use crate::output::{Name, Report, Size, Tame};
 
-impl Report for Conversion {
+impl Report for ConversionOutcome {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Image(image) => write_image(image, out),
