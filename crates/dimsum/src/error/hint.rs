@@ -4,10 +4,10 @@ use std::error::Error as StdError;
 use std::io;
 
 use dimsum_engine::check::AgainstError;
-use dimsum_engine::{EngineError, ErrorKind, RegistryFault, TlsProblem, convert_kind};
 use dimsum_engine::container::RunError;
-use dimsum_engine::{SourceError, SourceFault};
-use dimsum_engine::EntryFault;
+use dimsum_engine::{
+    EngineError, EntryFault, ErrorKind, RegistryFault, SourceError, SourceFault, TlsProblem, convert_kind,
+};
 
 use super::Error;
 
