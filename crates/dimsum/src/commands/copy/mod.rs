@@ -17,9 +17,10 @@ use crate::progress::{Group, Phase, Progress, note};
 
 /// Copy an image, Dimsum or ordinary, between registries, layouts and archives
 ///
-/// Only missing blobs move: the target and other repositories of its registry are asked first. An interrupted copy goes
-/// on where it stopped. An index is copied with all its images unless --platform picks some. Every digest is checked on
-/// the way. Recipes of --keep-original come along, so that `export` gives the original layers back from the copy too.
+/// Only blobs that the target does not have move. Within one registry, blobs are mounted from the source repository
+/// instead. An interrupted copy goes on where it stopped. An index is copied with all its images unless --platform
+/// picks some. Every digest is checked on the way. Recipes of --keep-original come along, so that `export` gives the
+/// original layers back from the copy too.
 #[derive(Debug, Args)]
 pub struct Copy {
     /// The source: [HOST/]REPO[:TAG], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE
