@@ -23,4 +23,7 @@ pub enum EventsError {
         /// The kernel's error.
         source: io::Error,
     },
+    /// Somebody writes the traces of this process already.
+    #[error("cannot write traces: they are written elsewhere already")]
+    Trace,
 }

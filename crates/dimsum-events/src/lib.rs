@@ -7,7 +7,8 @@
 //!
 //! - [`Event`] is one typed, versioned thing that happened; [`EventSink`] takes it;
 //! - [`counters`] has every counter in one table, from which the atomics, the snapshot and its rows are made;
-//! - [`log`] writes lines and events to a bounded, rotated file, on a thread of its own.
+//! - [`log`] writes lines and events to a bounded, rotated file, on a thread of its own;
+//! - [`trace`] writes records of `tracing` to the same file, or to standard error.
 //!
 //! Knows digests; does not know stores, mounts or networks.
 
@@ -20,6 +21,7 @@ mod kind;
 mod limit;
 pub mod log;
 mod object;
+pub mod trace;
 mod writer;
 
 pub use counters::{

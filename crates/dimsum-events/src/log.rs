@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::trace::LogLevel;
 use crate::{Event, EventSeverity, EventsError};
 
 /// Name of the file inside the store.
@@ -44,6 +45,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is written to a log, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Lines of less importance are left out.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+impl From<LogFormat> for LogSettings {
+    fn from(format: LogFormat) -> Self {
+        Self { format, ..Self::default() }
+    }
+}
+
 /// A log that several processes append to.
 #[derive(Debug)]
 pub struct LogFile {
@@ -51,7 +67,7 @@ pub struct LogFile {
     path: PathBuf,
     /// The process that writes: `keeper`, `server` or `client`.
     process: &'static str,
-    format: LogFormat,
+    settings: LogSettings,
 }
 
 /// The fields of a line in JSON.
@@ -75,18 +91,25 @@ impl LogFile {
     ///
     /// # Errors
     /// [`EventsError::Log`] if the file cannot be opened.
-    pub fn open(store: &Path, process: &'static str, format: LogFormat) -> Result<Self, EventsError> {
+    pub fn open(store: &Path, process: &'static str, settings: impl Into<LogSettings>) -> Result<Self, EventsError> {
         let path = store.join(LOG_NAME);
         let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path);
         match file {
-            Ok(file) => Ok(Self { file, path, process, format }),
+            Ok(file) => Ok(Self { file, path, process, settings: settings.into() }),
             Err(source) => Err(EventsError::Log { path, action: "open", source }),
         }
     }
 
     /// Adds a line now, on this thread. A log that cannot be written changes nothing for the caller.
     pub fn line(&self, text: impl std::fmt::Display) {
-        drop(self.append(self.text_line(Timestamp::now(), EventSeverity::Info, &text.to_string()).as_bytes()));
+        if self.shows(EventSeverity::Info) {
+            drop(self.append(self.text_line(Timestamp::now(), EventSeverity::Info, &text.to_string()).as_bytes()));
+        }
+    }
+
+    /// Says whether lines of this importance are written.
+    pub(crate) const fn shows(&self, severity: EventSeverity) -> bool {
+        self.settings.level.shows(severity)
     }
 
     /// Returns another handle to the file, for the standard streams of a child.
@@ -99,7 +122,7 @@ impl LogFile {
 
     /// Returns the line of a text.
     pub(crate) fn text_line(&self, at: Timestamp, severity: EventSeverity, text: &str) -> String {
-        match self.format {
+        match self.settings.format {
             LogFormat::Text => {
                 let mut line = format!("{at:.3} {}[{}]: ", self.process, std::process::id());
                 push_plain(&mut line, text);
@@ -112,7 +135,7 @@ impl LogFile {
 
     /// Returns the line of an event.
     pub(crate) fn event_line(&self, at: Timestamp, event: &Event) -> String {
-        match self.format {
+        match self.settings.format {
             LogFormat::Text => self.text_line(at, event.severity(), &event.to_string()),
             LogFormat::Json => self.json_line(at, event.severity(), event),
         }
@@ -160,12 +183,12 @@ impl LogFile {
 }
 
 /// Cuts a text to [`MAX_LINE`] at the border of a character.
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_LINE)).unwrap_or(text)
 }
 
 /// Adds a text without line breaks and other control characters: texts of registries and images must not forge lines.
-fn push_plain(line: &mut String, text: &str) {
+pub(crate) fn push_plain(line: &mut String, text: &str) {
     for character in cut(text).chars() {
         if character.is_control() {
             line.extend(character.escape_default());
@@ -232,6 +255,20 @@ mod tests {
         stream.write_all(b"a child's last words\n").unwrap();
         let lines = last_lines(store.path(), 2);
         assert!(lines[0].ends_with("anew") && lines[1] == "a child's last words", "{lines:?}");
+    }
+
+    #[test]
+    fn a_log_of_failures_has_no_other_lines() {
+        let store = tempfile::tempdir().unwrap();
+        let settings = LogSettings { level: LogLevel::Error, format: LogFormat::Text };
+        LogFile::open(store.path(), "keeper", settings).unwrap().line("server started");
+        let writer = crate::LogWriter::start(LogFile::open(store.path(), "server", settings).unwrap()).unwrap();
+        writer.handle().line("asked to end");
+        crate::EventSink::event(&writer.handle(), Event::new(crate::EventKind::MountEnded));
+        crate::EventSink::event(&writer.handle(), Event::new(crate::EventKind::ReadFailed).reason("no source"));
+        drop(writer);
+        let lines = last_lines(store.path(), 9);
+        assert!(lines.len() == 1 && lines[0].contains("no source"), "{lines:?}");
     }
 
     #[test]

@@ -191,6 +191,9 @@ impl Writing {
         let now = Instant::now();
         match entry {
             LogEntry::Line { at, text } => {
+                if !self.file.shows(EventSeverity::Info) {
+                    return;
+                }
                 if self.limit.passes_text(&text, now) {
                     self.batch.push_str(&self.file.text_line(at, EventSeverity::Info, &text));
                 } else {
@@ -198,6 +201,9 @@ impl Writing {
                 }
             }
             LogEntry::Event { at, event } => {
+                if !self.file.shows(event.severity()) {
+                    return;
+                }
                 if self.limit.passes_event(&event, now) {
                     self.batch.push_str(&self.file.event_line(at, &event));
                 } else {
