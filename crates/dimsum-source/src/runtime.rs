@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use tokio::runtime::{Builder, Handle};
+use tracing::Instrument as _;
 
 /// Threads that carry requests under way. They are futures that wait; two threads are enough to decrypt and copy what
 /// two links of 10 Gbit give, and one slow poll does not hold up the rest.
@@ -53,10 +54,10 @@ impl Runtime {
     }
 
     /// Runs a future in the background and waits for it, from any thread that may block. `None` if it was cancelled or
-    /// panicked.
+    /// panicked. The future is in the span of the caller, who waits for it.
     pub fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let (give, take) = mpsc::channel();
-        self.spawn(async move { drop(give.send(future.await)) });
+        self.spawn(async move { drop(give.send(future.await)) }.in_current_span());
         take.recv().ok()
     }
 }

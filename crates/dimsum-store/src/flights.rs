@@ -32,6 +32,8 @@ pub enum FlightStage {
 /// One missing chunk of one image, as it is now.
 #[derive(Debug, Clone)]
 pub struct FlightInfo {
+    /// Its number, as records have it. A flight of several images has one for each.
+    pub flight: u64,
     /// The image that is read.
     pub image: Digest,
     /// The chunk, or the frame of the meta.
@@ -40,6 +42,8 @@ pub struct FlightInfo {
     pub stage: FlightStage,
     /// The source that was asked last.
     pub source: Option<String>,
+    /// How often a source was asked.
+    pub attempts: u32,
     /// Parts of reads that wait for it.
     pub waiters: usize,
     /// How long it has been missing.
@@ -62,12 +66,14 @@ impl Store {
         let (traffic, now) = (self.services().traffic(), Instant::now());
         let (views, total) = traffic.view(|core| core.view(MAX_SHOWN_FLIGHTS));
         let flights = views.into_iter().filter_map(|view| {
-            let (image, object) = traffic.names(view.image, view.feed, view.unit)?;
+            let (image, object) = traffic.names(view.image, view.ticket.feed, view.ticket.unit)?;
             Some(FlightInfo {
+                flight: view.ticket.number(),
                 image,
                 object,
                 stage: stage(view.stage),
                 source: view.source.map(|source| source.as_ref().to_owned()),
+                attempts: view.attempts,
                 waiters: view.waiters,
                 age: now.saturating_duration_since(view.since),
             })

@@ -12,6 +12,7 @@ use dimsum_format::meta::{MetaFooter, MetaMaps};
 use dimsum_format::pack::META_FOOTER_BYTES;
 use dimsum_format::{Digest, FormatError};
 use dimsum_source::{ErrorKind, Source, SourceError, SourceFault};
+use tracing::{Instrument as _, Span, debug, debug_span};
 
 use crate::budget::OpenMaps;
 use crate::disk::frames::LocalFrames;
@@ -54,6 +55,8 @@ pub(crate) fn open(
     image: Digest,
     sources: &[Arc<dyn Source>],
 ) -> Result<Arc<Image>, StoreError> {
+    let _entered = debug_span!("open", %image).entered();
+    debug!(sources = sources.len(), "opens an image");
     let origins = Origins::new(sources);
     let writer = services.claim().map_err(|error| StoreError::io(services.layout().root(), error))?;
     let loader = ImageLoader { services, image, origins, counters: Arc::default(), writer };
@@ -81,6 +84,7 @@ pub(crate) fn open(
     services.siblings().expect_more();
     let fetcher = loader.fetcher(feeds);
     let meta = Meta::new(core, Arc::clone(&fetcher));
+    debug!(packs = manifest.packs.len(), "the image is open");
     Ok(Arc::new(Image::new(manifest, config, meta, ReadGate::new(maps, fetcher))))
 }
 
@@ -148,7 +152,8 @@ impl ImageLoader<'_> {
         }
         let (give, take) = mpsc::channel();
         let source = Arc::clone(&origin.source);
-        let ask = move || drop(give.send(source.read_manifest(image)));
+        let span = Span::current();
+        let ask = move || drop(give.send(span.in_scope(|| source.read_manifest(image))));
         let thread = std::thread::Builder::new().name("dimsum-open".to_owned()).spawn(ask);
         let thread = thread.map_err(|source| failure(name, SourceError::io(name, source)))?;
         let found = match take.recv_timeout(self.services.deadline()) {
@@ -176,7 +181,8 @@ impl ImageLoader<'_> {
         }
         let (give, take) = mpsc::channel();
         let asker = self.asker();
-        self.services.spawn(async move { drop(give.send(index::fetch_small(&asker, "config", blob).await)) });
+        let ask = async move { drop(give.send(index::fetch_small(&asker, "config", blob).await)) };
+        self.services.spawn(ask.in_current_span());
         Ok((stored, Some(take)))
     }
 

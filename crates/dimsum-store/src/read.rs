@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dimsum_format::BLOCK_U64;
 use dimsum_format::group::GROUP_U64;
 use dimsum_format::pack::META_FRAME;
+use tracing::{Span, debug};
 
 use crate::budget::{OpenMaps, ReadRoom};
 use crate::buf::{ReadBuf, ReadRun};
@@ -114,8 +115,9 @@ impl ReadGate {
         // What it found is let go: it looks again when there is room.
         drop(look);
         let (gate, extents) = (self.clone(), extents.to_vec());
-        let services = self.fetcher.services();
-        let turn = Box::new(move |turn| gate.take_turn(&extents, cost, Box::new(done), turn));
+        let (services, span) = (self.fetcher.services(), Span::current());
+        debug!(bytes = cost, "waits for room");
+        let turn = Box::new(move |turn| span.in_scope(|| gate.take_turn(&extents, cost, Box::new(done), turn)));
         room.wait(image, cost, turn, (services.runtime(), services.deadline()));
     }
 

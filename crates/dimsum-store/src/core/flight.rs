@@ -16,6 +16,8 @@ pub(crate) trait Cargo {
     type Error: Clone;
     /// Where the frames of a feed lie.
     type Frames: FrameTable;
+    /// The reader that started a route, for records.
+    type Cause: Clone;
 }
 
 /// Where frames lie in their blob: a function that never changes, never waits and takes no lock.
@@ -51,6 +53,13 @@ pub(crate) struct Ticket {
     pub(super) number: u64,
 }
 
+impl Ticket {
+    /// The number of the route, for people; never 0.
+    pub(crate) const fn number(self) -> u64 {
+        self.number
+    }
+}
+
 /// How far a route is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteStage {
@@ -83,11 +92,25 @@ pub(super) struct Route<T: Cargo> {
     pub(super) error: Option<T::Error>,
     /// Who is asked now.
     pub(super) source: Option<Arc<str>>,
+    /// How often a source was asked.
+    pub(super) attempts: u32,
+    /// Who started it.
+    pub(super) cause: T::Cause,
 }
 
 impl<T: Cargo> Route<T> {
-    pub(super) const fn new(ticket: Ticket, stage: RouteStage, since: Instant) -> Self {
-        Self { ticket, stage, since, frame_is_wrong: false, failures: Vec::new(), error: None, source: None }
+    pub(super) const fn new(ticket: Ticket, stage: RouteStage, since: Instant, cause: T::Cause) -> Self {
+        Self {
+            ticket,
+            stage,
+            since,
+            frame_is_wrong: false,
+            failures: Vec::new(),
+            error: None,
+            source: None,
+            attempts: 0,
+            cause,
+        }
     }
 
     /// Says whether it will end by itself.

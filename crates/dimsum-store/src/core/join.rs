@@ -48,13 +48,13 @@ impl<T: Cargo> FlightCore<T> {
     /// Joins or starts the flight of each miss, with a waiter made for it if somebody is to be answered. All are known before the first
     /// request is cut, so neighbours go together.
     ///
-    /// `fills` says how often something has been written now. Returns the misses that may have been filled since they were looked up;
+    /// `fills` says how often something has been written now, `cause` who reads. Returns the misses that may have been filled since they were looked up;
     /// with `force` none.
     pub(crate) fn join<M>(
         &mut self,
         misses: Vec<M>,
         force: bool,
-        now: Instant,
+        (now, cause): (Instant, &T::Cause),
         (miss, fills): (impl Fn(&M) -> Miss, impl Fn(&M) -> u64),
         mut waiter: impl FnMut(M) -> Option<T::Waiter>,
         effects: &mut Effects<T>,
@@ -82,35 +82,39 @@ impl<T: Cargo> FlightCore<T> {
                 continue;
             }
             flight.waiters.extend(waiter(each).map(|waiter| (feed, waiter)));
-            self.take_part(ticket, now, effects);
+            self.take_part(ticket, (now, cause), effects);
         }
         again
     }
 
     /// Gives an image a route in a flight.
-    fn take_part(&mut self, ticket: Ticket, now: Instant, effects: &mut Effects<T>) {
+    fn take_part(&mut self, ticket: Ticket, (now, cause): (Instant, &T::Cause), effects: &mut Effects<T>) {
         let Some(lane) = self.lane_of(ticket).and_then(|lane| self.lanes.get_mut(&lane)) else { return };
         let arriving = lane.arriving.get(&ticket.unit).map_or(&[][..], Vec::as_slice);
         let arrives = arriving.iter().any(|(by, _)| self.queue.may_wait_for(ticket.feed, *by));
         let Some(flight) = lane.flights.get_mut(&ticket.unit) else { return };
         let own = flight.routes.iter().position(|route| route.ticket.feed == ticket.feed);
         let stage = match own.and_then(|own| flight.routes.get(own)) {
-            Some(route) if route.stage != RouteStage::Failed => return,
+            Some(route) if route.stage != RouteStage::Failed => {
+                effects.push(Effect::Joined(route.ticket, false, cause.clone()));
+                return;
+            }
             _ if flight.routes.iter().any(|route| self.queue.serves(route, ticket.feed)) => RouteStage::Waiting,
             _ if arrives => RouteStage::Arriving,
             _ => RouteStage::Local,
         };
         // One that failed is tried anew.
         match own.and_then(|own| flight.routes.get_mut(own)) {
-            Some(route) => *route = Route::new(ticket, stage, now),
+            Some(route) => *route = Route::new(ticket, stage, now, cause.clone()),
             None => {
-                flight.routes.push(Route::new(ticket, stage, now));
+                flight.routes.push(Route::new(ticket, stage, now, cause.clone()));
                 let image = self.queue.feeds.get(&ticket.feed).map(|feed| feed.image);
                 if let Some(image) = image.and_then(|image| self.queue.images.get_mut(&image)) {
                     image.flights += 1;
                 }
             }
         }
+        effects.push(Effect::Joined(ticket, true, cause.clone()));
         if stage == RouteStage::Local {
             effects.push(Effect::Look(ticket));
         }

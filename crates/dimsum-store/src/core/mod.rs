@@ -48,6 +48,8 @@ pub(crate) enum Effect<T: Cargo> {
     Answer(T::Waiter, Result<T::Bytes, T::Error>),
     /// The unit is to be looked for on this disk; whoever does it calls `queue` if it is not there.
     Look(Ticket),
+    /// A reader waits for a route from now on, which it has started if that is true; for records.
+    Joined(Ticket, bool, T::Cause),
     /// Wrong bytes were found on this disk in the place of a unit.
     Damaged(FeedId, u32),
     /// A request is to be sent; it has a slot, which `release` gives back.
@@ -58,6 +60,8 @@ pub(crate) enum Effect<T: Cargo> {
 
 /// Routes of one feed to be asked for together.
 pub(crate) struct RequestBatch<T: Cargo> {
+    /// Of the request, for records.
+    pub(crate) number: u64,
     pub(crate) image: ImageId,
     pub(crate) feed: FeedId,
     /// Ascending by unit, with what went wrong before.
@@ -233,7 +237,8 @@ impl<T: Cargo> FlightCore<T> {
                     routes.push((route.ticket, std::mem::take(&mut route.failures)));
                 }
             }
-            effects.push(Effect::Ask(RequestBatch { image, feed, routes }));
+            let number = self.next_id();
+            effects.push(Effect::Ask(RequestBatch { number, image, feed, routes }));
         }
     }
 
@@ -307,8 +312,15 @@ impl<T: Cargo> FlightCore<T> {
         for ticket in tickets {
             if let Some(route) = self.route(*ticket) {
                 route.source = Some(Arc::clone(source));
+                route.attempts = route.attempts.saturating_add(1);
             }
         }
+    }
+
+    /// Returns who started a route; nothing if it has ended.
+    pub(crate) fn cause(&self, ticket: Ticket) -> Option<&T::Cause> {
+        let flight = self.lanes.get(&self.lane_of(ticket)?)?.flights.get(&ticket.unit)?;
+        flight.routes.iter().find(|route| route.ticket.number == ticket.number).map(|route| &route.cause)
     }
 
     /// Announces units that come in unasked. Returns those that nobody has a flight for.

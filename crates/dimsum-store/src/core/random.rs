@@ -126,9 +126,9 @@ impl Play {
         let mut asked = HashSet::new();
         for view in views.iter().filter(|view| matches!(view.stage, RouteStage::Asked | RouteStage::Queued)) {
             let (place, [meta, _]) = place(view.image);
-            let lane = if view.feed == meta { Some(view.image) } else { None };
+            let lane = if view.ticket.feed == meta { Some(view.image) } else { None };
             // Whoever has nobody to ask may be told so at any time.
-            assert!(place.is_none() || asked.insert((place, lane, view.unit)), "asked twice at one place: {view:?}");
+            assert!(place.is_none() || asked.insert((place, lane, view.ticket.unit)), "asked twice at one place: {view:?}");
         }
         assert!(self.core.requests() <= SLOTS + self.images.len(), "one slot for each image above the limit");
     }

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::FlightCore;
-use super::flight::{Cargo, FeedId, ImageId, RouteStage};
+use super::flight::{Cargo, ImageId, RouteStage, Ticket};
 
 /// One route of a flight as it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct RouteView {
+    pub(crate) ticket: Ticket,
     pub(crate) image: ImageId,
-    pub(crate) feed: FeedId,
-    pub(crate) unit: u32,
     pub(crate) stage: RouteStage,
     /// Readers of this image that wait.
     pub(crate) waiters: usize,
     pub(crate) source: Option<Arc<str>>,
+    /// How often a source was asked.
+    pub(crate) attempts: u32,
     pub(crate) since: Instant,
 }
 
@@ -23,13 +24,14 @@ impl<T: Cargo> FlightCore<T> {
     /// Returns the oldest routes, at most `limit`, and how many there are.
     pub(crate) fn view(&self, limit: usize) -> (Vec<RouteView>, usize) {
         let mut views = Vec::new();
-        for (unit, flight) in self.lanes.values().flat_map(|lane| &lane.flights) {
+        for flight in self.lanes.values().flat_map(|lane| lane.flights.values()) {
             for route in &flight.routes {
                 let feed = route.ticket.feed;
                 let Some(image) = self.queue.feeds.get(&feed).map(|feed| feed.image) else { continue };
                 let waiters = flight.waiters.iter().filter(|(by, _)| *by == feed).count();
-                let (stage, since, source) = (route.stage, route.since, route.source.clone());
-                views.push(RouteView { image, feed, unit: *unit, stage, waiters, source, since });
+                let (ticket, stage, since) = (route.ticket, route.stage, route.since);
+                let (source, attempts) = (route.source.clone(), route.attempts);
+                views.push(RouteView { ticket, image, stage, waiters, source, attempts, since });
             }
         }
         let count = views.len();

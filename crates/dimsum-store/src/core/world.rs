@@ -18,6 +18,7 @@ impl Cargo for TestCargo {
     type Failure = &'static str;
     type Error = &'static str;
     type Frames = EvenFrames;
+    type Cause = ();
 }
 
 /// Frames of 100 bytes, one after the other.
@@ -65,7 +66,7 @@ impl Outcome {
                 Effect::Look(ticket) => outcome.tasks.push(Task::Look(ticket)),
                 Effect::Ask(batch) => outcome.tasks.push(Task::Send(batch)),
                 Effect::Damaged(..) => outcome.damaged += 1,
-                Effect::Calm(_) => {}
+                Effect::Calm(_) | Effect::Joined(..) => {}
             }
         }
         outcome
@@ -133,8 +134,8 @@ pub(super) fn join(
 ) -> Option<Outcome> {
     let mut effects = Vec::new();
     let miss = Miss { feed, unit, damaged: unit.is_multiple_of(3), seen };
-    let again =
-        core.join(vec![()], force, Instant::now(), (|(): &()| miss, |(): &()| fills), |()| Some(waiter), &mut effects);
+    let (now, looks) = ((Instant::now(), &()), (|(): &()| miss, |(): &()| fills));
+    let again = core.join(vec![()], force, now, looks, |()| Some(waiter), &mut effects);
     again.is_empty().then(|| Outcome::of(effects))
 }
 

@@ -90,6 +90,11 @@ impl<'a> RangeAnswer<'a> {
         }
     }
 
+    /// Returns how long ago it was asked, and how many bytes have come.
+    pub(crate) fn so_far(&self) -> (Duration, u64) {
+        (self.asked.elapsed(), self.bytes())
+    }
+
     fn count(&mut self, bytes: u64) {
         add(self.meter.bytes, bytes);
         let now = Instant::now();

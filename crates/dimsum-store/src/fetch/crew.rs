@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dimsum_format::Digest;
+use tracing::{Instrument as _, Span};
 
 use crate::core::{FeedId, RequestBatch, Ticket};
 use crate::error::ReadObject;
@@ -11,6 +12,7 @@ use crate::fetch::fetcher::Fetcher;
 use crate::fetch::land;
 use crate::fetch::request::ChunkRequest;
 use crate::fetch::share;
+use crate::fetch::trace;
 use crate::fetch::traffic::{Crew, ReadCargo};
 use crate::stats::{Event, EventKind, add};
 
@@ -44,9 +46,17 @@ impl Crew for Fetcher {
     fn ask(self: Arc<Self>, batch: RequestBatch<ReadCargo>) {
         let services = Arc::clone(self.services());
         match self.index_of(batch.feed) {
-            Some(index) => services.spawn(ChunkRequest::new(self, index, batch).run()),
+            Some(index) => {
+                let span = trace::request(&self, index, &batch);
+                services.spawn(ChunkRequest::new(self, index, batch).run().instrument(span));
+            }
             None => self.release(batch.feed),
         }
+    }
+
+    fn joined(&self, ticket: Ticket, is_new: bool, cause: &Span) {
+        let text = if is_new { "starts a flight" } else { "waits for a flight" };
+        trace::flight(self, ticket, cause, text);
     }
 
     fn damaged(&self, feed: FeedId, unit: u32) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_source::Source;
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::core::{FeedId, FlightFacts, ImageId, Landing, Miss, Ticket};
 use crate::disk::device::WriteFailure;
@@ -156,8 +157,10 @@ impl Fetcher {
             Miss { feed, unit, damaged, seen }
         };
         let fills = |each: &M| self.feed(miss(each).feed).map_or(0, Feed::fills);
-        let now = Instant::now();
-        self.services.traffic().run(|core, effects| core.join(known, force, now, (of_core, fills), waiter, effects))
+        // Whoever reads is in its span; from here on the flights carry that.
+        let (now, cause) = (Instant::now(), Span::current());
+        let looks = (of_core, fills);
+        self.services.traffic().run(|core, effects| core.join(known, force, (now, &cause), looks, waiter, effects))
     }
 
     /// Lets flights of this image wait for a request.

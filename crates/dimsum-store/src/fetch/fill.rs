@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+use tracing::{Instrument as _, debug, debug_span};
 
 use crate::error::FillError;
 use crate::fetch::fetcher::Fetcher;
@@ -59,7 +60,8 @@ impl FillTask {
         let shared = Arc::new(FillShared::new());
         shared.join(report, keep);
         let run = FillRun(Filler { fetcher: Arc::clone(fetcher), shared: Arc::clone(&shared) });
-        let abort = fetcher.services().start(async move { run.run().await });
+        let span = debug_span!(parent: None, "fill", image = %fetcher.image());
+        let abort = fetcher.services().start(async move { run.run().await }.instrument(span));
         Self { abort, shared }
     }
 }
@@ -79,13 +81,18 @@ impl FillRun {
         let (shared, mut failures) = (&self.0.shared, 0);
         loop {
             let before = shared.progress().done;
+            debug!("fills");
             let reason = match self.0.run().await {
-                Ok(()) => return shared.set(FillState::Done),
+                Ok(()) => {
+                    debug!("everything is here");
+                    return shared.set(FillState::Done);
+                }
                 Err(reason) if !shared.keeps() => return shared.set(FillState::Failed { reason }),
                 Err(reason) => reason,
             };
             failures = if shared.progress().done > before { 1 } else { failures + 1 };
             let policy = self.0.fetcher.services().fill_policy();
+            debug!(%reason, failures, "the fill has stopped");
             let pause = origin::backed_off(policy.first_resume, failures - 1, policy.max_resume);
             shared.set(FillState::Waiting { reason, pause });
             // Told or not: then it is time.

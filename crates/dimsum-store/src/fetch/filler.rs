@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use crate::disk::device::WriteFailure;
 use crate::error::{FailureReason, FillError, SourceFailure};
@@ -237,6 +238,7 @@ impl Filler {
         let meter = AnswerMeter { requests: &counters.fill_requests, bytes: &counters.bytes_filled };
         let mut arrivals = Arrivals::announce(&self.fetcher, index, origin, first..=last);
         let mut answer = RangeAnswer::ask(origin, feed, first..=last, self.fetcher.services().deadline(), meter);
+        debug!(source = &*origin.label, from = feed.part(first).start, to = feed.part(last).end, "asks for a range");
         let mut came: Option<u32> = None;
         let outcome = loop {
             match answer.next().await {

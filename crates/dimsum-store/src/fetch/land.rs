@@ -15,6 +15,7 @@ use crate::fetch::fetcher::Fetcher;
 use crate::fetch::mend;
 use crate::fetch::origin::OriginState;
 use crate::fetch::share::{self, SharedChunk, Want};
+use crate::fetch::trace;
 use crate::pool::Job;
 use crate::stats::add;
 
@@ -115,6 +116,7 @@ fn deliver(
     proof: &UnitProof,
 ) -> Option<FlightFacts> {
     add(&fetcher.counters().chunks_verified, 1);
+    trace::of_flight(fetcher, ticket, "the bytes are proven");
     let facts = match fetcher.proven(ticket, bytes) {
         Landing::First(facts) => facts,
         Landing::Second => return None,
@@ -145,6 +147,7 @@ impl HeldRoute {
         let Some(feed) = self.fetcher.feed(self.feed) else { return };
         for found in feed.local().read(&feed.frame(self.ticket.unit)) {
             let landed = found.and_then(|frame| {
+                trace::of_flight(&self.fetcher, self.ticket, "the frame is on this disk");
                 add(&self.fetcher.counters().local_requests, 1);
                 add(&self.fetcher.counters().local_bytes, frame.len() as u64);
                 land(&self.fetcher, self.feed, self.ticket, &frame, false, decompressor)
@@ -167,6 +170,7 @@ impl HeldRoute {
     fn land_sibling(self, decompressor: &mut Decompressor) {
         match share::take(&self.fetcher, self.feed, self.ticket.unit, Want::Bytes, decompressor) {
             Some(SharedChunk { bytes, proof, .. }) => {
+                trace::of_flight(&self.fetcher, self.ticket, "another device of this node has the chunk");
                 deliver(&self.fetcher, self.feed, self.ticket, &bytes, &proof);
                 self.fetcher.landed(self.ticket);
                 self.landed();

@@ -24,5 +24,6 @@ pub(crate) mod origin;
 pub(crate) mod progress;
 pub(crate) mod request;
 pub(crate) mod share;
+pub(crate) mod trace;
 pub(crate) mod traffic;
 pub(crate) mod whole_pack;

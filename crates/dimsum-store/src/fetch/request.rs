@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use dimsum_source::SourceFault;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use crate::core::{FeedId, RequestBatch, RequestGroup, Ticket};
 use crate::error::{FailureReason, ReadError, SourceFailure};
@@ -16,6 +17,7 @@ use crate::fetch::fetcher::Fetcher;
 use crate::fetch::index;
 use crate::fetch::land;
 use crate::fetch::origin::{self, OriginState};
+use crate::fetch::trace;
 use crate::fetch::traffic::ReadCargo;
 use crate::limits::{FIRST_RETRY, MAX_RETRY, MIN_SOURCE_RATE};
 use crate::stats::{add, source_failed};
@@ -40,6 +42,8 @@ pub(crate) struct ChunkRequest {
     away: Vec<usize>,
     /// Whether the event sink was told of failures already.
     told: bool,
+    /// How often an origin was asked.
+    attempts: u32,
 }
 
 /// What went wrong with units.
@@ -58,7 +62,7 @@ impl ChunkRequest {
             inherited.insert(ticket.unit, before);
         }
         let (feed_id, away) = (batch.feed, Vec::new());
-        Self { fetcher, feed, feed_id, routes, left, inherited, failures, origins, away, told: false }
+        Self { fetcher, feed, feed_id, routes, left, inherited, failures, origins, away, told: false, attempts: 0 }
     }
 
     /// Asks every origin in order. While they are out of reach, waits and asks again, until the deadline.
@@ -124,6 +128,7 @@ impl ChunkRequest {
     /// Asks for one range; its units are proven when this returns, or `failed`. An error is why the rest did not come.
     async fn ask_run(&mut self, origin: &Arc<OriginState>, run: &[u32]) -> Result<(), FailureReason> {
         let (Some(first), Some(last)) = (run.first().copied(), run.last().copied()) else { return Ok(()) };
+        self.attempts += 1;
         let feed = self.feed();
         let gaps = (first..=last).filter(|unit| run.binary_search(unit).is_err());
         let mut arrivals = Arrivals::announce(&self.fetcher, self.feed, origin, gaps);
@@ -133,9 +138,10 @@ impl ChunkRequest {
         let meter = AnswerMeter { requests: &counters.source_requests, bytes: &counters.bytes_fetched };
         let routes: Vec<Ticket> = run.iter().filter_map(|unit| self.ticket(*unit)).collect();
         self.fetcher.services().traffic().run(|core, _| core.asks(&routes, &origin.label));
+        let span = trace::attempt(self.attempts, origin, &feed.part(first), &feed.part(last));
         let mut answer = RangeAnswer::ask(origin, feed, first..=last, deadline, meter);
         let outcome = loop {
-            match answer.next().await {
+            match answer.next().instrument(span.clone()).await {
                 Ok(None) => break Ok(()),
                 Err(reason) => break Err(reason),
                 Ok(Some((unit, frame))) if run.binary_search(&unit).is_ok() => {
@@ -149,6 +155,7 @@ impl ChunkRequest {
                 }
             }
         };
+        trace::answered(&span, &answer, &outcome);
         drop(answer);
         self.proven(origin, pending).await;
         if let Err(failure) = arrivals.write().await {

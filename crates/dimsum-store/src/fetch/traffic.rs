@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use dimsum_format::Digest;
 use parking_lot::{Condvar, Mutex};
+use tracing::Span;
 
 use crate::core::{Cargo, Effect, Effects, FeedId, FlightCore, FrameTable, ImageId, LaneId, RequestBatch, Ticket};
 use crate::error::{ReadError, ReadObject, SourceFailure};
@@ -25,6 +26,7 @@ impl Cargo for ReadCargo {
     type Failure = SourceFailure;
     type Error = ReadError;
     type Frames = FeedFrames;
+    type Cause = Span;
 }
 
 impl FrameTable for FeedFrames {
@@ -39,6 +41,8 @@ pub(crate) trait Crew: std::fmt::Debug + Send + Sync {
     fn look(self: Arc<Self>, tickets: Vec<Ticket>);
     /// Sends a request, which gives its slot back when it ends.
     fn ask(self: Arc<Self>, batch: RequestBatch<ReadCargo>);
+    /// Records that a reader waits for a route from now on, which it has started or not.
+    fn joined(&self, ticket: Ticket, is_new: bool, cause: &Span);
     /// Counts wrong bytes that were found in the place of a unit.
     fn damaged(&self, feed: FeedId, unit: u32);
     /// Names a unit for people.
@@ -121,12 +125,24 @@ impl Traffic {
         self.crew(image)?.name(feed, unit)
     }
 
+    /// Returns the span of the reader that started a route; a disabled one if there is none.
+    pub(crate) fn cause(&self, ticket: Ticket) -> Span {
+        self.view(|core| core.cause(ticket).cloned()).unwrap_or_else(Span::none)
+    }
+
     fn carry_out(&self, effects: Effects<ReadCargo>) {
         let mut looks: Vec<Ticket> = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Answer(waiter, result) => call(waiter, result),
                 Effect::Look(ticket) => looks.push(ticket),
+                Effect::Joined(ticket, is_new, cause) => {
+                    if !cause.is_disabled()
+                        && let Some(crew) = self.crew_of(ticket.feed)
+                    {
+                        crew.joined(ticket, is_new, &cause);
+                    }
+                }
                 Effect::Damaged(feed, unit) => {
                     if let Some(crew) = self.crew_of(feed) {
                         crew.damaged(feed, unit);
