@@ -13,6 +13,7 @@ use bytes::Bytes;
 use dimsum_source::{BoxFuture, SourceError};
 use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
+use tracing::debug;
 
 use super::Repo;
 use super::body::detail;
@@ -61,6 +62,8 @@ impl Repo {
     pub(super) async fn pause(&self, failure: Failure, tried: u32) -> Result<(), SourceError> {
         match wait(&self.hub.wire.timing, &failure, tried) {
             Some(pause) => {
+                let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                debug!(tried, millis, reason = %failure.error, "tries again after a pause");
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
@@ -90,6 +93,7 @@ impl Repo {
                 return Err(Failure::fatal(error));
             }
             answered += 1;
+            debug!(host = self.registry.host, what = call.what, "is asked for credentials");
             let refused = authorization.take();
             authorization = Some(auth.answer(&self.asker(), call.purpose, refused, challenges, detail).await?);
         }

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use dimsum_source::SourceFault;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Request, Response, StatusCode, Url};
+use tracing::{Instrument as _, debug, debug_span};
 
 use super::body::detail;
 use super::clients::Clients;
@@ -74,6 +76,7 @@ pub(super) async fn follow(wire: &Wire, mut hop: Hop, what: &str) -> Result<(Res
             return Err(refuse("nowhere", "it has no address"));
         };
         let to = format!("{}://{}", next.scheme(), authority(&next));
+        debug!(what, host = authority(&next), "is sent on");
         check_redirect(&hop, &next, response.status()).map_err(|reason| refuse(&to, reason))?;
         if seen.len() > MAX_REDIRECTS || !seen.insert(next.clone()) {
             return Err(refuse(&to, "it goes in circles, or does not end"));
@@ -109,7 +112,22 @@ fn check_redirect(hop: &Hop, next: &Url, status: StatusCode) -> Result<(), &'sta
 }
 
 /// Sends one request and waits for the head of its answer.
+///
+/// Neither headers nor the query of an address are recorded: they hold credentials and signatures.
 pub(super) async fn send(wire: &Wire, hop: Hop, what: &str) -> Result<Response, Failure> {
+    let span = debug_span!("http", method = %hop.method, host = authority(&hop.url), path = hop.url.path(), what);
+    let asked = Instant::now();
+    debug!(parent: &span, "sends");
+    let outcome = send_untraced(wire, hop, what).instrument(span.clone()).await;
+    let millis = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match &outcome {
+        Ok(response) => debug!(parent: &span, status = response.status().as_u16(), millis, "has an answer"),
+        Err(failure) => debug!(parent: &span, millis, reason = %failure.error, "has no answer"),
+    }
+    outcome
+}
+
+async fn send_untraced(wire: &Wire, hop: Hop, what: &str) -> Result<Response, Failure> {
     let timing = wire.timing;
     let host = authority(&hop.url);
     let client = wire.clients.of(&hop.url).await.map_err(Failure::fatal)?;

@@ -9,6 +9,7 @@ use bytes::{Buf as _, Bytes};
 use dimsum_source::{Runtime, SourceError, SourceFault};
 use futures_util::future::{Either, select};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tracing::Instrument as _;
 
 use super::Repo;
 use super::range::RangeBody;
@@ -30,7 +31,7 @@ impl BlobReader {
         let (give, next) = mpsc::channel(AHEAD);
         let (name, ended) = (repo.text.clone(), first.is_none());
         if !ended {
-            runtime.spawn(fetch(repo, body, give));
+            runtime.spawn(fetch(repo, body, give).in_current_span());
         }
         Self { name, now: first.unwrap_or_default(), next, ended }
     }

@@ -13,6 +13,7 @@ use futures_util::stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, Request, Response, StatusCode, Url};
 use tokio::sync::mpsc::Receiver;
+use tracing::debug;
 
 use super::Repo;
 use super::failure::{Failure, translate};
@@ -42,7 +43,9 @@ pub(super) async fn patch(
     let authorization = repo.registry.auth.header(&repo.asker(), &repo.push).await?;
     request.headers_mut().extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
     *request.body_mut() = Some(body(pieces, Arc::clone(&flow)));
+    debug!(method = "PATCH", host = repo.registry.host, path = session.url.path(), what, from = session.has, "sends");
     let response = watch(repo, &flow, &what, client.execute(request)).await?;
+    debug!(status = response.status().as_u16(), what, "has an answer");
     match response.status() {
         StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => {}
         // The token ran out: the next request gets a new one.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
+use tracing::debug;
 
 use super::body::{Body, detail};
 use super::challenge::Scopes;
@@ -65,6 +66,7 @@ pub(super) async fn fetch(
         Some(Credentials::Token(_)) | None => get(realm, &wanted, None, None),
     };
     let what = "asking for a token";
+    debug!(host, anonymous, "asks for a token");
     let (response, at_home) = follow(wire, hop, what).await?;
     if !at_home {
         return Err(problem("it redirects to another host"));

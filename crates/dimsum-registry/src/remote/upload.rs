@@ -22,6 +22,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::exchange::Call;
 use super::failure::Failure;
@@ -172,9 +173,8 @@ impl Upload<'_> {
         let (pieces, queue) = mpsc::channel(AHEAD);
         let (give, take) = blocking::channel();
         let (repo, blob) = (Arc::clone(&self.target.repo), self.blob);
-        self.target.runtime.spawn(async move {
-            drop(give.send(stream::patch(&repo, session, blob, queue).await));
-        });
+        let patch = async move { drop(give.send(stream::patch(&repo, session, blob, queue).await)) };
+        self.target.runtime.spawn(patch.in_current_span());
         let fed = self.feed(&mut *reader, start, &pieces);
         if fed.is_err() {
             // Cuts the request off in the middle.
