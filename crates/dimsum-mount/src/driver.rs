@@ -60,6 +60,11 @@ pub trait MountObserver: Send + Sync {
 
     /// Takes note that a reader got `EIO`.
     fn failed(&self, event: Event);
+
+    /// Returns the number of the mount, for records; 0 if it has none.
+    fn mount(&self) -> u64 {
+        0
+    }
 }
 
 /// A way to serve images to the kernel.

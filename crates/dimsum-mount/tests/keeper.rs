@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use dimsum_events::log::LogFormat;
+use dimsum_events::log::LogSettings;
 use dimsum_fuse::InitReply;
 use dimsum_mount::keeper::{self, Config, Inherited, OpenOptions, Program, READY};
 use dimsum_sys::child::ChildSetup;
@@ -37,7 +37,8 @@ fn keeper_process() {
         store: std::env::current_dir().unwrap(),
         server: this_test("server_process"),
         ready: ready.map(|number| number.parse().unwrap()),
-        log_format: LogFormat::Text,
+        log: LogSettings::default(),
+        trace: |_, _| {},
         foreground: std::env::var_os("DIMSUM_MOUNT_TEST_FOREGROUND").is_some(),
     };
     keeper::run(config).unwrap();

@@ -30,6 +30,7 @@ use dimsum_source::with_causes;
 use dimsum_store::{Extent, Image, MetaError, ReadError};
 
 use super::gate::MetaGate;
+use super::trace::RequestTrace;
 use super::tree::{ImageTree, Question, TreeAnswer, TreeFailure};
 use crate::driver::MountObserver;
 
@@ -138,7 +139,11 @@ impl Filesystem for ImageFilesystem {
             // OPEN, OPENDIR: not needed. ACCESS: the kernel checks. STATX: there is no birth time.
             _ => return reply.error(Errno::NOSYS),
         };
-        serve(&self.core, request.header.node, question, reply, 0);
+        let trace = RequestTrace::begin(request, &reply, self.core.observer.mount(), &self.core.image);
+        // Whatever the store starts on this thread belongs to the request.
+        let entered = trace.enter();
+        serve(&self.core, question, OpenRequest { node: request.header.node, reply, trace }, 0);
+        drop(entered);
     }
 
     fn negotiated(&self, reply: &InitReply) {
@@ -156,25 +161,38 @@ impl std::fmt::Debug for ImageFilesystem {
     }
 }
 
+/// A request that is not answered yet.
+struct OpenRequest {
+    node: u64,
+    reply: Reply,
+    trace: RequestTrace,
+}
+
 /// Answers a question now, or parks it until the part of the meta that it needs is here.
-fn serve(core: &Arc<Core>, node: u64, question: Question<'_>, reply: Reply, attempt: u32) {
-    match core.tree.answer(node, &question) {
-        Ok(TreeAnswer::Data { extents, length }) => core.read(node, &extents, length, question, reply),
-        Ok(answer) => send(answer, reply),
-        Err(TreeFailure::Errno(errno)) => reply.error(errno),
+fn serve(core: &Arc<Core>, question: Question<'_>, asked: OpenRequest, attempt: u32) {
+    match core.tree.answer(asked.node, &question) {
+        Ok(TreeAnswer::Data { extents, length }) => core.read(&extents, length, question, asked),
+        Ok(answer) => {
+            asked.trace.answered(None);
+            send(answer, asked.reply);
+        }
+        Err(TreeFailure::Errno(errno)) => asked.reply.error(errno),
         Err(TreeFailure::Pending { group }) if attempt < MAX_ATTEMPTS => {
             let (again, question) = (Arc::clone(core), question.into_owned());
-            let ready = move |result: Result<(), ReadError>| match result {
-                Ok(()) => serve(&again, node, question, reply, attempt + 1),
-                Err(error) => again.unreadable(node, reply, &error),
+            let ready = move |result: Result<(), ReadError>| {
+                let _entered = asked.trace.enter();
+                match result {
+                    Ok(()) => serve(&again, question, asked, attempt + 1),
+                    Err(error) => again.unreadable(asked, &error),
+                }
             };
             core.image.meta().when_ready(group, Box::new(ready));
         }
         Err(TreeFailure::Pending { group }) => {
-            core.fail(node, reply, &format!("group {group} of the meta is still missing after {attempt} attempts"));
+            core.fail(asked, &format!("group {group} of the meta is still missing after {attempt} attempts"));
         }
-        Err(TreeFailure::Image(error)) => core.fail(node, reply, &with_causes(&error)),
-        Err(TreeFailure::Forbidden(what)) => core.fail(node, reply, &format!("the image holds {what}")),
+        Err(TreeFailure::Image(error)) => core.fail(asked, &with_causes(&error)),
+        Err(TreeFailure::Forbidden(what)) => core.fail(asked, &format!("the image holds {what}")),
     }
 }
 
@@ -195,12 +213,12 @@ fn send(answer: TreeAnswer, reply: Reply) {
 }
 
 impl Core {
-    fn read(self: &Arc<Self>, node: u64, extents: &[Extent], length: usize, question: Question<'_>, reply: Reply) {
+    fn read(self: &Arc<Self>, extents: &[Extent], length: usize, question: Question<'_>, asked: OpenRequest) {
         let Question::Read { size, .. } = question else {
-            return reply.error(Errno::IO);
+            return asked.reply.error(Errno::IO);
         };
         if length == 0 {
-            return reply.data_to_eof(&[]);
+            return asked.reply.data_to_eof(&[]);
         }
         let at_end = usize::try_from(size) != Ok(length);
         let core = Arc::clone(self);
@@ -208,21 +226,22 @@ impl Core {
             Ok(bytes) if bytes.len() == length => {
                 add(&core.counters.reads, 1);
                 add(&core.counters.bytes_read, length as u64);
-                let parts: Vec<IoSlice<'_>> = bytes.slices().map(IoSlice::new).collect();
+                asked.trace.answered(Some(length));
+                let (reply, parts): (_, Vec<IoSlice<'_>>) = (asked.reply, bytes.slices().map(IoSlice::new).collect());
                 if at_end { reply.data_to_eof_vectored(&parts) } else { reply.data_vectored(&parts) }
             }
-            Ok(bytes) => core.fail(node, reply, &format!("{} bytes where {length} are wanted", bytes.len())),
-            Err(error) => core.unreadable(node, reply, &error),
+            Ok(bytes) => core.fail(asked, &format!("{} bytes where {length} are wanted", bytes.len())),
+            Err(error) => core.unreadable(asked, &error),
         });
     }
 
-    fn fail(&self, node: u64, reply: Reply, reason: &str) {
-        self.tell(self.event(node).reason(reason), reply);
+    fn fail(&self, asked: OpenRequest, reason: &str) {
+        self.tell(self.event(asked.node).reason(reason), asked);
     }
 
     /// Answers a request whose bytes the store cannot give.
-    fn unreadable(&self, node: u64, reply: Reply, error: &ReadError) {
-        let (event, reason) = (self.event(node), error.to_string());
+    fn unreadable(&self, asked: OpenRequest, error: &ReadError) {
+        let (event, reason) = (self.event(asked.node), error.to_string());
         let event = match error.object() {
             Some(object) => {
                 let known = format!("{object}: ");
@@ -230,17 +249,18 @@ impl Core {
             }
             None => event.reason(reason),
         };
-        self.tell(event, reply);
+        self.tell(event, asked);
     }
 
     fn event(&self, node: u64) -> Event {
         Event::new(EventKind::ReadFailed).image(self.image.digest()).file(FileRef { inode: node, path: None })
     }
 
-    fn tell(&self, event: Event, reply: Reply) {
+    fn tell(&self, event: Event, asked: OpenRequest) {
         add(&self.counters.errors, 1);
+        asked.trace.failed(event.reason.as_deref());
         // Told first: its reason is on the way to the log when the reader sees the error.
         self.observer.failed(event);
-        reply.error(Errno::IO);
+        asked.reply.error(Errno::IO);
     }
 }

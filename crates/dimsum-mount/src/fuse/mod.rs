@@ -9,6 +9,7 @@ mod gate;
 mod reopening;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod tree;
 
 use std::os::fd::OwnedFd;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dimsum_fuse::{Errno, Filesystem, InitReply, Reply, Request};
 use dimsum_source::with_causes;
 use parking_lot::Mutex;
+use tracing::debug_span;
 
 use super::filesystem::ImageFilesystem;
 use crate::driver::{ImageOpener, MountObserver};
@@ -109,7 +110,9 @@ impl Filesystem for ReopeningFilesystem {
         }
         if let Some(attempt) = self.attempt() {
             // Opening waits, and this is a thread of the pool.
-            drop(std::thread::Builder::new().name("reopen".to_owned()).spawn(move || attempt.run()));
+            let span = debug_span!("reopen", mount = self.observer.mount());
+            let run = move || span.in_scope(|| attempt.run());
+            drop(std::thread::Builder::new().name("reopen".to_owned()).spawn(run));
         }
         reply.error(Errno::IO);
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use dimsum_events::log::LogFile;
 use dimsum_fuse::mount::{MountOptions, open_detached};
 use dimsum_source::with_causes;
+use tracing::debug;
 
 use super::message::{FLAG_DEV, FLAG_SUID, MAX_PACKET, MAX_RECORD, Packet, PacketKind, VERSION_OF_ROLES};
 use crate::Error;
@@ -114,6 +115,7 @@ impl KeptMounts {
     }
 
     fn answer(&mut self, socket: BorrowedFd<'_>, packet: Packet, fds: Vec<OwnedFd>) -> Result<PacketOutcome, Error> {
+        debug!(mount = packet.id, kind = ?packet.kind, "the server asks");
         match packet.kind {
             PacketKind::Open => self.open(socket, packet)?,
             PacketKind::Negotiated => {

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use dimsum_events::log::{LogFile, LogFormat};
+use dimsum_events::log::{LogFile, LogSettings};
 use dimsum_source::with_causes;
 use dimsum_sys::fd::take_inherited;
 use dimsum_sys::signal::Signals;
@@ -71,8 +71,10 @@ pub struct Config {
     pub ready: Option<RawFd>,
     /// The keeper was started by a user who waits for it: it does not wait for another keeper to end.
     pub foreground: bool,
-    /// The form of the lines in the log.
-    pub log_format: LogFormat,
+    /// What is written to the log, and how.
+    pub log: LogSettings,
+    /// Gets a handle of the log when it is open: a program installs what writes its traces there.
+    pub trace: fn(LogSettings, LogFile),
 }
 
 /// Runs a keeper until it is not needed any more. Must be called before the process has other threads.
@@ -103,7 +105,8 @@ fn run_with(config: Config, ready: &mut ReadyPipe) -> Result<(), Error> {
     chdir("/").map_err(Error::system("change the directory"))?;
     raise_descriptor_limit();
     let place = KeeperPlace::take(&store, !config.foreground)?;
-    let log = LogFile::open(&store, "keeper", config.log_format)?;
+    let log = LogFile::open(&store, "keeper", config.log)?;
+    (config.trace)(config.log, LogFile::open(&store, "keeper", config.log)?);
     let signals = Signals::block(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
         .map_err(Error::system("block signals"))?;
     let listener = place.listen()?;
