@@ -13,6 +13,7 @@ use dimsum_format::manifest::ImageConfig;
 use dimsum_recipe::temporary::TemporaryFiles;
 use dimsum_source::Source;
 use dimsum_tree::{Tree, TreeBuilder, merge};
+use tracing::{debug, debug_span};
 
 use crate::assemble::{Assembler, LaidOut};
 use crate::content::{self, ContentTable, SliceId};
@@ -93,6 +94,7 @@ impl<'a> Conversion<'a> {
     pub(crate) fn directory(&mut self, path: &Path) -> Result<(), ConvertError> {
         self.task.progress.phase(ConversionPhase::Layer { index: 0, count: 1, digest: None, size: None });
         let origin = path.display().to_string();
+        debug!("reads the directory");
         let read = read_directory(self.reader(&origin, self.foreign.promised()), path)?;
         self.layers.push(SourceLayer::default());
         let summary = LayerSummary { tar_bytes: read.taken.counts.bytes, ..LayerSummary::default() };
@@ -104,6 +106,7 @@ impl<'a> Conversion<'a> {
         let (digest, size) = (Some(layer.digest), Some(layer.size));
         self.task.progress.phase(ConversionPhase::Layer { index, count: self.count, digest, size });
         let origin = format!("layer {}", layer.digest);
+        let _entered = debug_span!("layer", layer = index, blob = %layer.digest).entered();
         let below = self.layers.last().and_then(|below| below.source).map(|(_, chain_id)| chain_id);
         let chain_id = manifest::chain_id(below, layer.diff_id);
         let summary = LayerSummary {
@@ -115,14 +118,19 @@ impl<'a> Conversion<'a> {
         let reusable = self.reusable(chain_id)?;
         self.layers.push(SourceLayer { source: Some((layer.diff_id, chain_id)), pack: None });
         let reusable = match reusable {
-            Some(reusable) if self.is_trusted() => return self.trust(reusable, summary),
+            Some(reusable) if self.is_trusted() => {
+                debug!("takes an existing pack unread");
+                return self.trust(reusable, summary);
+            }
             reusable => reusable,
         };
         let promised = reusable.as_ref().map_or_else(|| self.foreign.promised(), Reusable::promised);
+        debug!(size = layer.size, "reads the layer");
         let blob = source.open(layer.digest)?;
         let lower = self.tree.clone();
         let mut read = read_image_layer(self.reader(&origin, promised), blob, layer, lower.as_deref())?;
         drop(lower);
+        debug!(tar_bytes = read.tar_bytes, "the layer is read");
         if let (Some(keeping), Some(recorded)) = (&mut self.keeping, read.recorded.take()) {
             keeping.layer(layer, read.tar_bytes, recorded);
         }
@@ -153,11 +161,14 @@ impl<'a> Conversion<'a> {
             foreign: &foreign,
             layers: &layers,
         };
+        debug!(layers = layers.len(), "writes the packs and the meta");
         let assembled = assembler.assemble(&tree, laid, self.keeping, &mut summaries)?;
         let (inodes, shared_bytes) = (tree.len() as u64, foreign.content_bytes);
         let publication =
             Publication { task, layers, summaries, unseen, temporaries: &temporaries, inodes, shared_bytes };
+        debug!("writes config and manifest");
         let mut converted = publication.publish(assembled, config, source)?;
+        debug!("everything is visible");
         foreign.refused.drain(..).for_each(|refusal| refused.add(refusal));
         converted.shared.refused = std::mem::take(&mut refused.list);
         Ok(converted)

@@ -3,6 +3,7 @@
 //! If a pack to be reused is not as it claims, the conversion starts again without it.
 
 use dimsum_source::{Role, Target};
+use tracing::{debug, debug_span};
 
 use crate::conversion::run;
 use crate::error::ConvertError;
@@ -48,6 +49,11 @@ pub fn convert_as(
     progress: &dyn ConversionProgress,
 ) -> Result<Converted, ConvertError> {
     options.check()?;
+    let source = match input {
+        Input::Image { manifest, .. } => manifest.to_string(),
+        Input::Directory { path } => path.display().to_string(),
+    };
+    let _entered = debug_span!("convert", source).entered();
     let mut refused = Refusals::of(&sharing.refused);
     let candidates = Candidates::new(target, options, sharing, &mut refused)?;
     let mut attempts = 0;
@@ -56,6 +62,7 @@ pub fn convert_as(
         match once(input, task, &mut refused) {
             // What it was to stand for has not been compressed, so all is done again, without it.
             Err(ConvertError::Reuse { what, reason }) => {
+                debug!(pack = what, reason, "begins anew without a pack");
                 refused.add(RefusedPack { what, reason });
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {

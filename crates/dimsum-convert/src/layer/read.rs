@@ -18,6 +18,7 @@ use dimsum_recipe::temporary::{BufferedTemporary, TemporaryFile, TemporaryFiles}
 use dimsum_recipe::{Recorded, Recording};
 use dimsum_tree::{Compression, LayerDecoder, LayerReadError, LayerTree, Policy, Tree};
 use sha2::{Digest as _, Sha256};
+use tracing::Span;
 
 use crate::content::{self, Arrived, ContentCounts, ContentTable, Splitter, Workers};
 use crate::error::ConvertError;
@@ -84,7 +85,8 @@ pub(crate) fn read_image_layer(
     thread::scope(|scope| {
         let (full, inbox) = bounded(BUFFERS);
         let (free, empty) = bounded(BUFFERS);
-        let decode = scope.spawn(move || decode(blob, expected.size, progress, &full, &empty));
+        let span = Span::current();
+        let decode = scope.spawn(move || span.in_scope(|| decode(blob, expected.size, progress, &full, &empty)));
         let tar = TarBuffers { inbox, free, current: Vec::new(), filled: 0, position: 0 };
         // Ending this call drops the receiver, which ends the thread if it has not come to the end.
         let read = reader.run(false, |sink| match &recording {

@@ -98,9 +98,9 @@ impl Incoming {
         });
         let mut threads = Vec::new();
         for _ in 0..THREADS {
-            let (shared, source) = (Arc::clone(&shared), Arc::clone(&source));
-            let thread =
-                std::thread::Builder::new().name("incoming".to_owned()).spawn(move || shared.fetch_all(&*source));
+            let (shared, source, span) = (Arc::clone(&shared), Arc::clone(&source), tracing::Span::current());
+            let fetch = move || span.in_scope(|| shared.fetch_all(&*source));
+            let thread = std::thread::Builder::new().name("incoming".to_owned()).spawn(fetch);
             threads.push(thread.map_err(failed)?);
         }
         Ok(Self { source, shared, threads })

@@ -152,7 +152,8 @@ fn resolve_in_time(engine: &Engine, reference: &Reference, is_known: bool) -> Re
     let longest = is_known.then_some(engine.config().known_deadline);
     let (give, take) = channel();
     let (asking, asked) = (engine.clone(), reference.clone());
-    let ask = move || drop(give.send(resolve(&asking, &asked, Prefer::Dimsum)));
+    let span = tracing::Span::current();
+    let ask = move || drop(give.send(span.in_scope(|| resolve(&asking, &asked, Prefer::Dimsum))));
     let spawned = std::thread::Builder::new().name("dimsum-resolve".to_owned()).spawn(ask);
     spawned.map_err(|source| EngineError::io("start a thread for", std::path::Path::new("the network"), source))?;
     let started = Instant::now();
