@@ -21,7 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::notes::pass_on;
 use crate::wire::{MAX_RESPONSE, WireRequest, WireResponse, receive_message, send_message};
-use crate::{Error, MountHandle, MountInfo, MountRequest, ServerFailure, ServerInfo};
+use crate::{Error, FlightReport, MountHandle, MountInfo, MountRequest, ServerFailure, ServerInfo};
 
 /// Held by a client that starts a keeper, so that there is one start at a time.
 const START_LOCK: &str = "start.lock";
@@ -195,6 +195,18 @@ impl Client {
         match self.call(&WireRequest::Info, false)? {
             None => Ok(None),
             Some((WireResponse::Info(info), _)) => Ok(Some(info)),
+            Some(_) => Err(Error::WrongAnswer),
+        }
+    }
+
+    /// Returns the oldest chunks that are on their way, and how many there are; nothing if no server runs.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn flights(&self) -> Result<(Vec<FlightReport>, usize), Error> {
+        match self.call(&WireRequest::Flights, false)? {
+            None => Ok((Vec::new(), 0)),
+            Some((WireResponse::Flights { flights, total }, _)) => Ok((flights, total)),
             Some(_) => Err(Error::WrongAnswer),
         }
     }

@@ -28,8 +28,11 @@ pub mod wire;
 pub use attach::MountHandle;
 pub use busy::{Holder, Use, umount};
 pub use client::{Client, MountAnswer};
-pub use dimsum_events::log;
+pub use dimsum_events::{LogHandle, log, trace};
 pub use dimsum_mount::DriverKind;
 pub use dimsum_mount::keeper::{self, Program};
 pub use error::{Error, ServerFailure};
-pub use wire::{FillStatus, MountInfo, MountRequest, MountStats, MountedImage, ServerInfo, WireFailure, WireNote};
+pub use wire::{
+    FillStatus, FlightReport, FlightState, MountInfo, MountRequest, MountStats, MountedImage, ServerInfo, WireFailure,
+    WireNote,
+};

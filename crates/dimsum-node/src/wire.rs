@@ -55,10 +55,27 @@ pub enum WireRequest {
     },
     /// Tell of the server.
     Info,
+    /// List the chunks that are on their way.
+    Flights,
     /// Write what waits for the log, so that the client finds it in the file.
     FlushLog,
     /// Mount nothing more, and end when nothing is mounted.
     Shutdown,
+}
+
+impl WireRequest {
+    /// Returns the name of the request.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Mount(_) => "mount",
+            Self::List => "list",
+            Self::Stats { .. } => "stats",
+            Self::Info => "info",
+            Self::Flights => "flights",
+            Self::FlushLog => "flush-log",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// What to mount and how. The server opens the image: one process asks its registry.
@@ -147,6 +164,13 @@ pub enum WireResponse {
     },
     /// The server.
     Info(ServerInfo),
+    /// The chunks that are on their way.
+    Flights {
+        /// The oldest of them.
+        flights: Vec<FlightReport>,
+        /// How many there are.
+        total: usize,
+    },
     /// What waited is in the log, or the log cannot be written now.
     Flushed,
     /// The server ends when this many mounts are released.
@@ -240,6 +264,51 @@ pub enum FillStatus {
     },
     /// Everything is here.
     Done,
+}
+
+/// A missing chunk of one image on its way to the readers that wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlightReport {
+    /// Its number, as records of the log have it.
+    pub flight: u64,
+    /// The image that is read.
+    pub image: Digest,
+    /// The chunk, or the frame of the meta: `chunk:DEVICE/N` or `meta:ROOT/N`.
+    pub object: String,
+    /// The step that it waits for.
+    pub state: FlightState,
+    /// The source that was asked last.
+    pub source: Option<String>,
+    /// How often a source was asked.
+    pub attempts: u32,
+    /// Parts of reads that wait for it.
+    pub waiters: usize,
+    /// Seconds since the chunk was found missing.
+    pub seconds: u64,
+}
+
+/// The step that a flight waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FlightState {
+    /// Another image's flight of the same chunk.
+    Another,
+    /// This disk: its frame, or another device that has the chunk.
+    Disk,
+    /// An answer that is coming in already.
+    Arriving,
+    /// A slot for a request.
+    Queued,
+    /// A source, or the decoding of its answer.
+    Source,
+    /// Its bytes to be written; no reader waits for that.
+    Writing,
+    /// Another image's flight, after its own source failed.
+    Failed,
+    /// A step that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Figures of one mount, since the server started. On the wire the rows of all three tables stand side by side.
@@ -485,6 +554,19 @@ pub(crate) mod tests {
         }
     }
 
+    fn flight_report() -> FlightReport {
+        FlightReport {
+            flight: 12,
+            image: Digest::new([0xab; 32]),
+            object: "chunk:blake3:cd/5".into(),
+            state: FlightState::Source,
+            source: Some("registry.test/app:1".into()),
+            attempts: 2,
+            waiters: 3,
+            seconds: 7,
+        }
+    }
+
     fn failure() -> WireFailure {
         WireFailure {
             kind: ErrorKind::Unavailable,
@@ -512,6 +594,7 @@ pub(crate) mod tests {
         check("request-list", &WireRequest::List);
         check("request-stats", &WireRequest::Stats { id: 7 });
         check("request-info", &WireRequest::Info);
+        check("request-flights", &WireRequest::Flights);
         check("request-flush-log", &WireRequest::FlushLog);
         check("request-shutdown", &WireRequest::Shutdown);
         check("response-mounted", &WireResponse::Mounted { id: 7, image: mounted_image(), notes: notes() });
@@ -519,6 +602,7 @@ pub(crate) mod tests {
         check("response-needs-conversion", &WireResponse::NeedsConversion { digest, notes: Vec::new() });
         check("response-mounts", &WireResponse::Mounts { mounts: vec![mount_info()] });
         check("response-info", &WireResponse::Info(server_info()));
+        check("response-flights", &WireResponse::Flights { flights: vec![flight_report()], total: 1 });
         check("response-flushed", &WireResponse::Flushed);
         check("response-closing", &WireResponse::Closing { mounts: 1 });
         check("response-failed", &WireResponse::Failed(failure()));

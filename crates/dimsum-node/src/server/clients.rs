@@ -10,9 +10,10 @@ use dimsum_store::StoreRole;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::geteuid;
+use tracing::{Span, debug, debug_span};
 
-use super::Server;
 use super::opens::{is_connected, submit};
+use super::{Server, flights};
 use crate::error::with_causes;
 use crate::wire::{MAX_REQUEST, WireRequest, WireResponse, receive_message, send_message};
 use crate::{Error, ServerInfo};
@@ -31,6 +32,8 @@ pub(super) type ClientAnswer = Result<(WireResponse, Option<OwnedFd>), Error>;
 pub(super) struct Connection {
     /// Shared with the token that watches it, which holds it only while it looks.
     socket: Arc<OwnedFd>,
+    /// Goes with the request to the threads that work for it.
+    span: Span,
     counted: CountedClient,
 }
 
@@ -68,7 +71,9 @@ pub(super) fn accept(server: &Arc<Server>, listener: &OwnedFd) {
     server.clients.fetch_add(1, Ordering::AcqRel);
     server.talking.fetch_add(1, Ordering::AcqRel);
     *server.last_asked.lock() = Instant::now();
-    let client = Connection { socket: Arc::new(socket), counted: CountedClient { server: Arc::clone(server) } };
+    let span = debug_span!("client", client = server.came.fetch_add(1, Ordering::Relaxed) + 1);
+    let counted = CountedClient { server: Arc::clone(server) };
+    let client = Connection { socket: Arc::new(socket), span, counted };
     let talking = TalkingThread { server: Arc::clone(server) };
     let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
         client.serve();
@@ -94,9 +99,15 @@ impl Connection {
         })
     }
 
+    /// Returns the span of the request.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// Sends the answer to a request about `object` and ends the connection.
     pub(super) fn answer(self, object: &str, answer: ClientAnswer) {
         let log = &self.counted.server.hub.log;
+        debug!(parent: &self.span, done = answer.is_ok(), "is answered");
         let sent = match answer {
             // Our descriptor of a mount is closed here, before the connection: the client waits for that.
             Ok((response, fd)) => send_message(self.socket.as_fd(), &response, fd.as_ref().map(AsFd::as_fd)),
@@ -123,8 +134,13 @@ impl Connection {
             drop(set_socket_timeout(&*self.socket, which, Some(TALK_DEADLINE)).map_err(std::io::Error::from));
         }
         match receive_message::<WireRequest>(&*self.socket, MAX_REQUEST) {
-            Ok((WireRequest::Mount(request), _)) => submit(&server, request, self),
-            Ok((request, _)) => self.answer(SERVER, quick_answer(&server, &request)),
+            Ok((request, _)) => {
+                debug!(parent: &self.span, request = request.name(), "asks");
+                match request {
+                    WireRequest::Mount(request) => submit(&server, request, self),
+                    request => self.answer(SERVER, quick_answer(&server, &request)),
+                }
+            }
             Err(error) => self.answer(SERVER, Err(error)),
         }
     }
@@ -145,6 +161,7 @@ fn quick_answer(server: &Arc<Server>, request: &WireRequest) -> ClientAnswer {
             None => return Err(Error::NoMount { id: *id }),
         },
         WireRequest::Info => WireResponse::Info(info(server)),
+        WireRequest::Flights => flights::list(&server.store),
         WireRequest::FlushLog => {
             server.hub.log.flush();
             WireResponse::Flushed

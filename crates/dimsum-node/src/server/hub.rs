@@ -108,4 +108,8 @@ impl MountObserver for MountReporter {
     fn failed(&self, event: Event) {
         self.hub.log.event(event.mount(self.id, &*self.target));
     }
+
+    fn mount(&self) -> u64 {
+        self.id
+    }
 }

@@ -15,6 +15,7 @@
 
 mod clients;
 mod fill;
+mod flights;
 mod hub;
 mod mounts;
 mod opens;
@@ -23,11 +24,11 @@ mod takeover;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dimsum_engine::{Engine, EngineConfig};
-use dimsum_events::log::{LogFile, LogFormat};
+use dimsum_events::log::{LogFile, LogSettings};
 use dimsum_events::{EventKind, EventSink, LogHandle, LogWriter};
 use dimsum_mount::fuse::FuseDriver;
 use dimsum_mount::keeper::{Inherited, Link};
@@ -66,8 +67,10 @@ pub struct Config {
     pub inherited: String,
     /// How long to stay when nothing is mounted and nobody asks; `None` for ever.
     pub idle: Option<Duration>,
-    /// The form of the lines in the log.
-    pub log_format: LogFormat,
+    /// What is written to the log, and how.
+    pub log: LogSettings,
+    /// Gets a handle of the log when it is open: a program installs what writes its traces there.
+    pub trace: fn(LogSettings, LogHandle),
     /// The pause before a fill that stopped is taken up again, normally [`FIRST_PAUSE`].
     pub fill_pause: Duration,
 }
@@ -81,12 +84,13 @@ pub fn run(config: Config) -> Result<(), Error> {
     drop(rustix::thread::set_name(c"dimsum-server").map_err(std::io::Error::from));
     // Taken first: if anything below fails, the keeper sees the socket's end.
     let inherited = Inherited::take(&config.inherited)?;
-    let file = LogFile::open(&config.engine.store, "server", config.log_format)?;
+    let file = LogFile::open(&config.engine.store, "server", config.log)?;
     if let Err(error) = confine(&config.engine.store) {
         file.line(with_causes(&error));
         return Err(error);
     }
     let log = LogWriter::start(file)?;
+    (config.trace)(config.log, log.handle());
     let result = Server::start(config, inherited.link, log.handle()).and_then(|server| {
         takeover::adopt_held(&server)?;
         server.hub.link.ready()?;
@@ -116,7 +120,9 @@ struct Server {
     closing: AtomicBool,
     /// Connections.
     clients: AtomicUsize,
-    /// Of these, the ones that a thread talks to.
+    /// Connections since the start, for records.
+    came: AtomicU64,
+    /// Of the connections, those that a thread talks to.
     talking: AtomicUsize,
     last_asked: Mutex<Instant>,
 }
@@ -139,6 +145,7 @@ impl Server {
             started: Instant::now(),
             closing: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
+            came: AtomicU64::new(0),
             talking: AtomicUsize::new(0),
             last_asked: Mutex::new(Instant::now()),
         }))

@@ -15,6 +15,7 @@ use dimsum_mount::{DriverKind, ServedMount};
 use dimsum_source::parse_platform;
 use dimsum_store::Image;
 use parking_lot::Mutex;
+use tracing::debug;
 
 use super::Server;
 use super::clients::{ClientAnswer, Connection};
@@ -156,7 +157,9 @@ impl Server {
 
     /// Lets the keeper make a mount, and serves it. Returns its number and the descriptor that its client attaches.
     fn make_mount(&self, record: MountRecord, image: Arc<Image>) -> Result<(u64, OwnedFd), Error> {
+        debug!(image = %image.digest(), "asks the keeper for a mount");
         let opened = self.hub.link.open(&record.open_options(), &record.to_bytes()?)?;
+        debug!(mount = opened.id, image = %image.digest(), "serves the mount");
         let session = HeldDescriptor { role: ROLE_FUSE.to_owned(), fd: opened.session };
         if let Err(error) = self.serve(opened.id, session, record, image) {
             // The keeper lets go; the mount's only descriptor ends with this function.

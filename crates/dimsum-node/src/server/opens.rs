@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dimsum_source::Schemes;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::debug;
 
 use super::Server;
 use super::clients::Connection;
@@ -132,7 +133,8 @@ impl OpenWorker {
         while let Some(job) = self.server.opens.next(done.as_deref()) {
             let OpenJob { request, client, origin } = job;
             // A panic must not take the slot of the registry along.
-            let open = std::panic::AssertUnwindSafe(|| self.open(&request, client));
+            let span = client.span();
+            let open = std::panic::AssertUnwindSafe(|| span.in_scope(|| self.open(&request, client)));
             if std::panic::catch_unwind(open).is_err() {
                 self.server.hub.log.line("opening an image panicked");
             }
@@ -144,6 +146,7 @@ impl OpenWorker {
         if !client.is_there() {
             return;
         }
+        debug!(reference = request.reference, "opens the image for a mount");
         match self.server.mount(request, &client) {
             // The client got nothing; the mount's only descriptor is closed, so it ends.
             Err(Error::ClientGone) => {}

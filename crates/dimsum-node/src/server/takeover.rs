@@ -10,6 +10,7 @@ use dimsum_events::{Event, EventKind, EventSink};
 use dimsum_mount::ImageOpener;
 use dimsum_mount::keeper::Held;
 use parking_lot::Mutex;
+use tracing::{debug, debug_span};
 
 use super::Server;
 use super::hub::MountReporter;
@@ -37,7 +38,8 @@ pub(super) fn adopt_held(server: &Arc<Server>) -> Result<(), Error> {
                         break;
                     };
                     let id = mount.id;
-                    if let Err(error) = adopt(server, mount) {
+                    let span = debug_span!("adopt", mount = id);
+                    if let Err(error) = span.in_scope(|| adopt(server, mount)) {
                         server.hub.log.line(format_args!("mount {id} cannot be taken over: {}", with_causes(&error)));
                         // Letting it go makes pending reads fail; keeping it would block them for ever.
                         drop(server.hub.link.closed(id));
@@ -52,6 +54,7 @@ pub(super) fn adopt_held(server: &Arc<Server>) -> Result<(), Error> {
 
 fn adopt(server: &Arc<Server>, held: Held) -> Result<(), Error> {
     let record = MountRecord::parse(&held.record)?;
+    debug!(image = %record.image, "takes over a mount");
     let reporter = server.reporter(held.id, &record);
     let observer = Arc::<MountReporter>::clone(&reporter);
     let served = server.driver(record.driver)?.adopt(held.mount, opener(server, record.clone()), observer)?;

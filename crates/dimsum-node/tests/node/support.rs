@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dimsum_convert::{ConvertOptions, Input, convert};
 use dimsum_engine::{Access, Engine, EngineConfig};
-use dimsum_events::log::LogFormat;
+use dimsum_events::log::LogSettings;
 use dimsum_format::Digest;
 use dimsum_layout::{OCI_LAYOUT, OciLayout};
 use dimsum_node::keeper::{Config as KeeperConfig, INHERITED_FLAG, READY_FLAG, run as run_keeper};
@@ -45,8 +45,15 @@ pub(crate) fn keeper() {
     };
     let server = this_test("server_process", Path::new(&store));
     let ready = ready.map(|number| number.parse().unwrap());
-    run_keeper(KeeperConfig { store: store.into(), server, ready, foreground: false, log_format: LogFormat::Text })
-        .unwrap();
+    run_keeper(KeeperConfig {
+        store: store.into(),
+        server,
+        ready,
+        foreground: false,
+        log: LogSettings::default(),
+        trace: |_, _| {},
+    })
+    .unwrap();
 }
 
 pub(crate) fn keeper_of_version_1() {
@@ -68,7 +75,8 @@ pub(crate) fn server() {
         engine,
         inherited,
         idle: Some(Duration::from_secs(1)),
-        log_format: LogFormat::Text,
+        log: LogSettings::default(),
+        trace: |_, _| {},
         fill_pause: Duration::from_millis(100),
     };
     server::run(config).unwrap();
