@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, diff::Diff, estimate::Estimate,
-    export::Export, hook::Hook, info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man, mount::Mount, run::Run,
-    serve::Serve, store::Store, umount::Umount,
+    cat::Cat, check::Check, completions::Completions, convert::Convert, copy::Copy, debug::DebugCommand, diff::Diff,
+    estimate::Estimate, export::Export, hook::Hook, info::Info, inspect::Inspect, keeper::Keeper, ls::Ls, man::Man,
+    mount::Mount, run::Run, serve::Serve, store::Store, umount::Umount,
 };
 use crate::context::Context;
 use crate::error::Error;
@@ -97,6 +97,7 @@ pub enum Command {
     Estimate(Estimate),
     Check(Check),
     Info(Info),
+    Debug(DebugCommand),
     Store(Store),
     Serve(Serve),
     Keeper(Keeper),
@@ -106,6 +107,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// Says whether its records go to the log of the store.
+    #[must_use]
+    pub const fn has_log_of_its_own(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Keeper(_))
+    }
+
     /// Does what was asked for and returns the exit status.
     ///
     /// # Errors
@@ -125,6 +132,7 @@ impl Command {
             Self::Estimate(estimate) => estimate.run(context).map(done),
             Self::Check(check) => check.run(context).map(done),
             Self::Info(info) => info.run(context).map(done),
+            Self::Debug(debug) => debug.run(context).map(done),
             Self::Store(store) => store.run(context).map(done),
             Self::Serve(serve) => serve.run(context).map(done),
             Self::Keeper(keeper) => keeper.run(context).map(done),

@@ -8,6 +8,7 @@ use dimsum_engine::Access;
 use dimsum_engine::{CancelReason, CancelToken, Engine, EngineConfig};
 
 use crate::error::Error;
+use crate::log::LogWish;
 use crate::options::Common;
 use crate::output::Output;
 use crate::progress::{Narrator, Progress};
@@ -22,6 +23,8 @@ pub struct Context {
     pub output: Output,
     /// How progress is shown.
     pub progress: Progress,
+    /// Which records are written, and how.
+    pub log: LogWish,
     /// The signals of this process, where the command takes them over.
     pub interrupts: Option<Interrupts>,
 }
@@ -55,7 +58,7 @@ impl Context {
         let progress = Progress::new(common.format);
         let narrator = Narrator { progress, verbose: common.verbose };
         let engine = Engine::new(config).with_progress(Arc::new(narrator));
-        Ok(Self { engine, output, progress, interrupts: None })
+        Ok(Self { engine, output, progress, log: LogWish::new(common)?, interrupts: None })
     }
 
     /// Returns the surroundings with the signals of this process taken over. Call it before the first thread is started.
@@ -109,7 +112,7 @@ fn access(common: &Common) -> Result<Access, Error> {
 }
 
 /// Returns a variable that is set and not empty.
-fn set(variable: &str) -> Option<PathBuf> {
+pub(crate) fn set(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

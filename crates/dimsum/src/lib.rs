@@ -16,6 +16,7 @@ pub mod commands;
 pub mod context;
 pub mod error;
 pub mod json;
+pub mod log;
 pub mod node;
 pub mod options;
 pub mod output;
@@ -47,7 +48,12 @@ pub fn main() -> ExitCode {
         }
     };
     let format = cli.common.format;
-    let done = Context::new(&cli.common).and_then(|context| cli.command.run(&context));
+    let done = Context::new(&cli.common).and_then(|context| {
+        if !cli.command.has_log_of_its_own() {
+            log::for_command(context.log);
+        }
+        cli.command.run(&context)
+    });
     done.unwrap_or_else(|error| error.render(format))
 }
 

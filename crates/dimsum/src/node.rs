@@ -41,6 +41,6 @@ pub fn program(context: &Context, command: &str, more: &[&str]) -> Program {
     let mut arguments: Vec<OsString> =
         vec![command.into(), "--store".into(), context.engine.config().store.clone().into()];
     arguments.extend(["--node-key".into(), context.engine.config().node_key.clone().into()]);
-    arguments.extend(more.iter().map(OsString::from));
+    arguments.extend(context.log.arguments().iter().chain(more).map(OsString::from));
     Program { path: PathBuf::from(THIS_PROGRAM), arguments }
 }

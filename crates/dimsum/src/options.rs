@@ -1,10 +1,12 @@
 //! The options that all commands share.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use clap::{Args, ValueEnum};
 use dimsum_engine::Platform;
 use dimsum_engine::parse_platform;
+use dimsum_node::trace::LogLevel;
 
 /// What `check --store` gives in the place of a directory.
 pub const DEFAULT_STORE: &str = "-";
@@ -48,6 +50,13 @@ pub struct Common {
     /// Explain decisions on standard error
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Write records down to this importance: error, warn, info, debug or trace. A server that a command starts does so too
+    /// [env: DIMSUM_LOG] [default: warn, for the server info]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = LogLevel::from_str, help_heading = "Log")]
+    pub log_level: Option<LogLevel>,
+    /// How records are written, to standard error and to the server's log [env: DIMSUM_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Log")]
+    pub log_format: Option<Format>,
 }
 
 /// How results and errors are written.

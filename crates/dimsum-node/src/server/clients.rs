@@ -161,7 +161,7 @@ fn quick_answer(server: &Arc<Server>, request: &WireRequest) -> ClientAnswer {
             None => return Err(Error::NoMount { id: *id }),
         },
         WireRequest::Info => WireResponse::Info(info(server)),
-        WireRequest::Flights => flights::list(&server.store),
+        WireRequest::Flights => flights::list(server.engine.store()?),
         WireRequest::FlushLog => {
             server.hub.log.flush();
             WireResponse::Flushed

@@ -4,11 +4,12 @@ use std::os::fd::RawFd;
 
 use clap::Args;
 use dimsum_node::keeper::{Config, run};
-use dimsum_node::log::LogFormat;
 use dimsum_node::server::DEFAULT_IDLE;
+use dimsum_node::trace::LogLevel;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::log::for_keeper;
 use crate::node::program;
 
 /// Hold this node's mounts and start the server (commands start it when they need it)
@@ -32,7 +33,8 @@ impl Keeper {
             server,
             ready: self.ready_fd,
             foreground: false,
-            log_format: LogFormat::Text,
+            log: context.log.settings(LogLevel::Info),
+            trace: for_keeper,
         };
         let failed = |source: dimsum_node::Error| Error::Node {
             object: context.engine.config().store.display().to_string(),

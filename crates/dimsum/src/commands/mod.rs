@@ -6,6 +6,7 @@ pub mod completions;
 pub mod conversion_args;
 pub mod convert;
 pub mod copy;
+pub mod debug;
 pub mod diff;
 pub mod estimate;
 mod estimate_text;

@@ -6,11 +6,12 @@ use clap::Args;
 use dimsum_engine::EngineConfig;
 use dimsum_engine::{Joining, StoreOptions};
 use dimsum_node::keeper::{Config as KeeperConfig, run as run_keeper};
-use dimsum_node::log::LogFormat;
 use dimsum_node::server;
+use dimsum_node::trace::LogLevel;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::log::{for_keeper, for_server};
 use crate::node::program;
 use dimsum_engine::image::make_store_directory;
 
@@ -49,7 +50,8 @@ impl Serve {
                 engine: self.engine_config(context),
                 inherited,
                 idle: self.idle.map(Duration::from_secs),
-                log_format: LogFormat::Text,
+                log: context.log.settings(LogLevel::Info),
+                trace: for_server,
                 fill_pause: server::FIRST_PAUSE,
             })
             .map_err(failed),
@@ -68,7 +70,8 @@ impl Serve {
                     server,
                     ready: None,
                     foreground: true,
-                    log_format: LogFormat::Text,
+                    log: context.log.settings(LogLevel::Info),
+                    trace: for_keeper,
                 };
                 run_keeper(config).map_err(|source| failed(source.into()))
             }

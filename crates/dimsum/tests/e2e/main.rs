@@ -20,4 +20,5 @@ mod run;
 mod sharing;
 mod stores;
 mod support;
+mod traces;
 mod views;
