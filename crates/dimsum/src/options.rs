@@ -50,11 +50,11 @@ pub struct Common {
     /// Explain decisions on standard error
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Write records down to this importance: error, warn, info, debug or trace. A server that a command starts does so too
+    /// Write records down to this level: error, warn, info, debug or trace. A server that is started for it does the same
     /// [env: DIMSUM_LOG] [default: warn, for the server info]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = LogLevel::from_str, help_heading = "Log")]
     pub log_level: Option<LogLevel>,
-    /// How records are written, to standard error and to the server's log [env: DIMSUM_LOG_FORMAT] [default: text]
+    /// Write records in this format, to standard error and to the server's log [env: DIMSUM_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Log")]
     pub log_format: Option<Format>,
 }

@@ -128,7 +128,10 @@ impl Play {
             let (place, [meta, _]) = place(view.image);
             let lane = if view.ticket.feed == meta { Some(view.image) } else { None };
             // Whoever has nobody to ask may be told so at any time.
-            assert!(place.is_none() || asked.insert((place, lane, view.ticket.unit)), "asked twice at one place: {view:?}");
+            assert!(
+                place.is_none() || asked.insert((place, lane, view.ticket.unit)),
+                "asked twice at one place: {view:?}"
+            );
         }
         assert!(self.core.requests() <= SLOTS + self.images.len(), "one slot for each image above the limit");
     }
