@@ -7,6 +7,7 @@
 
 mod erofs;
 mod format;
+mod trace;
 mod wire;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ type Prepare = fn() -> Work;
 const FUNCTIONS: &[(&str, Prepare)] = &[
     ("fuse_decode_read", wire::decode_read),
     ("fuse_decode_lookup", wire::decode_lookup),
+    ("trace_off", trace::off),
     ("erofs_lookup", erofs::lookup),
     ("erofs_read_dir", erofs::read_dir),
     ("erofs_map_file", erofs::map_file),

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use dimsum_events::log::LogFormat;
+use dimsum_events::trace::{LogLevel, TraceWriter, install};
 use dimsum_format::Digest;
 use dimsum_registry::{Access, Network, RegistryFault};
 use dimsum_source::{Place, Runtime, SourceError};
@@ -64,6 +66,33 @@ fn a_redirect_to_a_store_is_followed_without_credentials() {
         assert_eq!(seen.len(), 1);
         assert_eq!((&*seen[0].method, seen[0].header("range")), ("GET", Some("bytes=100-199")));
         assert_eq!((seen[0].header("authorization"), seen[0].header("referer")), (None, None));
+    }
+}
+
+/// All records of this process.
+#[derive(Clone, Default)]
+struct Recorded(Arc<Mutex<String>>);
+
+impl TraceWriter for Recorded {
+    fn write(&self, line: String) {
+        self.0.lock().unwrap().push_str(&line);
+    }
+}
+
+#[test]
+fn records_have_neither_credentials_nor_the_query_of_an_address() {
+    let recorded = Recorded::default();
+    // Requests run on threads of the runtime, so those of other tests are recorded, too.
+    install(LogLevel::Trace, LogFormat::Json, "test", recorded.clone()).unwrap();
+    let store = Server::start(|request, stream| blob(request, stream, &content()));
+    let registry = redirecting(307, store.url("/bucket/object-1704?X-Signature=7d4f1c"));
+    assert_eq!(read(&registry, &[&store]).unwrap(), content()[100..200]);
+    let text = recorded.0.lock().unwrap().clone();
+    for told in ["\"path\":\"/bucket/object-1704\"", "is asked for credentials", "is sent on", &store.host()] {
+        assert!(text.contains(told), "{told} is missing: {text}");
+    }
+    for secret in [PASSWORD, &STANDARD.encode(format!("{USER}:{PASSWORD}")), "X-Signature", "7d4f1c"] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
     }
 }
 
