@@ -8,6 +8,7 @@
 mod convert;
 mod erofs;
 mod format;
+mod node;
 mod registry;
 
 use dimsum_fuse::Request;
@@ -16,6 +17,7 @@ use dimsum_tree::{LayerDecoder, NullSink, Policy, read_layer};
 pub use convert::{pack_description, recipe};
 pub use erofs::{erofs_reader, erofs_validator};
 pub use format::{manifest, meta, pack};
+pub use node::{keeper_packet, wire_request, wire_response};
 pub use registry::{archive, auth_file, challenge, content_range, reference};
 
 /// A fuzz target: its name and what it does.
@@ -38,6 +40,9 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("content_range", content_range),
     ("recipe", recipe),
     ("pack_description", pack_description),
+    ("keeper_packet", keeper_packet),
+    ("wire_request", wire_request),
+    ("wire_response", wire_response),
 ];
 
 /// Output of a decoder that is read for fuzzing, so that a bomb ends.

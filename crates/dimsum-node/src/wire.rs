@@ -434,6 +434,26 @@ pub(crate) fn decode<T: WireMessage>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|source| Error::Message { source })
 }
 
+/// Reads the body of a request and writes it again; nothing if it is none. For fuzzing alone.
+#[doc(hidden)]
+#[must_use]
+pub fn request_again(body: &[u8]) -> Option<(WireRequest, Vec<u8>)> {
+    again(body)
+}
+
+/// Reads the body of an answer and writes it again; nothing if it is none. For fuzzing alone.
+#[doc(hidden)]
+#[must_use]
+pub fn response_again(body: &[u8]) -> Option<(WireResponse, Vec<u8>)> {
+    again(body)
+}
+
+fn again<T: WireMessage>(body: &[u8]) -> Option<(T, Vec<u8>)> {
+    let message: T = decode(body).ok()?;
+    let bytes = encode(&message).ok()?;
+    Some((message, bytes))
+}
+
 /// Sends a message, with a descriptor.
 pub(crate) fn send_message<T: WireMessage>(
     socket: BorrowedFd<'_>,

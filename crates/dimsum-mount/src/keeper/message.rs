@@ -187,6 +187,13 @@ fn roles(mut fields: &[u8]) -> Option<Vec<String>> {
     Some(roles)
 }
 
+/// Takes a packet apart and puts it together again; nothing if the bytes are no packet. For fuzzing alone.
+#[doc(hidden)]
+#[must_use]
+pub fn packet_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    Packet::decode(bytes).ok()?.encode().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,8 @@ use process::Process;
 
 pub use held::{HeldDescriptor, HeldMount, MAX_DESCRIPTORS, MAX_HELD, ROLE_FUSE};
 pub use link::{Held, Inherited, Link, OpenOptions, Opened};
+#[doc(hidden)]
+pub use message::packet_again;
 pub use message::{MAX_RECORD, VERSION};
 pub use place::connect_to;
 pub use process::Program;

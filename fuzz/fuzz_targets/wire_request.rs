@@ -1,0 +1,5 @@
+//! See `dimsum_fuzz::wire_request` for the invariants.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dimsum_fuzz::wire_request(data));
