@@ -1,7 +1,8 @@
 //! The contract of [`Source`], [`Place`] and [`Target`] as tests that every implementation passes.
 //!
-//! A test of a back end makes an image in it, and calls [`check_place`] and [`check_target`]. Each assertion names the
-//! promise that was broken. What only some back ends do (tags, referrers, mounting) is checked where they say they do it.
+//! A test of a back end makes an image in it, and calls [`check_place`] and [`check_target`]. A back end that has no
+//! names calls [`check_source`], [`check_empty_blob`] and [`check_blob_target`]. Each assertion names the promise that was
+//! broken. What only some back ends do (tags, referrers, mounting) is checked where they say they do it.
 
 use std::io::{Read as _, Write as _};
 use std::ops::ControlFlow;
@@ -16,6 +17,9 @@ use crate::memory::Memory;
 
 /// Longer than what any back end moves at once.
 const LARGE: usize = 5_000_000;
+
+/// Writers of one blob at the same time.
+const WRITERS: usize = 4;
 
 /// Checks a place whose reference names one image, of which `layer` is a layer that is stored as it is.
 ///
@@ -64,8 +68,17 @@ pub fn check_source(source: &dyn Source, blob: &[u8]) {
         assert_eq!(read(range.clone()).unwrap(), wanted, "a range is exact: {range:?}");
         assert_eq!(source.read_piece(digest, range.clone()).unwrap(), wanted, "a piece is exact: {range:?}");
     }
-    assert!(read(0..length + 1).is_err(), "a range behind the end is refused, and not cut");
-    assert!(read(length + 5..length + 9).is_err(), "a range outside is refused");
+    for start in [0, 1, length / 2] {
+        assert_eq!(read(start..start).expect("an empty range is read"), "", "an empty range is empty");
+        assert_eq!(source.read_piece(digest, start..start).expect("an empty piece is read"), "");
+    }
+    for (start, end) in [(0, length + 1), (length - 1, length + 1), (length, length + 1), (length + 5, length + 9)] {
+        assert!(read(start..end).is_err(), "a range behind the end is refused, and not cut: {start}..{end}");
+        let piece = source.read_piece(digest, start..end);
+        assert!(piece.is_err(), "a piece behind the end is refused, and not cut: {start}..{end}");
+    }
+    // No memory is taken for what a wrong map may ask for.
+    assert!(read(0..u64::MAX).is_err() && read(7..1 << 62).is_err(), "a range beyond all memory is refused");
     let absent = runtime.handle().block_on(source.read_range(unknown, 0..4));
     assert!(
         matches!(crate::fault(&absent), Some(SourceFault::NotFound { .. })),
@@ -116,8 +129,7 @@ fn check_streams(runtime: &Runtime, source: &dyn Source, blob: &[u8]) {
 /// If a promise is broken.
 pub fn check_target(target: &dyn Target, open: &dyn Fn() -> std::sync::Arc<dyn Place>) {
     target.check_writable().unwrap();
-    check_blobs(target);
-    check_copies(target);
+    check_blob_target(target);
     let (root, layer) = put_image(target, Role::Root);
     let place = open();
     let found = place.root().expect("the root is what the name stands for now");
@@ -127,9 +139,62 @@ pub fn check_target(target: &dyn Target, open: &dyn Fn() -> std::sync::Arc<dyn P
     let wanted = Blob { digest: Digest::of(&layer), size: layer.len() as u64 };
     assert_eq!(place.size(wanted.digest).unwrap(), Some(wanted.size), "the layer of the image is there");
     if let Some(place) = target.place() {
+        check_empty_blob(place);
         check_tags(target);
         check_referrers(target, place, &root);
     }
+}
+
+/// Checks the part of [`check_target`] that is about blobs: for targets that no reference names.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn check_blob_target(target: &dyn Target) {
+    check_blobs(target);
+    check_copies(target);
+    check_writers_at_once(target);
+    crate::images::put(target, b"");
+    assert!(target.has(Digest::of(b""), 0).unwrap(), "a blob of no bytes is there");
+}
+
+/// Checks a source that has the empty blob.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn check_empty_blob(source: &dyn Source) {
+    let (runtime, digest) = (Runtime::start().unwrap(), Digest::of(b""));
+    assert_eq!(source.size(digest).unwrap(), Some(0), "a blob of no bytes has a length");
+    let mut bytes = Vec::new();
+    source.open(digest).expect("a blob of no bytes is opened").read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"", "a blob of no bytes is empty");
+    assert_eq!(source.read_small("config", digest, 0).expect("it is below every limit"), b"");
+    let read = |range| runtime.handle().block_on(source.read_range(digest, range));
+    assert_eq!(read(0..0).expect("all of an empty blob is read"), "");
+    assert!(read(0..1).is_err(), "it has no first byte");
+}
+
+/// Several who bring the same blob at the same time: all of them succeed, and the blob is there once and whole.
+fn check_writers_at_once(target: &dyn Target) {
+    let bytes = noise(400_000, 24);
+    let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+    let all_are_writing = std::sync::Barrier::new(WRITERS);
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let mut blob = target.start_blob().unwrap();
+                let (first, rest) = bytes.split_at(bytes.len() / 2);
+                blob.write_all(first).unwrap();
+                all_are_writing.wait();
+                blob.write_all(rest).unwrap();
+                blob.commit(digest, size, &go_on).expect("a blob is committed, whoever else commits it");
+            });
+        }
+    });
+    assert!(target.has(digest, size).unwrap(), "a blob that several brought is there");
+    let Some(place) = target.place() else { return };
+    let mut read = Vec::new();
+    place.open(digest).unwrap().read_to_end(&mut read).unwrap();
+    assert!(read == bytes, "a blob that several brought is whole");
 }
 
 fn go_on(_bytes: u64) -> ControlFlow<()> {

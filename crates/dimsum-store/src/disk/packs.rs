@@ -87,6 +87,10 @@ impl LocalPacks {
     fn not_found(&self, digest: Digest) -> SourceError {
         SourceFault::NotFound { digest }.at(&self.name)
     }
+
+    fn no_range(&self, digest: Digest, range: Range<u64>) -> SourceError {
+        SourceFault::Range { digest, range }.at(&self.name)
+    }
 }
 
 impl Source for LocalPacks {
@@ -99,7 +103,10 @@ impl Source for LocalPacks {
             // Most images have no pack here: finding that out is one lookup, done at once.
             let file = self.find(blob)?.ok_or_else(|| self.not_found(blob))?;
             let path = self.layout.pack(blob);
-            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+            // Before memory is taken for it.
+            let is_inside = range.start <= range.end && range.end <= whole_length(&file, &path)?;
+            let length = usize::try_from(range.end.saturating_sub(range.start)).ok().filter(|_| is_inside);
+            let Some(length) = length else { return Err(self.no_range(blob, range)) };
             let (give, take) = oneshot::channel();
             let start = range.start;
             self.pool.submit(
@@ -113,7 +120,7 @@ impl Source for LocalPacks {
             let cancelled = |_| SourceFault::Cancelled.at(&self.name);
             let bytes = take.await.map_err(cancelled)?.map_err(|source| io_error(&path, source))?;
             if bytes.len() != length {
-                return Err(SourceFault::Range { digest: blob, range }.at(&self.name));
+                return Err(self.no_range(blob, range));
             }
             Ok(bytes.into())
         })
@@ -126,9 +133,12 @@ impl Source for LocalPacks {
 
     fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
         let Some(file) = self.find_or_make(blob)? else { return Ok(None) };
-        let metadata = file.metadata().map_err(|source| io_error(&self.layout.pack(blob), source))?;
-        Ok(Some(metadata.len()))
+        whole_length(&file, &self.layout.pack(blob)).map(Some)
     }
+}
+
+fn whole_length(file: &File, path: &Path) -> Result<u64, SourceError> {
+    file.metadata().map(|metadata| metadata.len()).map_err(|source| io_error(path, source))
 }
 
 /// Opens a sparse file if it is the whole pack.
