@@ -67,6 +67,9 @@ pub const FILL_MAX_RESUME: Duration = Duration::from_mins(10);
 pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest such pause, and so how late a reader hears that a registry is back.
 pub const MAX_RETRY: Duration = Duration::from_secs(2);
+/// How long a source has at least for readers whose time is nearly over, since they joined a try that failed: one that is well again
+/// answers within it.
+pub(crate) const MIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a source that failed is asked after the others, doubled with each failure in a row.
 pub(crate) const DEMOTION: Duration = Duration::from_secs(1);
 /// Longest such time: a source that heals is preferred again within it.

@@ -88,14 +88,14 @@ pub(super) struct Route<T: Cargo> {
     pub(super) frame_is_wrong: bool,
     /// What went wrong before it was queued.
     pub(super) failures: Vec<T::Failure>,
-    /// Why it failed.
-    pub(super) error: Option<T::Error>,
     /// Who is asked now.
     pub(super) source: Option<Arc<str>>,
     /// How often a source was asked.
     pub(super) attempts: u32,
     /// Who started it.
     pub(super) cause: T::Cause,
+    /// Whether a try of the same image failed before.
+    pub(super) is_retry: bool,
 }
 
 impl<T: Cargo> Route<T> {
@@ -106,10 +106,10 @@ impl<T: Cargo> Route<T> {
             since,
             frame_is_wrong: false,
             failures: Vec::new(),
-            error: None,
             source: None,
             attempts: 0,
             cause,
+            is_retry: false,
         }
     }
 
@@ -119,10 +119,27 @@ impl<T: Cargo> Route<T> {
     }
 }
 
+/// A reader of a flight.
+pub(super) struct FlightWaiter<T: Cargo> {
+    /// The feed of the image that it reads.
+    pub(super) feed: FeedId,
+    pub(super) waiter: T::Waiter,
+    /// When it joined.
+    pub(super) since: Instant,
+    /// The error of its image's route. Only a route of another image that was there by then can still save it.
+    pub(super) resigned: Option<Resignation<T>>,
+}
+
+/// The error that a reader gets if no other route helps.
+pub(super) struct Resignation<T: Cargo> {
+    pub(super) error: T::Error,
+    /// Number of the youngest route at that time. Routes that are tried anew have higher ones, so the wait for them has an end.
+    pub(super) last_hope: u64,
+}
+
 /// One missing unit, however many readers of however many images wait for it.
 pub(super) struct Flight<T: Cargo> {
-    /// With the feed of the image that each reads.
-    pub(super) waiters: Vec<(FeedId, T::Waiter)>,
+    pub(super) waiters: Vec<FlightWaiter<T>>,
     /// Whether wrong bytes stand in the unit's place in the decoded file.
     pub(super) damaged: bool,
     /// Its bytes, while they are being written.
@@ -138,6 +155,11 @@ impl<T: Cargo> Flight<T> {
 
     pub(super) fn route(&mut self, ticket: Ticket) -> Option<&mut Route<T>> {
         self.routes.iter_mut().find(|route| route.ticket.number == ticket.number)
+    }
+
+    /// Readers of a feed who got no error yet.
+    pub(super) fn hopeful(&self, feed: FeedId) -> impl Iterator<Item = &FlightWaiter<T>> {
+        self.waiters.iter().filter(move |each| each.feed == feed && each.resigned.is_none())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::time::Instant;
 
-use super::flight::{Cargo, FeedId, Flight, Route, RouteStage, Ticket};
+use super::flight::{Cargo, FeedId, Flight, FlightWaiter, Route, RouteStage, Ticket};
 use super::queue::Queue;
 use super::{Effect, Effects, FlightCore};
 
@@ -81,7 +81,8 @@ impl<T: Cargo> FlightCore<T> {
                 effects.extend(waiter(each).map(|waiter| Effect::Answer(waiter, Ok(bytes))));
                 continue;
             }
-            flight.waiters.extend(waiter(each).map(|waiter| (feed, waiter)));
+            let of_feed = |waiter| FlightWaiter { feed, waiter, since: now, resigned: None };
+            flight.waiters.extend(waiter(each).map(of_feed));
             self.take_part(ticket, (now, cause), effects);
         }
         again
@@ -90,33 +91,41 @@ impl<T: Cargo> FlightCore<T> {
     /// Gives an image a route in a flight.
     fn take_part(&mut self, ticket: Ticket, (now, cause): (Instant, &T::Cause), effects: &mut Effects<T>) {
         let Some(lane) = self.lane_of(ticket).and_then(|lane| self.lanes.get_mut(&lane)) else { return };
-        let arriving = lane.arriving.get(&ticket.unit).map_or(&[][..], Vec::as_slice);
-        let arrives = arriving.iter().any(|(by, _)| self.queue.may_wait_for(ticket.feed, *by));
-        let Some(flight) = lane.flights.get_mut(&ticket.unit) else { return };
-        let own = flight.routes.iter().position(|route| route.ticket.feed == ticket.feed);
-        let stage = match own.and_then(|own| flight.routes.get(own)) {
-            Some(route) if route.stage != RouteStage::Failed => {
-                effects.push(Effect::Joined(route.ticket, false, cause.clone()));
-                return;
-            }
-            _ if flight.routes.iter().any(|route| self.queue.serves(route, ticket.feed)) => RouteStage::Waiting,
-            _ if arrives => RouteStage::Arriving,
-            _ => RouteStage::Local,
-        };
+        let Some(flight) = lane.flights.get(&ticket.unit) else { return };
+        let own = flight.routes.iter().find(|route| route.ticket.feed == ticket.feed);
+        if let Some(own) = own.filter(|own| own.stage != RouteStage::Failed) {
+            effects.push(Effect::Joined(own.ticket, false, cause.clone()));
+            return;
+        }
         // One that failed is tried anew.
-        match own.and_then(|own| flight.routes.get_mut(own)) {
-            Some(route) => *route = Route::new(ticket, stage, now, cause.clone()),
+        self.start(Route::new(ticket, RouteStage::Failed, now, cause.clone()), effects);
+    }
+
+    /// Puts a route into its flight, in the place of the one that the feed had there, and chooses its first stage.
+    pub(super) fn start(&mut self, mut route: Route<T>, effects: &mut Effects<T>) {
+        let Ticket { feed, unit, .. } = route.ticket;
+        let Some(lane) = self.lane_of(route.ticket).and_then(|lane| self.lanes.get_mut(&lane)) else { return };
+        let arriving = lane.arriving.get(&unit).map_or(&[][..], Vec::as_slice);
+        let arrives = arriving.iter().any(|(by, _)| self.queue.may_wait_for(feed, *by));
+        let Some(flight) = lane.flights.get_mut(&unit) else { return };
+        route.stage = match () {
+            () if flight.routes.iter().any(|other| self.queue.serves(other, feed)) => RouteStage::Waiting,
+            () if arrives => RouteStage::Arriving,
+            () => RouteStage::Local,
+        };
+        effects.push(Effect::Joined(route.ticket, true, route.cause.clone()));
+        if route.stage == RouteStage::Local {
+            effects.push(Effect::Look(route.ticket));
+        }
+        match flight.routes.iter_mut().find(|other| other.ticket.feed == feed) {
+            Some(own) => *own = route,
             None => {
-                flight.routes.push(Route::new(ticket, stage, now, cause.clone()));
-                let image = self.queue.feeds.get(&ticket.feed).map(|feed| feed.image);
+                flight.routes.push(route);
+                let image = self.queue.feeds.get(&feed).map(|feed| feed.image);
                 if let Some(image) = image.and_then(|image| self.queue.images.get_mut(&image)) {
                     image.flights += 1;
                 }
             }
-        }
-        effects.push(Effect::Joined(ticket, true, cause.clone()));
-        if stage == RouteStage::Local {
-            effects.push(Effect::Look(ticket));
         }
     }
 }

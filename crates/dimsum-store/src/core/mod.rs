@@ -10,10 +10,14 @@
 //! disk, or asks the same place as it would itself. If it asks another place, both ask: a source that hangs delays no image that does
 //! not use it. The first route that brings right bytes answers everybody; when one fails, those that waited for it go on themselves.
 //!
+//! A reader may join a flight whose source has failed already. So an error reaches the readers whose time is over, or who joined
+//! before the try that failed (`fail.rs`). For the rest the route is tried once more, for all of them together.
+//!
 //! There is no I/O here, no lock, no thread and no clock. Whoever calls holds the lock, and carries out the effects after letting it
 //! go.
 
 mod admission;
+mod fail;
 mod fair;
 mod flight;
 mod join;
@@ -29,9 +33,9 @@ mod world;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 pub(crate) use admission::Admission;
+pub(crate) use fail::ErrorReach;
 pub(crate) use fair::FairQueue;
 pub(crate) use flight::{
     Cargo, FeedId, FlightFacts, FrameOwner, FrameTable, ImageId, Landing, LaneId, RouteStage, Ticket,
@@ -39,7 +43,7 @@ pub(crate) use flight::{
 pub(crate) use join::Miss;
 pub(crate) use plan::RequestGroup;
 
-use flight::{Flight, Route};
+use flight::{Flight, FlightWaiter, Route};
 use queue::{FeedState, ImageState, Queue};
 
 /// What is to be done after a command.
@@ -66,6 +70,8 @@ pub(crate) struct RequestBatch<T: Cargo> {
     pub(crate) feed: FeedId,
     /// Ascending by unit, with what went wrong before.
     pub(crate) routes: Vec<(Ticket, Vec<T::Failure>)>,
+    /// Whether all of them were asked for before, in vain.
+    pub(crate) is_retry: bool,
 }
 
 /// Effects in the order in which they came up.
@@ -174,10 +180,8 @@ impl<T: Cargo> FlightCore<T> {
 
     fn leave_flight(&mut self, lane: LaneId, feed: FeedId, unit: u32, closed: &T::Error, effects: &mut Effects<T>) {
         let Some(flight) = self.lanes.get_mut(&lane).and_then(|lane| lane.flights.get_mut(&unit)) else { return };
-        let (gone, left) = std::mem::take(&mut flight.waiters).into_iter().partition(|(by, _)| *by == feed);
-        flight.waiters = left;
-        let gone: Vec<(FeedId, T::Waiter)> = gone;
-        effects.extend(gone.into_iter().map(|(_, waiter)| Effect::Answer(waiter, Err(closed.clone()))));
+        let gone: Vec<FlightWaiter<T>> = flight.waiters.extract_if(.., |each| each.feed == feed).collect();
+        effects.extend(gone.into_iter().map(|each| Effect::Answer(each.waiter, Err(closed.clone()))));
         let wrote = flight.routes.iter().any(|r| r.ticket.feed == feed && r.stage == RouteStage::Writing);
         flight.routes.retain(|route| route.ticket.feed != feed);
         self.queue.remove(feed, unit);
@@ -228,17 +232,18 @@ impl<T: Cargo> FlightCore<T> {
             let Some(state) = self.queue.feeds.get(&feed) else { continue };
             let (image, lane) = (state.image, state.lane);
             let Some(lane) = self.lanes.get_mut(&lane) else { continue };
-            let mut routes = Vec::with_capacity(units.len());
+            let (mut routes, mut is_retry) = (Vec::with_capacity(units.len()), true);
             for unit in units {
                 let Some(flight) = lane.flights.get_mut(&unit) else { continue };
                 let queued = |route: &&mut Route<T>| route.ticket.feed == feed && route.stage == RouteStage::Queued;
                 if let Some(route) = flight.routes.iter_mut().find(queued) {
                     route.stage = RouteStage::Asked;
+                    is_retry &= route.is_retry;
                     routes.push((route.ticket, std::mem::take(&mut route.failures)));
                 }
             }
             let number = self.next_id();
-            effects.push(Effect::Ask(RequestBatch { number, image, feed, routes }));
+            effects.push(Effect::Ask(RequestBatch { number, image, feed, routes, is_retry }));
         }
     }
 
@@ -264,7 +269,7 @@ impl<T: Cargo> FlightCore<T> {
         let facts = FlightFacts { damaged, frame_is_wrong: route.frame_is_wrong };
         flight.proven = Some(bytes.clone());
         let waiters = std::mem::take(&mut flight.waiters);
-        effects.extend(waiters.into_iter().map(|(_, waiter)| Effect::Answer(waiter, Ok(bytes.clone()))));
+        effects.extend(waiters.into_iter().map(|each| Effect::Answer(each.waiter, Ok(bytes.clone()))));
         Landing::First(facts)
     }
 
@@ -275,24 +280,6 @@ impl<T: Cargo> FlightCore<T> {
         let writes = flight.and_then(|flight| flight.route(ticket)).is_some_and(|r| r.stage == RouteStage::Writing);
         if writes {
             self.end(lane, ticket.unit, effects);
-        }
-    }
-
-    /// Ends a route without bytes. Its image's readers get `error` unless another route brings the bytes.
-    pub(crate) fn fail(&mut self, ticket: Ticket, error: T::Error, effects: &mut Effects<T>) {
-        let Some(lane) = self.lane_of(ticket) else { return };
-        let flight = self.lanes.get_mut(&lane).and_then(|lane| lane.flights.get_mut(&ticket.unit));
-        let Some(route) = flight.and_then(|flight| flight.route(ticket)) else { return };
-        match route.stage {
-            // Whoever wrote it is gone, and everybody has the bytes.
-            RouteStage::Writing => self.end(lane, ticket.unit, effects),
-            RouteStage::Failed => {}
-            _ => {
-                route.stage = RouteStage::Failed;
-                route.error = Some(error);
-                self.queue.remove(ticket.feed, ticket.unit);
-                self.go_on(lane, ticket.unit, effects);
-            }
         }
     }
 
@@ -409,19 +396,6 @@ impl<T: Cargo> FlightCore<T> {
         self.queue.is_quiet(image)
     }
 
-    /// Returns the routes of a feed that have been queued for at least `age`.
-    pub(crate) fn queued_for(&self, feed: FeedId, age: Duration, now: Instant) -> Vec<Ticket> {
-        let Some(lane) = self.queue.feeds.get(&feed).and_then(|state| self.lanes.get(&state.lane)) else {
-            return Vec::new();
-        };
-        let routes = lane.flights.values().flat_map(|flight| &flight.routes);
-        let old = |route: &&Route<T>| {
-            let waited = now.saturating_duration_since(route.since);
-            route.ticket.feed == feed && route.stage == RouteStage::Queued && waited >= age
-        };
-        routes.filter(old).map(|route| route.ticket).collect()
-    }
-
     /// Says whether the frame on this disk may be looked at first.
     pub(crate) fn trusts(&self, feed: FeedId, unit: u32) -> bool {
         self.queue.feeds.get(&feed).is_some_and(|feed| feed.trusts(unit))
@@ -446,50 +420,5 @@ impl<T: Cargo> FlightCore<T> {
     fn route(&mut self, ticket: Ticket) -> Option<&mut Route<T>> {
         let lane = self.lane_of(ticket)?;
         self.lanes.get_mut(&lane)?.flights.get_mut(&ticket.unit)?.route(ticket)
-    }
-
-    /// After a route has changed: those that waited for it and may not any more start; a flight that nobody carries ends.
-    fn go_on(&mut self, lane_id: LaneId, unit: u32, effects: &mut Effects<T>) {
-        let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
-        let Some(flight) = lane.flights.get_mut(&unit) else { return };
-        if flight.proven.is_none() {
-            for index in 0..flight.routes.len() {
-                let waits = flight.routes.get(index).is_some_and(|route| route.stage == RouteStage::Waiting);
-                if !waits || self.queue.is_served(flight, index) {
-                    continue;
-                }
-                if let Some(route) = flight.routes.get_mut(index) {
-                    route.stage = RouteStage::Local;
-                    effects.push(Effect::Look(route.ticket));
-                }
-            }
-        }
-        if !flight.routes.iter().any(Route::is_active) {
-            self.end(lane_id, unit, effects);
-        }
-    }
-
-    /// Removes a flight; readers that are left get the error of their image's route.
-    fn end(&mut self, lane: LaneId, unit: u32, effects: &mut Effects<T>) {
-        let Some(flight) = self.lanes.get_mut(&lane).and_then(|lane| lane.flights.remove(&unit)) else { return };
-        for route in &flight.routes {
-            let feed = route.ticket.feed;
-            self.queue.remove(feed, unit);
-            let image = self.queue.feeds.get(&feed).map(|feed| feed.image);
-            if let Some((id, image)) = image.and_then(|id| Some((id, self.queue.images.get_mut(&id)?))) {
-                image.flights = image.flights.saturating_sub(1);
-                if image.is_idle() {
-                    effects.push(Effect::Calm(id));
-                }
-            }
-        }
-        let errors: Vec<(FeedId, T::Error)> =
-            flight.routes.into_iter().filter_map(|route| Some((route.ticket.feed, route.error?))).collect();
-        for (feed, waiter) in flight.waiters {
-            let own = errors.iter().find(|(by, _)| *by == feed).or_else(|| errors.last());
-            if let Some((_, error)) = own {
-                effects.push(Effect::Answer(waiter, Err(error.clone())));
-            }
-        }
     }
 }

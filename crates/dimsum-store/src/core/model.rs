@@ -4,8 +4,9 @@
 //! they get, as there.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
@@ -27,7 +28,12 @@ struct Shared {
     fetched: AtomicU64,
     /// The image whose source has nothing.
     without: Option<usize>,
+    /// Whether no source has anything now.
+    away: AtomicBool,
     damaged: AtomicU64,
+    /// Time is the number of times that somebody asked for it.
+    start: Instant,
+    ticks: AtomicU64,
 }
 
 impl Shared {
@@ -48,12 +54,19 @@ impl Shared {
             readers: Mutex::new(readers),
             fetched: AtomicU64::new(0),
             without,
+            away: AtomicBool::new(false),
             damaged: AtomicU64::new(0),
+            start: Instant::now(),
+            ticks: AtomicU64::new(0),
         })
     }
 
     fn device(&self, image: usize) -> FeedId {
         self.images[image].1[1]
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.ticks.fetch_add(1, Ordering::AcqRel))
     }
 
     /// As `Image::read`: looks on the disk, joins, and looks again if something was written between.
@@ -64,10 +77,11 @@ impl Shared {
                 self.readers.lock().unwrap().take(vec![(waiter, Ok(UNIT))]);
                 return;
             }
+            let now = self.now();
             let joined = {
                 let mut core = self.core.lock().unwrap();
                 let fills = self.fills.load(Ordering::Acquire);
-                join(&mut core, (self.device(image), UNIT), (seen, fills), false, waiter)
+                join(&mut core, (self.device(image), UNIT), (seen, fills), now, false, waiter)
             };
             if let Some(outcome) = joined {
                 return self.carry_out(outcome);
@@ -90,8 +104,13 @@ impl Shared {
                 _ => {}
             }
             let without = self.without.map(|image| self.device(image));
-            let luck = |ticket: Ticket| if without == Some(ticket.feed) { Luck::Absent } else { Luck::Right };
-            let next = step(&mut self.core.lock().unwrap(), task, luck);
+            let is_away = self.away.load(Ordering::Acquire);
+            let luck = |ticket: Ticket| match () {
+                () if is_away || without == Some(ticket.feed) => Luck::Absent,
+                () => Luck::Right,
+            };
+            let now = self.now();
+            let next = step(&mut self.core.lock().unwrap(), task, now, luck);
             self.carry_out(next);
         }
     }
@@ -99,7 +118,7 @@ impl Shared {
     fn close(&self, image: usize) {
         let mut effects = Vec::new();
         self.core.lock().unwrap().leave(self.images[image].0, &CLOSED, &mut effects);
-        self.carry_out(Outcome::of(effects));
+        self.carry_out(Outcome::of(effects, self.now()));
     }
 
     fn check(&self) {
@@ -173,7 +192,8 @@ fn who_waits_for_what_is_arriving_is_answered_by_it_or_asks_when_it_ends() {
             shared.core.lock().unwrap().announce(feed, std::iter::once(UNIT));
             let reader = Arc::clone(&shared);
             let reader = thread::spawn(move || reader.read(0, 0));
-            let outcome = arrive(&mut shared.core.lock().unwrap(), feed, UNIT, luck);
+            let now = shared.now();
+            let outcome = arrive(&mut shared.core.lock().unwrap(), (feed, UNIT), now, luck);
             shared.carry_out(outcome);
             reader.join().unwrap();
             shared.check();
@@ -192,5 +212,43 @@ fn damage_that_two_readers_find_at_once_is_counted_and_repaired_once() {
         other.join().unwrap();
         shared.check();
         assert_eq!((shared.damaged.load(Ordering::Relaxed), shared.fetched.load(Ordering::Relaxed)), (1, 1));
+    });
+}
+
+#[test]
+fn who_reads_after_a_source_is_back_gets_the_bytes_whatever_flight_is_still_failing() {
+    for places in [&[Some(1)][..], &[Some(1), Some(1)], &[Some(1), Some(2)]] {
+        model(move || {
+            let shared = Shared::new(places, 2);
+            shared.away.store(true, Ordering::Release);
+            let early = Arc::clone(&shared);
+            let early = thread::spawn(move || early.read(0, 0));
+            shared.away.store(false, Ordering::Release);
+            shared.read(places.len() - 1, 1);
+            early.join().unwrap();
+            shared.check();
+            assert_eq!(shared.readers.lock().unwrap().0[&1].1, Some(Ok(UNIT)));
+        });
+    }
+}
+
+#[test]
+fn all_who_join_a_flight_that_fails_get_one_new_one_together() {
+    model(|| {
+        let shared = Shared::new(&[Some(1)], 3);
+        shared.away.store(true, Ordering::Release);
+        let early = Arc::clone(&shared);
+        let early = thread::spawn(move || early.read(0, 0));
+        let late = Arc::clone(&shared);
+        let late = thread::spawn(move || {
+            late.away.store(false, Ordering::Release);
+            late.read(0, 1);
+        });
+        shared.read(0, 2);
+        early.join().unwrap();
+        late.join().unwrap();
+        shared.check();
+        assert_eq!(shared.readers.lock().unwrap().0[&1].1, Some(Ok(UNIT)));
+        assert_eq!(shared.fetched.load(Ordering::Relaxed), 1, "fetched once");
     });
 }

@@ -1,10 +1,11 @@
 //! Random commands against what must hold whatever happens.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::world::{CLOSED, Luck, Outcome, Readers, Task, TestCargo, arrive, images, join, step};
+use super::world::{CLOSED, FAILED, Luck, Outcome, Readers, Task, TestCargo, arrive, images, join, step};
 use super::{FeedId, FlightCore, ImageId, RouteStage};
 
 const SLOTS: usize = 12;
@@ -51,7 +52,13 @@ struct Play {
     readers: Readers,
     /// Feed to the number of writes to its units.
     fills: HashMap<FeedId, u64>,
+    /// When the source was asked whose failure a feed's readers of a unit heard of last.
+    failed: HashMap<(FeedId, u32), Instant>,
+    /// By whom each reader reads, and since when.
+    joined: HashMap<u32, (FeedId, Instant)>,
     next: u32,
+    /// Each act takes a millisecond.
+    now: Instant,
 }
 
 impl Play {
@@ -61,10 +68,13 @@ impl Play {
         let (_, images) = images(&mut core, &places);
         let (closed, tasks, announced) = (HashSet::new(), Vec::new(), Vec::new());
         let (readers, fills) = (Readers::default(), HashMap::new());
-        Self { core, images, places, closed, tasks, announced, readers, fills, next: 0 }
+        let (failed, joined, now) = (HashMap::new(), HashMap::new(), Instant::now());
+        Self { core, images, places, closed, tasks, announced, readers, fills, failed, joined, next: 0, now }
     }
 
     fn act(&mut self, act: Act) {
+        self.now += Duration::from_millis(1);
+        let now = self.now;
         match act {
             Act::Read { image, feed, unit, stale } if !self.closed.contains(&image) => {
                 let feed = self.images[image].1[feed];
@@ -72,9 +82,10 @@ impl Play {
                 let (waiter, seen) = (self.next, fills - u64::from(stale && fills > 0));
                 self.next += 1;
                 self.readers.0.insert(waiter, (unit, None));
+                self.joined.insert(waiter, (feed, now));
                 // Who may have missed a fill looks again, and insists in the end.
-                let again = |core: &mut _| join(core, (feed, unit), (fills, fills), true, waiter);
-                let outcome = join(&mut self.core, (feed, unit), (seen, fills), false, waiter);
+                let again = |core: &mut _| join(core, (feed, unit), (fills, fills), now, true, waiter);
+                let outcome = join(&mut self.core, (feed, unit), (seen, fills), now, false, waiter);
                 let outcome = outcome.or_else(|| again(&mut self.core)).unwrap();
                 self.take(outcome);
             }
@@ -89,14 +100,14 @@ impl Play {
             }
             Act::Arrive { which, luck } if !self.announced.is_empty() => {
                 let (image, unit) = self.announced.remove(which % self.announced.len());
-                let outcome = arrive(&mut self.core, self.images[image].1[1], unit, luck);
+                let outcome = arrive(&mut self.core, (self.images[image].1[1], unit), now, luck);
                 self.take(outcome);
             }
             Act::Close { image } if self.closed.insert(image) => {
                 let mut effects = Vec::new();
                 self.core.leave(self.images[image].0, &CLOSED, &mut effects);
                 self.announced.retain(|(by, _)| *by != image);
-                self.take(Outcome::of(effects));
+                self.take(Outcome::of(effects, now));
             }
             _ => {}
         }
@@ -107,11 +118,21 @@ impl Play {
         if let Task::Write(ticket) = &task {
             *self.fills.entry(ticket.feed).or_default() += 1;
         }
-        let outcome = step(&mut self.core, task, |_| luck);
+        if let Task::Fail(ticket, begun) = &task {
+            let last = self.failed.entry((ticket.feed, ticket.unit)).or_insert(*begun);
+            *last = (*last).max(*begun);
+        }
+        let outcome = step(&mut self.core, task, self.now, |_| luck);
         self.take(outcome);
     }
 
     fn take(&mut self, outcome: Outcome) {
+        for (waiter, answer) in &outcome.answers {
+            let ((feed, since), unit) = (self.joined[waiter], self.readers.0[waiter].0);
+            let asked = self.failed.get(&(feed, unit));
+            let is_heard = *answer != Err(FAILED) || asked.is_some_and(|asked| since <= *asked);
+            assert!(is_heard, "reader {waiter} hears of a failure from before it came");
+        }
         self.readers.take(outcome.answers);
         self.tasks.extend(outcome.tasks);
     }
@@ -169,19 +190,19 @@ proptest! {
 fn images_that_hang_leave_a_slot_for_every_other() {
     let mut core = FlightCore::new(64);
     let (_, images) = images(&mut core, &(0..20).map(Some).collect::<Vec<_>>());
-    let mut requests = Vec::new();
+    let (mut requests, now) = (Vec::new(), Instant::now());
     for (number, (_, [_, device])) in images.iter().enumerate() {
         let mut tasks = Vec::new();
         for unit in 0..40 {
             // Not next to each other, so that each is a request of its own; every image asks another place.
             let unit = unit * 50;
-            tasks.extend(join(&mut core, (*device, unit), (0, 0), true, unit).unwrap().tasks);
+            tasks.extend(join(&mut core, (*device, unit), (0, 0), now, true, unit).unwrap().tasks);
         }
         let mut sent = 0;
         while let Some(task) = tasks.pop() {
             match task {
-                Task::Send(_) => sent += 1,
-                other => tasks.extend(step(&mut core, other, |_| Luck::Absent).tasks),
+                Task::Send(..) => sent += 1,
+                other => tasks.extend(step(&mut core, other, now, |_| Luck::Absent).tasks),
             }
         }
         assert!(sent >= 1, "image {number} of {requests:?}");

@@ -28,7 +28,7 @@ impl<T: Cargo> FlightCore<T> {
             for route in &flight.routes {
                 let feed = route.ticket.feed;
                 let Some(image) = self.queue.feeds.get(&feed).map(|feed| feed.image) else { continue };
-                let waiters = flight.waiters.iter().filter(|(by, _)| *by == feed).count();
+                let waiters = flight.waiters.iter().filter(|each| each.feed == feed).count();
                 let (ticket, stage, since) = (route.ticket, route.stage, route.since);
                 let (source, attempts) = (route.source.clone(), route.attempts);
                 views.push(RouteView { ticket, image, stage, waiters, source, attempts, since });

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::{
-    Cargo, Effect, Effects, FeedId, FlightCore, FrameOwner, FrameTable, ImageId, Landing, LaneId, Miss, RequestBatch,
-    Ticket,
+    Cargo, Effect, Effects, ErrorReach, FeedId, FlightCore, FrameOwner, FrameTable, ImageId, Landing, LaneId, Miss,
+    RequestBatch, Ticket,
 };
 
 /// Waiters are numbers, bytes are the number of their unit.
@@ -31,11 +31,16 @@ impl FrameTable for EvenFrames {
 }
 
 pub(super) const CLOSED: &str = "closed";
+/// Every other error.
+pub(super) const FAILED: &str = "no source";
 
 /// Something that is to be done.
 pub(super) enum Task {
     Look(Ticket),
-    Send(RequestBatch<TestCargo>),
+    /// Asks a source, from `begun` on.
+    Send(RequestBatch<TestCargo>, Instant),
+    /// The source had nothing for those who were there when it was asked.
+    Fail(Ticket, Instant),
     Decode(Ticket),
     Write(Ticket),
     Release(FeedId),
@@ -58,13 +63,14 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(effects: Effects<TestCargo>) -> Self {
+    /// What follows from effects that come up at some time.
+    pub(super) fn of(effects: Effects<TestCargo>, now: Instant) -> Self {
         let mut outcome = Self::default();
         for effect in effects {
             match effect {
                 Effect::Answer(waiter, result) => outcome.answers.push((waiter, result)),
                 Effect::Look(ticket) => outcome.tasks.push(Task::Look(ticket)),
-                Effect::Ask(batch) => outcome.tasks.push(Task::Send(batch)),
+                Effect::Ask(batch) => outcome.tasks.push(Task::Send(batch, now)),
                 Effect::Damaged(..) => outcome.damaged += 1,
                 Effect::Calm(_) | Effect::Joined(..) => {}
             }
@@ -74,7 +80,12 @@ impl Outcome {
 }
 
 /// Does the part of a task that needs the core.
-pub(super) fn step(core: &mut FlightCore<TestCargo>, task: Task, luck: impl Fn(Ticket) -> Luck) -> Outcome {
+pub(super) fn step(
+    core: &mut FlightCore<TestCargo>,
+    task: Task,
+    now: Instant,
+    luck: impl Fn(Ticket) -> Luck,
+) -> Outcome {
     let (mut effects, mut tasks) = (Vec::new(), Vec::new());
     match task {
         Task::Look(ticket) => match luck(ticket) {
@@ -85,15 +96,16 @@ pub(super) fn step(core: &mut FlightCore<TestCargo>, task: Task, luck: impl Fn(T
             }
             Luck::Absent => core.queue(&[ticket], Some(100), &mut effects),
         },
-        Task::Send(batch) => {
+        Task::Send(batch, begun) => {
             for (ticket, _) in batch.routes {
                 match luck(ticket) {
                     Luck::Right => tasks.push(Task::Decode(ticket)),
-                    _ => core.fail(ticket, "no source", &mut effects),
+                    _ => tasks.push(Task::Fail(ticket, begun)),
                 }
             }
             tasks.push(Task::Release(batch.feed));
         }
+        Task::Fail(ticket, begun) => core.fail(ticket, &FAILED, ErrorReach::JoinedBy(begun), &mut effects),
         Task::Decode(ticket) => match core.proven(ticket, &ticket.unit, &mut effects) {
             Landing::First(_) => tasks.push(Task::Write(ticket)),
             Landing::Second | Landing::Alone => {}
@@ -101,13 +113,18 @@ pub(super) fn step(core: &mut FlightCore<TestCargo>, task: Task, luck: impl Fn(T
         Task::Write(ticket) => core.landed(ticket, &mut effects),
         Task::Release(feed) => core.release(feed, Some(100), &mut effects),
     }
-    let mut outcome = Outcome::of(effects);
+    let mut outcome = Outcome::of(effects, now);
     outcome.tasks.append(&mut tasks);
     outcome
 }
 
 /// A frame comes in for whoever waits for it.
-pub(super) fn arrive(core: &mut FlightCore<TestCargo>, feed: FeedId, unit: u32, luck: Luck) -> Outcome {
+pub(super) fn arrive(
+    core: &mut FlightCore<TestCargo>,
+    (feed, unit): (FeedId, u32),
+    now: Instant,
+    luck: Luck,
+) -> Outcome {
     let mut effects = Vec::new();
     let owner = core.arrived(feed, unit);
     let stranded = core.arrives_no_more(feed, unit);
@@ -119,7 +136,7 @@ pub(super) fn arrive(core: &mut FlightCore<TestCargo>, feed: FeedId, unit: u32, 
             _ => core.queue(&[ticket], None, &mut effects),
         }
     }
-    let mut outcome = Outcome::of(effects);
+    let mut outcome = Outcome::of(effects, now);
     outcome.tasks.append(&mut tasks);
     outcome
 }
@@ -129,14 +146,15 @@ pub(super) fn join(
     core: &mut FlightCore<TestCargo>,
     (feed, unit): (FeedId, u32),
     (seen, fills): (u64, u64),
+    now: Instant,
     force: bool,
     waiter: u32,
 ) -> Option<Outcome> {
     let mut effects = Vec::new();
     let miss = Miss { feed, unit, damaged: unit.is_multiple_of(3), seen };
-    let (now, looks) = ((Instant::now(), &()), (|(): &()| miss, |(): &()| fills));
-    let again = core.join(vec![()], force, now, looks, |()| Some(waiter), &mut effects);
-    again.is_empty().then(|| Outcome::of(effects))
+    let (cause, looks) = ((now, &()), (|(): &()| miss, |(): &()| fills));
+    let again = core.join(vec![()], force, cause, looks, |()| Some(waiter), &mut effects);
+    again.is_empty().then(|| Outcome::of(effects, now))
 }
 
 /// Images, each with a meta of its own and a way to the one device.

@@ -9,7 +9,7 @@ use dimsum_source::Source;
 use tokio::sync::Notify;
 use tracing::Span;
 
-use crate::core::{FeedId, FlightFacts, ImageId, Landing, Miss, Ticket};
+use crate::core::{ErrorReach, FeedId, FlightFacts, ImageId, Landing, Miss, Ticket};
 use crate::disk::device::WriteFailure;
 use crate::error::{ReadError, SourceFailure};
 use crate::fetch::feed::Feed;
@@ -193,8 +193,8 @@ impl Fetcher {
     }
 
     /// Ends a route without bytes.
-    pub(crate) fn fail(&self, ticket: Ticket, error: ReadError) {
-        self.services.traffic().run(|core, effects| core.fail(ticket, error, effects));
+    pub(crate) fn fail(&self, ticket: Ticket, error: &ReadError, reach: ErrorReach) {
+        self.services.traffic().run(|core, effects| core.fail(ticket, error, reach, effects));
     }
 
     /// Counts and tells what a source did wrong before a route was queued; `local` if it was this disk.

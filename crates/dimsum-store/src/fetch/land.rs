@@ -7,7 +7,7 @@ use dimsum_format::codec::Decompressor;
 use dimsum_source::Source as _;
 use tokio::sync::oneshot;
 
-use crate::core::{FlightFacts, Landing, Ticket};
+use crate::core::{ErrorReach, FlightFacts, Landing, Ticket};
 use crate::disk::frames::Keep;
 use crate::error::{FailureReason, ReadError, SourceFailure};
 use crate::fetch::feed::UnitProof;
@@ -203,7 +203,7 @@ impl Drop for HeldRoute {
     /// The pool has ended, or the job panicked.
     fn drop(&mut self) {
         if self.is_held {
-            self.fetcher.fail(self.ticket, ReadError::Closed);
+            self.fetcher.fail(self.ticket, &ReadError::Closed, ErrorReach::Everybody);
         }
     }
 }

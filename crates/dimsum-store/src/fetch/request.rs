@@ -8,7 +8,7 @@ use dimsum_source::SourceFault;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use crate::core::{FeedId, RequestBatch, RequestGroup, Ticket};
+use crate::core::{ErrorReach, FeedId, RequestBatch, RequestGroup, Ticket};
 use crate::error::{FailureReason, ReadError, SourceFailure};
 use crate::fetch::answer::{AnswerMeter, RangeAnswer};
 use crate::fetch::arrivals::Arrivals;
@@ -19,7 +19,7 @@ use crate::fetch::land;
 use crate::fetch::origin::{self, OriginState};
 use crate::fetch::trace;
 use crate::fetch::traffic::ReadCargo;
-use crate::limits::{FIRST_RETRY, MAX_RETRY, MIN_SOURCE_RATE};
+use crate::limits::{FIRST_RETRY, MAX_RETRY, MIN_PATIENCE, MIN_SOURCE_RATE};
 use crate::stats::{add, source_failed};
 
 /// Owns the flights of its units: whatever happens to the task, dropping this ends them and frees the slot.
@@ -44,6 +44,21 @@ pub(crate) struct ChunkRequest {
     told: bool,
     /// How often an origin was asked.
     attempts: u32,
+    /// Whether its units were asked for before, in vain.
+    is_retry: bool,
+    /// The last round, once it is over.
+    ended: Option<RoundEnd>,
+}
+
+/// How a round of questions ended.
+#[derive(Debug, Clone, Copy)]
+struct RoundEnd {
+    /// When it began: it is an answer for the readers who were there.
+    begun: Instant,
+    /// Readers who joined by then have no time for another round.
+    late: Option<Instant>,
+    /// Whether another round would have been made if there were time for it.
+    may_heal: bool,
 }
 
 /// What went wrong with units.
@@ -61,25 +76,67 @@ impl ChunkRequest {
             left.push(ticket.unit);
             inherited.insert(ticket.unit, before);
         }
-        let (feed_id, away) = (batch.feed, Vec::new());
-        Self { fetcher, feed, feed_id, routes, left, inherited, failures, origins, away, told: false, attempts: 0 }
+        let (feed_id, is_retry, away) = (batch.feed, batch.is_retry, Vec::new());
+        let (told, attempts, ended) = (false, 0, None);
+        Self {
+            fetcher,
+            feed,
+            feed_id,
+            routes,
+            left,
+            inherited,
+            failures,
+            origins,
+            away,
+            told,
+            attempts,
+            is_retry,
+            ended,
+        }
     }
 
-    /// Asks every origin in order. While they are out of reach, waits and asks again, until the deadline.
+    /// Asks every origin in order. While they are out of reach, waits and asks again, until the deadline. Readers who joined late have
+    /// a later one: their routes are queued again then, behind others.
     pub(crate) async fn run(mut self) {
         let (begun, mut pause) = (Instant::now(), FIRST_RETRY);
         loop {
+            let round = Instant::now();
             self.ask_all().await;
             if !self.left.is_empty() && self.refreshed_index().await {
                 self.ask_all().await;
             }
-            let over = begun.elapsed().saturating_add(pause) >= self.fetcher.services().deadline();
-            if self.left.is_empty() || over || !self.may_heal() {
+            let deadline = self.fetcher.services().deadline();
+            let left = deadline.saturating_sub(begun.elapsed());
+            let is_over = left <= FIRST_RETRY;
+            let late = Instant::now().checked_add(FIRST_RETRY).and_then(|next| next.checked_sub(deadline));
+            let may_heal = self.may_heal();
+            self.ended = Some(RoundEnd { begun: round, late, may_heal });
+            if self.left.is_empty() || is_over || !may_heal {
+                return;
+            }
+            if let Some(late) = late {
+                self.expire(late);
+            }
+            if self.left.is_empty() {
                 return;
             }
             self.told = true;
-            tokio::time::sleep(pause).await;
+            // The last round is at the deadline.
+            tokio::time::sleep(pause.min(left)).await;
             pause = pause.saturating_mul(2).min(MAX_RETRY);
+        }
+    }
+
+    /// Lets go of readers whose time is over, and of units that nobody else waits for.
+    fn expire(&mut self, late: Instant) {
+        for unit in self.left.clone() {
+            let (Some(ticket), error) = (self.ticket(unit), self.error(unit)) else { continue };
+            let traffic = self.fetcher.services().traffic();
+            let goes_on = traffic.run(|core, effects| core.expire(ticket, late, &error, effects));
+            if !goes_on {
+                self.left.retain(|left| *left != unit);
+                self.fetcher.fail(ticket, &error, ErrorReach::JoinedBy(late));
+            }
         }
     }
 
@@ -209,9 +266,13 @@ impl ChunkRequest {
 
     /// Says whether a unit is left that some origin may give a moment later.
     fn may_heal(&self) -> bool {
-        let mut failures = self.left.iter().filter_map(|unit| self.failures.get(unit)).flatten();
+        self.origins.iter().any(|origin| origin.is_remote()) && self.left.iter().any(|unit| self.is_passing(*unit))
+    }
+
+    /// Says whether some source may give a unit a moment later.
+    fn is_passing(&self, unit: u32) -> bool {
+        let mut failures = self.failures.get(&unit).into_iter().flatten();
         failures.any(|failure| matches!(&failure.reason, FailureReason::Source(error) if origin::may_pass(error)))
-            && self.origins.iter().any(|origin| origin.is_remote())
     }
 
     /// Frame lengths of a meta that come from the disk are not proven by the meta root. If they led nowhere they are fetched again;
@@ -223,7 +284,19 @@ impl ChunkRequest {
 
     /// A long answer may take longer: a slow link is not a source that hangs.
     fn deadline(&self, bytes: u64) -> Duration {
-        self.fetcher.services().deadline() + Duration::from_secs_f64(bytes as f64 / MIN_SOURCE_RATE)
+        self.patience() + Duration::from_secs_f64(bytes as f64 / MIN_SOURCE_RATE)
+    }
+
+    /// How long a source may take besides the time for its bytes. Readers who have waited for an earlier try have that much less.
+    fn patience(&self) -> Duration {
+        let deadline = self.fetcher.services().deadline();
+        let youngest = self.fetcher.services().traffic().view(|core| core.youngest(&self.routes));
+        match youngest {
+            Some(since) if self.is_retry => {
+                deadline.saturating_sub(since.elapsed()).clamp(MIN_PATIENCE.min(deadline), deadline)
+            }
+            _ => deadline,
+        }
     }
 
     /// The route of a unit.
@@ -235,8 +308,27 @@ impl ChunkRequest {
         self.fetcher.feed(self.feed).expect("requests are made for feeds of their fetcher")
     }
 
-    fn error(&self, unit: u32, failures: Vec<SourceFailure>) -> ReadError {
-        let object = self.feed().object(unit);
+    /// Whose readers the error of a unit is for at the end. It always is for those who were there when the request began: so each try
+    /// ends some wait, however many join.
+    fn reach(&self, unit: u32) -> ErrorReach {
+        match self.ended {
+            // The task was ended from outside.
+            None => ErrorReach::Everybody,
+            Some(RoundEnd { begun, late, may_heal }) => {
+                let late = late.unwrap_or(begun);
+                ErrorReach::JoinedBy(if may_heal && self.is_passing(unit) { late } else { late.max(begun) })
+            }
+        }
+    }
+
+    /// What went wrong with a unit, before this request and in its last round.
+    fn failures_of(&self, unit: u32) -> Vec<SourceFailure> {
+        let (before, now) = (self.inherited.get(&unit), self.failures.get(&unit));
+        before.into_iter().chain(now).flatten().cloned().collect()
+    }
+
+    fn error(&self, unit: u32) -> ReadError {
+        let (object, failures) = (self.feed().object(unit), self.failures_of(unit));
         let late = failures.iter().rev().find_map(|failure| match failure.reason {
             FailureReason::Deadline(after) => Some((failure.source_name.clone(), after)),
             _ => None,
@@ -254,25 +346,22 @@ impl Drop for ChunkRequest {
     fn drop(&mut self) {
         let mut away = None;
         for unit in std::mem::take(&mut self.left) {
-            let mut failures = self.inherited.remove(&unit).unwrap_or_default();
-            failures.extend(self.failures.remove(&unit).unwrap_or_default());
-            if let Some(last) = failures.iter().rev().find(|failure| is_away(&failure.reason)) {
+            if let Some(last) = self.failures_of(unit).iter().rev().find(|failure| is_away(&failure.reason)) {
                 away = Some(last.source_name.clone());
             }
-            let error = self.error(unit, failures);
             if let Some(ticket) = self.ticket(unit) {
-                self.fetcher.fail(ticket, error);
+                self.fetcher.fail(ticket, &self.error(unit), self.reach(unit));
             }
         }
-        if let Some(source_name) = away {
+        let after = self.fetcher.services().deadline();
+        if let (Some(source_name), Some(by)) = (away, Instant::now().checked_sub(after)) {
             // Those who waited as long behind this request are not to wait once more.
-            let after = self.fetcher.services().deadline();
-            let (traffic, now) = (Arc::clone(self.fetcher.services().traffic()), Instant::now());
-            for ticket in traffic.view(|core| core.queued_for(self.feed_id, after, now)) {
-                let object = self.feed().object(ticket.unit);
-                let error = ReadError::Deadline { object, source_name: source_name.clone(), after };
-                self.fetcher.fail(ticket, error);
-            }
+            let error = |unit| {
+                let object = self.feed().object(unit);
+                ReadError::Deadline { object, source_name: source_name.clone(), after }
+            };
+            let traffic = self.fetcher.services().traffic();
+            traffic.run(|core, effects| core.expire_queued(self.feed_id, by, error, effects));
         }
         self.fetcher.release(self.feed_id);
     }

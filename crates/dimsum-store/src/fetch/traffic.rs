@@ -9,7 +9,9 @@ use dimsum_format::Digest;
 use parking_lot::{Condvar, Mutex};
 use tracing::Span;
 
-use crate::core::{Cargo, Effect, Effects, FeedId, FlightCore, FrameTable, ImageId, LaneId, RequestBatch, Ticket};
+use crate::core::{
+    Cargo, Effect, Effects, ErrorReach, FeedId, FlightCore, FrameTable, ImageId, LaneId, RequestBatch, Ticket,
+};
 use crate::error::{ReadError, ReadObject, SourceFailure};
 use crate::fetch::feed::FeedFrames;
 
@@ -188,7 +190,9 @@ impl Traffic {
     /// The image is being closed; [`Traffic::leave`] sees to the rest.
     fn give_up(&self, tickets: &[Ticket]) {
         self.run(|core, effects| {
-            tickets.iter().for_each(|ticket| core.fail(*ticket, ReadError::Closed, effects));
+            for ticket in tickets {
+                core.fail(*ticket, &ReadError::Closed, ErrorReach::Everybody, effects);
+            }
         });
     }
 
