@@ -4,4 +4,3 @@
 mod matrix;
 mod node;
 mod partial;
-mod registry;

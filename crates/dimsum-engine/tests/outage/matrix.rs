@@ -5,12 +5,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dimsum_engine::image::open;
 use dimsum_engine::{EngineError, ErrorKind};
+use dimsum_testing::outage::RequestKind::{Config, ManifestByDigest, ManifestByTag, Meta, Pack, Token};
+use dimsum_testing::outage::{Fault, RequestKind};
 
-use crate::node::{FILES, Node, TAG, content, read};
-use crate::registry::{Asked, Fault};
+use crate::node::{FILES, Node, SourceImage, TAG, content, read};
 
 /// What the node has of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +25,39 @@ enum Here {
     Nothing,
 }
 
-const REQUESTS: [(Asked, &str); 4] =
-    [(Asked::Tag, "manifest of the tag"), (Asked::Config, "config"), (Asked::Meta, "meta"), (Asked::Pack, "data")];
+/// Requests that fail together.
+struct Outage {
+    kinds: &'static [RequestKind],
+    /// Which requests these are, for people.
+    name: &'static str,
+    /// Whether the image is named by its digest.
+    is_pinned: bool,
+    /// Whether the registry wants tokens.
+    wants_tokens: bool,
+}
 
-const FAULTS: [(Fault, &str); 9] = [
+const fn outage(kinds: &'static [RequestKind], name: &'static str) -> Outage {
+    Outage { kinds, name, is_pinned: false, wants_tokens: false }
+}
+
+const OUTAGES: [Outage; 8] = [
+    outage(&[ManifestByTag], "the manifest of the tag"),
+    Outage { is_pinned: true, ..outage(&[ManifestByDigest], "the manifest by its digest, which names the image,") },
+    outage(&[Config], "the config"),
+    outage(&[Meta], "the meta"),
+    outage(&[Pack], "the data"),
+    outage(&[ManifestByTag, Config, Meta, Pack], "the manifest of the tag and all blobs"),
+    Outage {
+        is_pinned: true,
+        ..outage(
+            &[ManifestByDigest, Config, Meta, Pack],
+            "the manifest by its digest, which names the image, and all blobs",
+        )
+    },
+    Outage { wants_tokens: true, ..outage(&[Token, Config, Meta, Pack], "a token and all blobs") },
+];
+
+const FAULTS: [(Fault, &str); 10] = [
     (Fault::Status(401), "401"),
     (Fault::Status(403), "403"),
     (Fault::Status(404), "404"),
@@ -35,7 +66,8 @@ const FAULTS: [(Fault, &str); 9] = [
     (Fault::Status(503), "503"),
     (Fault::Reset, "reset"),
     (Fault::Hang, "hang"),
-    (Fault::Wrong, "wrong bytes"),
+    (Fault::WrongBytes, "wrong bytes"),
+    (Fault::Truncated, "cut off"),
 ];
 
 const STATES: [(Here, &str); 3] = [
@@ -46,10 +78,18 @@ const STATES: [(Here, &str); 3] = [
 
 #[test]
 fn the_table_of_outages_in_the_documentation_is_what_happens() {
+    let image = SourceImage::new();
     // One thread for each row: what hangs waits for its deadline.
     let rows: Vec<Vec<String>> = std::thread::scope(|scope| {
-        let cases = STATES.iter().flat_map(|(here, _)| REQUESTS.iter().map(move |(asked, _)| (*here, *asked)));
-        let threads: Vec<_> = cases.map(|(here, asked)| scope.spawn(move || row(here, asked))).collect();
+        let cases = STATES.iter().flat_map(|(here, _)| OUTAGES.iter().map(move |outage| (*here, outage)));
+        let threads: Vec<_> = cases
+            .map(|(here, outage)| {
+                scope.spawn({
+                    let image = &image;
+                    move || row(image, here, outage)
+                })
+            })
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let text = document(&rows);
@@ -61,25 +101,28 @@ fn the_table_of_outages_in_the_documentation_is_what_happens() {
     assert!(written == text, "docs/outages.md is not what happens; DIMSUM_BLESS=1 writes it:\n{text}");
 }
 
-fn row(here: Here, asked: Asked) -> Vec<String> {
-    FAULTS.iter().map(|(fault, _)| cell(here, asked, *fault)).collect()
+fn row(image: &Arc<SourceImage>, here: Here, outage: &Outage) -> Vec<String> {
+    FAULTS.iter().map(|(fault, _)| cell(image, here, outage, *fault)).collect()
 }
 
-/// Opens the image while one kind of request fails, and reads two files.
-fn cell(here: Here, asked: Asked, fault: Fault) -> String {
-    let node = Node::new();
-    let name = node.registry.image(TAG);
+/// Opens the image while some requests fail, and reads two files.
+fn cell(image: &Arc<SourceImage>, here: Here, outage: &Outage, fault: Fault) -> String {
+    let (node, case) = (Node::with(image), format!("{here:?} {:?} {fault:?}", outage.kinds));
+    if outage.wants_tokens {
+        node.registry.want_tokens();
+    }
+    let name = if outage.is_pinned { node.registry.pinned(node.digest) } else { node.registry.reference(TAG) };
     match here {
         Here::Complete => node.warm(&name, &FILES),
         Here::Half => node.warm(&name, &FILES[..1]),
         Here::Nothing => {}
     }
-    node.registry.fail(&[(asked, fault)]);
+    node.fail(outage.kinds, fault);
     let (engine, notes) = node.engine();
     let opened = match open(&engine, &name) {
         Ok(opened) => opened,
         Err(error) => {
-            assert_eq!(here, Here::Nothing, "{asked:?} {fault:?}: {error}");
+            assert_eq!(here, Here::Nothing, "{case}: {error}");
             return refused("refused", &error);
         }
     };
@@ -87,22 +130,20 @@ fn cell(here: Here, asked: Asked, fault: Fault) -> String {
     let mut outcomes = FILES.map(|file| {
         let bytes = read(&opened, file);
         // Never other bytes, whatever the registry gives.
-        bytes.map(|bytes| assert!(bytes == content(file), "{here:?} {asked:?} {fault:?}: wrong bytes of {file}"))
+        bytes.map(|bytes| assert!(bytes == content(file), "{case}: wrong bytes of {file}"))
     });
     if here != Here::Nothing {
-        assert!(outcomes[0].is_ok(), "{here:?} {asked:?} {fault:?}: what is here must work");
+        assert!(outcomes[0].is_ok(), "{case}: what is here must work");
     }
     let Some(failed) = outcomes.iter_mut().find_map(|outcome| outcome.as_ref().err()) else {
         return format!("works{told}");
     };
     let text = refused(if here == Here::Nothing { "opens; reads fail" } else { "works; the rest fails" }, failed);
-    // The read that failed has asked for more chunks than one. Whoever joins their flights shares what they end with.
-    while engine.store().unwrap().flights().total > 0 {
-        std::thread::yield_now();
-    }
-    node.registry.fail(&[]);
+    // At once: the read that failed has asked for more chunks than one, and their requests may still be failing.
+    node.registry.heal();
     for file in FILES {
-        assert!(read(&opened, file).unwrap() == content(file), "{here:?} {asked:?} {fault:?}: it heals by itself");
+        let bytes = read(&opened, file).unwrap_or_else(|error| panic!("{case}: it heals by itself: {error}"));
+        assert!(bytes == content(file), "{case}: it heals by itself");
     }
     format!("{text}{told}")
 }
@@ -114,10 +155,11 @@ fn refused(what: &str, error: &EngineError) -> String {
 
 fn document(rows: &[Vec<String>]) -> String {
     let mut text = HEAD.to_owned();
-    for ((_, state), rows) in STATES.iter().zip(rows.chunks(REQUESTS.len())) {
+    for ((_, state), rows) in STATES.iter().zip(rows.chunks(OUTAGES.len())) {
         let _infallible = write!(text, "\n## {state}\n");
-        for ((_, asked), cells) in REQUESTS.iter().zip(rows) {
-            let _infallible = write!(text, "\nRequests for the {asked} fail:\n\n| failure | outcome |\n|---|---|\n");
+        for (outage, cells) in OUTAGES.iter().zip(rows) {
+            let _infallible =
+                write!(text, "\nRequests for {} fail:\n\n| failure | outcome |\n|---|---|\n", outage.name);
             // Failures with the same outcome share a line.
             let mut lines: Vec<(String, &String)> = Vec::new();
             for ((_, fault), cell) in FAULTS.iter().zip(cells) {
@@ -142,7 +184,11 @@ These tables say what happens then.
 A test makes every failure and compares the outcome with this file:
 `cargo test -p dimsum-engine --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
 
-The image is named by a tag. With a digest, documents in the store are not asked for again.
+Unless a table says otherwise, the image is named by a tag.
+With a digest, documents in the store are not asked for again.
+
+The failures are a status, a connection that breaks (*reset*), no answer (*hang*), *wrong bytes*,
+and an answer of which a half comes (*cut off*).
 
 * *works*: the image opens, and every file has the right bytes.
 * *with a note*: the user is told that the image which this node has is used, and why.

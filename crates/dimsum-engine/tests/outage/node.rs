@@ -13,9 +13,8 @@ use dimsum_format::Digest;
 use dimsum_layout::OciLayout;
 use dimsum_registry::Timing;
 use dimsum_source::ImageName;
+use dimsum_testing::outage::{Fault, OutageRegistry, RequestKind};
 use tempfile::TempDir;
-
-use crate::registry::Registry;
 
 /// The tag of the image.
 pub(crate) const TAG: &str = "v1";
@@ -24,45 +23,74 @@ pub(crate) const FILES: [&str; 2] = ["read-before", "never-read"];
 /// Bytes of each: several slices.
 const FILE_BYTES: usize = 1 << 20;
 
-/// A directory with an image in a layout, a registry that serves it, and a store.
-pub(crate) struct Node {
-    pub(crate) dir: TempDir,
-    pub(crate) registry: Registry,
-    /// Digest of the image's manifest.
-    pub(crate) digest: Digest,
+/// An image in a layout.
+pub(crate) struct SourceImage {
+    dir: TempDir,
+    /// Digest of its manifest.
+    digest: Digest,
 }
 
-impl Node {
-    /// Makes the image; nothing of it is in the store.
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("dimsum-test-").tempdir_in("/var/tmp").unwrap();
+impl SourceImage {
+    pub(crate) fn new() -> Arc<Self> {
+        let dir = scratch();
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).unwrap();
         for file in FILES {
             fs::write(tree.join(file), content(file)).unwrap();
         }
-        let layout = dir.path().join("layout");
-        let target = OciLayout::create(&layout, Some(ImageName::Tag(TAG.to_owned()))).unwrap();
+        let target = OciLayout::create(dir.path().join("layout"), Some(ImageName::Tag(TAG.to_owned()))).unwrap();
         let converted = convert(Input::Directory { path: &tree }, &target, &ConvertOptions::default(), &()).unwrap();
-        Self { registry: Registry::serve(&layout), dir, digest: converted.manifest }
+        Arc::new(Self { dir, digest: converted.manifest })
+    }
+}
+
+/// A store, and a registry that serves an image.
+pub(crate) struct Node {
+    dir: TempDir,
+    pub(crate) registry: OutageRegistry,
+    /// Digest of the image's manifest.
+    pub(crate) digest: Digest,
+    _image: Arc<SourceImage>,
+}
+
+fn scratch() -> TempDir {
+    tempfile::Builder::new().prefix("dimsum-test-").tempdir_in("/var/tmp").unwrap()
+}
+
+impl Node {
+    /// Makes the image; nothing of it is in the store.
+    pub(crate) fn new() -> Self {
+        Self::with(&SourceImage::new())
     }
 
-    /// Returns an engine as a new process would have it: it knows what is on disk, and what it says is kept.
+    /// As [`Node::new`], with an image that was made before.
+    pub(crate) fn with(image: &Arc<SourceImage>) -> Self {
+        let registry = OutageRegistry::serve(&image.dir.path().join("layout"));
+        Self { dir: scratch(), registry, digest: image.digest, _image: Arc::clone(image) }
+    }
+
+    /// Returns an engine as a new process would have it: it knows what is on disk, and what it says is kept. It waits for a
+    /// registry about as long as these tests can.
     pub(crate) fn engine(&self) -> (Engine, Arc<Notes>) {
-        let mut config = EngineConfig::new(self.store(), self.dir.path().join("node.key"));
-        config.access.plain_http = true;
+        let mut config = self.config();
         config.timing = Timing {
-            idle: Duration::from_millis(500),
-            total: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+            total: Duration::from_secs(2),
             pause: Duration::from_millis(1),
             longest_retry_after: Duration::from_millis(1),
             tries: 2,
             ..Timing::default()
         };
-        config.known_deadline = Duration::from_millis(500);
+        config.known_deadline = Duration::from_secs(1);
         config.store_options.request_deadline = Duration::from_secs(1);
         let notes = Arc::new(Notes::default());
         (Engine::new(config).with_progress(Arc::clone(&notes) as Arc<dyn Progress>), notes)
+    }
+
+    fn config(&self) -> EngineConfig {
+        let mut config = EngineConfig::new(self.store(), self.dir.path().join("node.key"));
+        config.access.plain_http = true;
+        config
     }
 
     pub(crate) fn store(&self) -> PathBuf {
@@ -71,10 +99,16 @@ impl Node {
 
     /// Brings files of the image into the store, by name.
     pub(crate) fn warm(&self, name: &str, files: &[&str]) {
-        let (engine, _) = self.engine();
+        let engine = Engine::new(self.config());
         let opened = open(&engine, name).unwrap();
         files.iter().for_each(|file| assert_eq!(read(&opened, file).unwrap(), content(file)));
-        self.registry.asked();
+        self.registry.reset_counts();
+    }
+
+    /// From now on these requests fail so, and all others are answered.
+    pub(crate) fn fail(&self, kinds: &[RequestKind], fault: Fault) {
+        self.registry.heal();
+        self.registry.script_all(kinds, fault);
     }
 }
 
