@@ -1,15 +1,21 @@
 //! A full disk: right bytes from memory, a store that stays consistent.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 
-use dimsum_store::{Extent, FillError, MetaError};
+use dimsum_format::Blake3;
+use dimsum_format::group::GROUP_U64;
+use dimsum_format::map::{DeviceMap, FrameMap};
+use dimsum_source::Target as _;
+use dimsum_store::limits::META_CACHE_GROUPS;
+use dimsum_store::{Extent, FillError, FillState, MetaError};
 use tokio::sync::Semaphore;
 
-use crate::common::{Reply, TestImage, open, read};
+use crate::common::{Random, Reply, TestImage, open, put, read};
 
 /// A tmpfs of its own; unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -34,6 +40,15 @@ impl SmallDisk {
         let block = vec![1; 4096];
         for number in 0.. {
             if fs::write(self.path().join(format!("filler{number}")), &block).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes room again.
+    fn empty(&self) {
+        for number in 0.. {
+            if fs::remove_file(self.path().join(format!("filler{number}"))).is_err() {
                 return;
             }
         }
@@ -126,4 +141,72 @@ fn privileged_a_fill_ends_where_the_disk_does_and_readers_of_it_are_answered() {
     assert!(matches!(fill.wait(), Err(FillError::Write { kind: ErrorKind::StorageFull, .. })), "{:?}", fill.outcome());
     source.behave();
     assert!(image.read_all(&opened).is_empty());
+}
+
+#[test]
+fn privileged_a_fill_that_a_full_disk_stopped_brings_the_rest_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount(4096) else { return };
+    let image = TestImage::incompressible(65, 20, &[&[64, 64, 64, 64, 64], &[30, 64]]);
+    let source = image.remote("registry");
+    let store = open(disk.path());
+    let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
+    disk.fill();
+    let fill = opened.keep_filled(|_| {});
+    let reason = loop {
+        match fill.state() {
+            FillState::Waiting { reason, .. } => break reason,
+            FillState::Running => std::thread::yield_now(),
+            ended => panic!("{ended:?}"),
+        }
+    };
+    assert!(matches!(reason, FillError::Write { kind: ErrorKind::StorageFull, .. }), "{reason:?}");
+    let before = fill.progress();
+    assert!(before.done < before.total && fill.outcome().is_none());
+    disk.empty();
+    fill.resume();
+    fill.wait().unwrap();
+    assert_eq!(fill.progress().done, image.pack_bytes());
+    // All of it is here, and right.
+    source.hook(|_, _, _| Reply::Away);
+    assert!(image.read_all(&opened).is_empty());
+    assert!(!store.check(None, &mut |_| {}).is_damaged());
+    for pack in &image.packs {
+        assert!(store.target().has(*pack, image.blobs[pack].len() as u64).unwrap());
+    }
+}
+
+/// Chunks of an image whose maps are longer than what is kept of a meta in memory: one block each.
+const MANY_CHUNKS: u32 = 250_000;
+/// Bytes of each of their frames; nobody reads them.
+const FRAME_BYTES: u32 = 20;
+
+/// An image of which only the meta exists: a device of a GB with some MB of maps.
+fn image_of_long_maps() -> TestImage {
+    let (mut map, mut frames) = (DeviceMap::default(), FrameMap::default());
+    for chunk in 0..MANY_CHUNKS {
+        map.push(1, Blake3::of(&chunk.to_le_bytes())).unwrap();
+        frames.push(FRAME_BYTES).unwrap();
+    }
+    let mut blobs = HashMap::new();
+    let pack = put(&mut blobs, vec![0; (MANY_CHUNKS * FRAME_BYTES) as usize]);
+    TestImage::assemble(&mut Random(66), 3, blobs, vec![pack], vec![(map, frames)], Vec::new())
+}
+
+#[test]
+fn privileged_an_image_of_long_maps_opens_on_a_full_disk_and_is_fetched_a_few_times_at_most() {
+    let image = image_of_long_maps();
+    let held = META_CACHE_GROUPS as u64 * GROUP_U64;
+    assert!(image.meta_length > held, "{} bytes of meta", image.meta_length);
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let store = open(disk.path());
+    disk.fill();
+    let source = image.remote("registry");
+    let opened = store.image(image.manifest, vec![source.clone()]).unwrap();
+    let (fetched, blob) = (opened.stats().bytes_fetched, image.blobs[&image.meta].len() as u64);
+    assert!(fetched < 3 * blob, "{fetched} bytes were fetched of a meta of {blob}");
+    let mut bytes = vec![0; image.meta_length as usize];
+    opened.meta().read_blocking(0, &mut bytes).unwrap();
+    assert!(bytes == image.flat);
+    let fetched = opened.stats().bytes_fetched - fetched;
+    assert!(fetched < 2 * blob, "{fetched} bytes were fetched to read a meta of {blob}");
 }
