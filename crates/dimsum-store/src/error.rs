@@ -83,6 +83,18 @@ pub enum StoreError {
         /// Bytes that are free.
         free: u64,
     },
+    /// Other images of the same source were opened all the time that this one waited for its turn.
+    #[error(
+        "cannot open image {image}: no turn within {after:?}, {limit} images are opened already; next: open it again later"
+    )]
+    Openings {
+        /// The image's manifest.
+        image: Digest,
+        /// How many images are opened at the same time.
+        limit: usize,
+        /// How long it waited.
+        after: Duration,
+    },
     /// The node key is not one that only its owner can read.
     #[error("{}: not usable as node key: {reason}", path.display())]
     NodeKey {
@@ -120,6 +132,7 @@ impl StoreError {
                 Self::Disagree { image: *image, what, manifest: *manifest, meta: *meta }
             }
             Self::Maps { image, length, free } => Self::Maps { image: *image, length: *length, free: *free },
+            Self::Openings { image, limit, after } => Self::Openings { image: *image, limit: *limit, after: *after },
             Self::NodeKey { path, reason } => Self::NodeKey { path: path.clone(), reason },
             Self::Options { length, limit } => Self::Options { length: *length, limit: *limit },
         }

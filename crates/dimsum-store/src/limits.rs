@@ -15,6 +15,9 @@ pub const MAX_PARKED: usize = 4096;
 pub const MAX_PARKED_BYTES: u64 = 256 << 20;
 /// Requests of fills under way for all images: a few long answers saturate any link, and each holds up to a piece of it in memory.
 pub const MAX_FILL_REQUESTS: usize = 8;
+/// Images whose metas are fetched to open them, of all sources together: each is a thread that waits and may hold a meta of
+/// [`WHOLE_META`], so they hold at most 512 MiB. One source gets at most half of them while others have none.
+pub const MAX_OPENINGS: usize = 32;
 /// Bytes of maps of all open images in memory, where they stay: 500 images of 10 GB each.
 pub const MAX_OPEN_MAPS: u64 = 1 << 30;
 /// Bytes of proven groups of metas of all images in memory: the trees of 32 images that are walked at the same time.

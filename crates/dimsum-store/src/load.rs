@@ -14,7 +14,7 @@ use dimsum_format::{Digest, FormatError};
 use dimsum_source::{ErrorKind, Source, SourceError, SourceFault};
 use tracing::{Instrument as _, Span, debug, debug_span};
 
-use crate::budget::OpenMaps;
+use crate::budget::{OpenMaps, OpeningPermit};
 use crate::disk::frames::LocalFrames;
 use crate::disk::layout::{self, CONFIG_FILE, MANIFEST_FILE};
 use crate::disk::meta_file::{INDEX_FILE, MetaFile};
@@ -240,6 +240,8 @@ impl ImageLoader<'_> {
         if damaged {
             self.damaged(object);
         }
+        // What is here was looked at before: a queue at a source that hangs delays only those who ask it.
+        let _turn = self.turn()?;
         let (asker, whole) = (self.asker(), self.services.whole_meta());
         let fetch = async move { index::fetch(&asker, blob, root, whole).await };
         let failed = |source| StoreError::Meta { image: self.image, source: Box::new(source) };
@@ -250,6 +252,13 @@ impl ImageLoader<'_> {
         let maps = self.maps(&core, fetched.whole.as_ref())?;
         self.put(&path, &fetched.bytes, damaged.then_some(object));
         Ok((core, maps))
+    }
+
+    /// Waits until the meta may be fetched.
+    fn turn(&self) -> Result<OpeningPermit, StoreError> {
+        let (room, after) = (&self.services.budgets().openings, self.services.deadline());
+        let turn = room.enter(self.origins.place(), after);
+        turn.ok_or_else(|| StoreError::Openings { image: self.image, limit: room.limit(), after })
     }
 
     /// Reads the maps at the end of the meta. `whole` is the compressed meta, if it is here.

@@ -72,6 +72,7 @@ pub fn store_kind(error: &StoreError) -> ErrorKind {
         StoreError::Format { source, .. } => ErrorKind::of_format(source),
         StoreError::Version { .. } => ErrorKind::Unsupported,
         StoreError::Disagree { .. } => ErrorKind::Malformed,
+        StoreError::Openings { .. } => ErrorKind::Busy,
         _ => ErrorKind::Internal,
     }
 }
@@ -83,7 +84,7 @@ fn read_kind(error: &ReadError) -> ErrorKind {
         ReadError::Deadline { .. } => ErrorKind::Unavailable,
         ReadError::TooLong { .. } | ReadError::TooManyExtents { .. } => ErrorKind::Limit,
         ReadError::OutOfRange { .. } => ErrorKind::Malformed,
-        ReadError::Busy { .. } => ErrorKind::Busy,
+        ReadError::Busy { .. } | ReadError::NoRoom { .. } => ErrorKind::Busy,
         ReadError::Closed => ErrorKind::Cancelled,
         _ => ErrorKind::Internal,
     }

@@ -1,11 +1,12 @@
 //! What all images of a store may hold together, and the accounts of it.
 //!
-//! Three ways to keep a limit: who wants more *waits* (reads, requests, fills), is *refused* (maps of one more image), or somebody
+//! Three ways to keep a limit: who wants more *waits* (reads, requests, fills, openings), is *refused* (maps of one more image), or somebody
 //! *forgets* what can be read again (caches, descriptors). Decoded bytes need no account of their own: a chunk is decoded, given out
 //! and written within one job, so as many are in memory as there are decoding threads, and what readers keep of them is charged to
 //! their reads.
 
 mod maps;
+mod openings;
 mod pot;
 mod reads;
 
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub(crate) use maps::{MapsAccount, OpenMaps};
+pub(crate) use openings::{OpeningPermit, OpeningRoom};
 pub(crate) use pot::{PotMember, SharedPot};
 pub(crate) use reads::ReadRoom;
 
 use crate::limits::{
-    MAX_CACHED_META, MAX_DEVICE_FILES, MAX_FILL_REQUESTS, MAX_GUEST_BYTES, MAX_OPEN_MAPS, MAX_PARKED_BYTES,
-    MAX_PROVEN_BYTES, MAX_REQUESTS,
+    MAX_CACHED_META, MAX_DEVICE_FILES, MAX_FILL_REQUESTS, MAX_GUEST_BYTES, MAX_OPEN_MAPS, MAX_OPENINGS,
+    MAX_PARKED_BYTES, MAX_PROVEN_BYTES, MAX_REQUESTS,
 };
 use crate::pool::DecodePool;
 
@@ -33,6 +35,8 @@ pub struct StoreBudget {
     pub requests: usize,
     /// Requests of fills to sources. See [`MAX_FILL_REQUESTS`].
     pub fill_requests: usize,
+    /// Images whose metas are fetched to open them. See [`MAX_OPENINGS`].
+    pub openings: usize,
     /// Bytes of device and frame maps. See [`MAX_OPEN_MAPS`].
     pub maps: u64,
     /// Bytes of proven groups of metas. See [`MAX_CACHED_META`].
@@ -51,6 +55,7 @@ impl Default for StoreBudget {
             parked_bytes: MAX_PARKED_BYTES,
             requests: MAX_REQUESTS,
             fill_requests: MAX_FILL_REQUESTS,
+            openings: MAX_OPENINGS,
             maps: MAX_OPEN_MAPS,
             cached_meta: MAX_CACHED_META,
             proven_values: MAX_PROVEN_BYTES,
@@ -74,6 +79,10 @@ pub struct StoreUse {
     pub requests: usize,
     /// Flights under way.
     pub flights: usize,
+    /// Images whose metas are fetched to open them.
+    pub openings: u64,
+    /// Openings that wait for their turn.
+    pub queued_openings: usize,
     /// Bytes charged for maps.
     pub maps: u64,
     /// Bytes of proven groups of metas in memory.
@@ -97,6 +106,7 @@ fn half_of_descriptors() -> u64 {
 pub(crate) struct Budgets {
     pub(crate) reads: Arc<ReadRoom>,
     pub(crate) fills: Arc<Semaphore>,
+    pub(crate) openings: Arc<OpeningRoom>,
     pub(crate) maps: Arc<MapsAccount>,
     pub(crate) cached_meta: Arc<SharedPot>,
     pub(crate) proven_values: Arc<SharedPot>,
@@ -109,6 +119,7 @@ impl Budgets {
         Self {
             reads: Arc::new(ReadRoom::new(limits.parked_bytes, pool)),
             fills: Arc::new(Semaphore::new(limits.fill_requests.clamp(1, Semaphore::MAX_PERMITS))),
+            openings: OpeningRoom::new(limits.openings),
             maps: Arc::new(MapsAccount::new(limits.maps)),
             cached_meta: SharedPot::new(limits.cached_meta),
             proven_values: SharedPot::new(limits.proven_values),
@@ -120,10 +131,13 @@ impl Budgets {
     /// What is held now, but for flights and requests, which the core counts.
     pub(crate) fn usage(&self) -> StoreUse {
         let (parked_bytes, most_parked_bytes, queued_reads) = self.reads.usage();
+        let (openings, queued_openings) = self.openings.usage();
         StoreUse {
             parked_bytes,
             most_parked_bytes,
             queued_reads,
+            openings,
+            queued_openings,
             maps: self.maps.used(),
             cached_meta: self.cached_meta.used(),
             proven_values: self.proven_values.used(),

@@ -215,3 +215,39 @@ fn an_image_whose_source_hangs_delays_no_other_with_the_same_device_and_another_
     assert!(take.recv().unwrap(), "what the other brought is for both");
     const { assert!(limits::MAX_REQUESTS > 1) };
 }
+
+#[test]
+fn openings_that_fetch_wait_for_their_turn_and_images_that_are_here_or_elsewhere_do_not() {
+    const IMAGES: u64 = 10;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_with(directory.path(), |budget| budget.openings = 4);
+    let images: Vec<TestImage> = (0..IMAGES).map(|seed| TestImage::new(520 + seed, 3, &[&[4]])).collect();
+    let (here, elsewhere) = (TestImage::new(540, 3, &[&[4]]), TestImage::new(541, 3, &[&[4]]));
+    drop(store.image(here.manifest, vec![here.remote("slow")]).unwrap());
+    let permits = Arc::new(Semaphore::new(0));
+    std::thread::scope(|scope| {
+        let mut openings = Vec::new();
+        for image in &images {
+            let (source, held, meta) = (image.remote("slow"), Arc::clone(&permits), image.meta);
+            source.hook(move |blob, _, bytes| match blob == meta {
+                true => Reply::After(Arc::clone(&held), bytes),
+                false => Reply::Bytes(bytes),
+            });
+            let store = &store;
+            openings.push(scope.spawn(move || store.image(image.manifest, vec![source])));
+        }
+        while store.usage().queued_openings < 8 {
+            std::thread::yield_now();
+        }
+        // A source gets half of the turns, while others have none.
+        assert_eq!((store.usage().openings, store.usage().queued_openings), (2, 8));
+        assert!(here.read_all(&store.image(here.manifest, vec![here.remote("slow")]).unwrap()).is_empty());
+        let beside = store.image(elsewhere.manifest, vec![elsewhere.remote("right")]).unwrap();
+        assert!(elsewhere.read_all(&beside).is_empty());
+        permits.add_permits(10_000);
+        for (opening, image) in openings.into_iter().zip(&images) {
+            assert!(image.read_all(&opening.join().unwrap().unwrap()).is_empty());
+        }
+    });
+    assert_eq!((store.usage().openings, store.usage().queued_openings), (0, 0));
+}
