@@ -8,7 +8,7 @@ use dimsum_format::{Digest, FormatError};
 use dimsum_recipe::RecipeError;
 use dimsum_recipe::temporary::TemporaryError;
 use dimsum_source::{ErrorKind, SourceError};
-use dimsum_tree::PathName;
+use dimsum_tree::{PathName, TreeError};
 
 /// Why there is no image. Nothing of it is visible in the target then.
 #[derive(Debug, thiserror::Error)]
@@ -239,14 +239,29 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
-    /// Says whether bytes were not what a digest says they are.
+    /// Returns the kind.
     #[must_use]
-    pub fn is_damage(&self) -> bool {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::LayerDigest { .. } | Self::DiffId { .. } | Self::Damaged { .. } => true,
-            Self::Registry(source) => source.kind() == ErrorKind::Integrity,
-            Self::Content { source, .. } | Self::Sharing { source, .. } => source.is_damage(),
-            _ => false,
+            Self::Option { .. } | Self::AlreadyDimsum { .. } | Self::NotDimsum { .. } => ErrorKind::Invalid,
+            Self::Registry(source) => source.kind(),
+            Self::Document { source, .. } | Self::Format { source, .. } => ErrorKind::of_format(source),
+            Self::Sharing { source, .. } | Self::Content { source, .. } => source.kind(),
+            Self::NoPlatform { .. } => ErrorKind::NotFound,
+            Self::MediaType { .. } => ErrorKind::Unsupported,
+            Self::LayerCount { .. } | Self::Malformed { .. } => ErrorKind::Malformed,
+            Self::LayerDigest { .. } | Self::DiffId { .. } | Self::Damaged { .. } => ErrorKind::Integrity,
+            Self::Tree { source, .. } => tree_kind(source),
+            Self::Layout { source: PlanError::TooLarge { .. }, .. } => ErrorKind::Limit,
+            Self::Layout { .. } => ErrorKind::Unsupported,
+            Self::Temporary { source, .. } => ErrorKind::of_io(source),
+            Self::Meta { source, .. } | Self::Write { source, .. } => SourceError::kind_inside(source),
+            Self::Unreadable { source, .. } => {
+                source.downcast_ref().map_or(ErrorKind::Unavailable, |error: &SourceError| error.kind())
+            }
+            Self::Original { source, .. } => source.kind(),
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Reuse { .. } | Self::NotIdentical { .. } | Self::Recipe { .. } => ErrorKind::Internal,
         }
     }
 
@@ -261,6 +276,21 @@ impl ConvertError {
     /// Wraps a breach of the format's limits.
     pub(crate) fn format(origin: &str, source: FormatError) -> Self {
         Self::Format { origin: origin.to_owned(), source: Box::new(source) }
+    }
+}
+
+/// Returns the kind of a tree that could not be read. Bytes that do not decompress are the fault of their layer.
+#[must_use]
+pub fn tree_kind(error: &TreeError) -> ErrorKind {
+    match error {
+        TreeError::Entry { .. } => ErrorKind::Unsupported,
+        TreeError::Archive { .. } => ErrorKind::Malformed,
+        TreeError::Read { source, .. } => match SourceError::kind_inside(source) {
+            ErrorKind::Storage => ErrorKind::Malformed,
+            kind => kind,
+        },
+        TreeError::File { source, .. } => ErrorKind::of_io(source),
+        _ => ErrorKind::Internal,
     }
 }
 

@@ -57,7 +57,7 @@ mod worker_pool;
 pub use convert::{convert, convert_as};
 pub use dimsum_recipe::RecipeError;
 pub use dimsum_tree::{LayerReport, OverlayEntries};
-pub use error::ConvertError;
+pub use error::{ConvertError, tree_kind};
 pub use input::Input;
 pub use options::ConvertOptions;
 pub use original::{Gives, KeptLayer, KeptOriginal};

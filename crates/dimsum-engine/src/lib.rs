@@ -88,7 +88,7 @@ pub use dimsum_tree::{EntryFault, FileType, TreeError};
 pub use cancel::{CancelReason, CancelToken};
 pub use config::{CallerSettings, EngineConfig};
 pub use engine::Engine;
-pub use error::{EngineError, ErrorKind, convert_kind, store_kind};
+pub use error::{EngineError, ErrorKind};
 pub use mount::ImageMount;
 pub use origin::ImageOrigin;
 pub use output_file::write_whole;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use dimsum_source::ErrorKind;
+
 /// An error of the log. Events and counters cannot fail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,4 +28,15 @@ pub enum EventsError {
     /// Somebody writes the traces of this process already.
     #[error("cannot write traces: they are written elsewhere already")]
     Trace,
+}
+
+impl EventsError {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Log { source, .. } | Self::Thread { source } => ErrorKind::of_io(source),
+            Self::Trace => ErrorKind::Busy,
+        }
+    }
 }

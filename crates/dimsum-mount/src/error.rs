@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use dimsum_source::ErrorKind;
 use rustix::io::Errno;
 
 use crate::fuse::NoTree;
@@ -115,6 +116,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store { source, .. } | Self::System { source, .. } | Self::Start { source, .. } => {
+                ErrorKind::of_io(source)
+            }
+            Self::StoreOwner { .. } => ErrorKind::Denied,
+            Self::Locked { .. } => ErrorKind::Busy,
+            Self::Message { .. } => ErrorKind::Malformed,
+            Self::KeeperVersion { .. } => ErrorKind::Unsupported,
+            Self::KeeperGone => ErrorKind::Unavailable,
+            Self::Log(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
+            Self::Fuse(dimsum_fuse::Error::Mount { source, .. }) => ErrorKind::of_io(&(*source).into()),
+            Self::Fuse(dimsum_fuse::Error::NoResend) => ErrorKind::Unsupported,
+            Self::Inherited { .. } | Self::Link { .. } | Self::Refused { .. } | Self::GaveUp { .. } | Self::Fuse(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
     /// Returns a closure that wraps what the kernel says of a call of the process itself.
     pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System { action, source: source.into() }

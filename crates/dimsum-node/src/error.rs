@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use dimsum_engine::ErrorKind;
 use dimsum_format::Digest;
 use dimsum_mount::DriverKind;
-use dimsum_mount::fuse::NoTree;
 use dimsum_source::causes;
 pub(crate) use dimsum_source::with_causes;
 use rustix::io::Errno;
@@ -170,10 +169,8 @@ impl Error {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Server(failure) => failure.kind,
-            Self::Mount(dimsum_mount::Error::Tree(error)) => match **error {
-                NoTree::Missing { .. } => ErrorKind::Integrity,
-                _ => ErrorKind::Malformed,
-            },
+            Self::Mount(error) => error.kind(),
+            Self::Log(error) => error.kind(),
             Self::System { source, .. } => ErrorKind::of_io(source),
             Self::RelativePath { .. } | Self::Platform { .. } | Self::Target { .. } | Self::Message { .. } => {
                 ErrorKind::Invalid

@@ -3,6 +3,7 @@
 use std::io;
 
 use dimsum_format::{DeviceId, Digest, FormatError};
+use dimsum_source::{ErrorKind, SourceError};
 
 use crate::temporary::TemporaryError;
 
@@ -133,6 +134,23 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
+    /// Returns the kind. A recipe whose result has the wrong digest is malformed: the digests of its own blobs, and of the
+    /// image, are right.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Limit { .. } => ErrorKind::Limit,
+            Self::Fetch { source, .. } => {
+                source.downcast_ref().map_or(ErrorKind::Unavailable, |error: &SourceError| error.kind())
+            }
+            Self::Compression { source } => source.kind(),
+            Self::Pack { source, .. } => ErrorKind::of_format(source),
+            Self::Temporary(TemporaryError { source, .. }) | Self::Write { source } => ErrorKind::of_io(source),
+            Self::Order => ErrorKind::Internal,
+            _ => ErrorKind::Malformed,
+        }
+    }
+
     /// Says whether only the compression cannot be repeated: the tar may be right.
     #[must_use]
     pub const fn is_compression(&self) -> bool {

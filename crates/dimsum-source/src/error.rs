@@ -48,6 +48,12 @@ impl SourceError {
         Self::new(kind, object, SourceFault::Io { source }).with_passing(is_passing)
     }
 
+    /// Returns the kind of an error of the operating system, or of the [`SourceError`] that stands inside of it.
+    #[must_use]
+    pub fn kind_inside(error: &io::Error) -> ErrorKind {
+        inside(error).map_or_else(|| ErrorKind::of_io(error), Self::kind)
+    }
+
     /// Says that asking again later may help, or that it does not.
     #[must_use]
     pub fn with_passing(mut self, is_passing: bool) -> Self {

@@ -138,13 +138,19 @@ impl StoreError {
         }
     }
 
-    /// Says whether bytes were found that do not match a digest (exit status 3), as opposed to bytes that were not found.
+    /// Returns the kind.
     #[must_use]
-    pub fn is_integrity(&self) -> bool {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { failures, .. } => failures.iter().any(SourceFailure::is_integrity),
-            Self::Meta { source, .. } => source.is_integrity(),
-            _ => false,
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+            Self::Version { .. } => ErrorKind::Unsupported,
+            Self::Unavailable { failures, .. } => failures_kind(failures),
+            Self::Meta { source, .. } => source.kind(),
+            Self::Format { source, .. } => ErrorKind::of_format(source),
+            Self::Disagree { .. } => ErrorKind::Malformed,
+            Self::Maps { .. } | Self::Options { .. } => ErrorKind::Limit,
+            Self::NodeKey { .. } => ErrorKind::Denied,
+            Self::Openings { .. } => ErrorKind::Busy,
         }
     }
 }
@@ -227,11 +233,27 @@ impl ReadError {
         }
     }
 
-    /// Says whether a source gave bytes that do not match their digest (exit status 3).
+    /// Returns the kind.
     #[must_use]
-    pub fn is_integrity(&self) -> bool {
-        matches!(self, Self::Unavailable { failures, .. } if failures.iter().any(SourceFailure::is_integrity))
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { failures, .. } => failures_kind(failures),
+            Self::Deadline { .. } => ErrorKind::Unavailable,
+            Self::TooLong { .. } | Self::TooManyExtents { .. } => ErrorKind::Limit,
+            Self::OutOfRange { .. } => ErrorKind::Malformed,
+            Self::Busy { .. } | Self::NoRoom { .. } => ErrorKind::Busy,
+            Self::Closed => ErrorKind::Cancelled,
+        }
     }
+}
+
+/// Returns the kind of what no source gave: integrity if one gave wrong bytes, else that of the last failure, because the
+/// first source is the store itself. Without sources there is nowhere to look.
+fn failures_kind(failures: &[SourceFailure]) -> ErrorKind {
+    if failures.iter().any(SourceFailure::is_integrity) {
+        return ErrorKind::Integrity;
+    }
+    failures.last().map_or(ErrorKind::NotFound, SourceFailure::kind)
 }
 
 /// Why a fill did not bring everything.
@@ -259,6 +281,18 @@ pub enum FillError {
     Ended,
 }
 
+impl FillError {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { failures, .. } => failures_kind(failures),
+            Self::Write { kind, .. } => ErrorKind::of_io(&(*kind).into()),
+            Self::Ended => ErrorKind::Cancelled,
+        }
+    }
+}
+
 /// What one source did wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{source_name}: {reason}")]
@@ -270,17 +304,23 @@ pub struct SourceFailure {
 }
 
 impl SourceFailure {
-    /// Says whether it gave wrong bytes.
+    /// Returns the kind. Bytes of a wrong length or form are wrong bytes.
     #[must_use]
-    pub fn is_integrity(&self) -> bool {
+    pub fn kind(&self) -> ErrorKind {
         match &self.reason {
-            FailureReason::Source(error) => error.kind() == ErrorKind::Integrity,
-            FailureReason::Deadline(_) => false,
+            FailureReason::Source(error) => error.kind(),
+            FailureReason::Deadline(_) => ErrorKind::Unavailable,
             FailureReason::Length { .. }
             | FailureReason::Frame(_)
             | FailureReason::Digest { .. }
-            | FailureReason::Group { .. } => true,
+            | FailureReason::Group { .. } => ErrorKind::Integrity,
         }
+    }
+
+    /// Says whether it gave wrong bytes.
+    #[must_use]
+    pub fn is_integrity(&self) -> bool {
+        self.kind() == ErrorKind::Integrity
     }
 }
 

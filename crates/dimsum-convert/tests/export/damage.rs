@@ -9,7 +9,7 @@ use dimsum_format::Digest;
 use dimsum_format::manifest::Manifest;
 use dimsum_format::pack::{FOOTER_BYTES, PackFooter};
 use dimsum_layout::OciLayout;
-use dimsum_source::{Role, Target};
+use dimsum_source::{ErrorKind, Role, Target};
 
 use crate::image::{Layout, blob, blob_path, export_to};
 use crate::sources::{Case, noise, small_options};
@@ -47,13 +47,15 @@ fn a_flipped_bit_anywhere_in_a_pack_is_damage_and_publishes_nothing() {
         std::fs::write(&path, bad).unwrap();
         let image = Layout::open(&case.target(), converted.manifest);
         match export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap_err() {
-            error @ ConvertError::LayerDigest { must, .. } => assert!(must == pack.digest && error.is_damage()),
+            error @ ConvertError::LayerDigest { must, .. } => {
+                assert!(must == pack.digest && error.kind() == ErrorKind::Integrity)
+            }
             other => panic!("at {at}: {other}"),
         }
         assert_nothing(&target);
         match export_to(&image, &target, &options(ExportMode::Flatten), &()) {
             Err(error) => {
-                assert!(at < frames && error.is_damage(), "at {at}: {error}");
+                assert!(at < frames && error.kind() == ErrorKind::Integrity, "at {at}: {error}");
                 assert!(matches!(error, ConvertError::Content { .. }), "names the file: {error}");
                 assert_nothing(&target);
             }

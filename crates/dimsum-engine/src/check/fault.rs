@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use dimsum_convert::tree_kind;
 use dimsum_format::{Blake3, Digest, FormatError};
 use dimsum_source::{ErrorKind, SourceError};
 use dimsum_tree::LayerReadError;
@@ -69,11 +70,18 @@ pub enum AgainstError {
 impl AgainstError {
     /// Returns the kind.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Digest { .. } | Self::Chunk { .. } => ErrorKind::Integrity,
             Self::IsDimsum | Self::NoLayers => ErrorKind::Invalid,
-            _ => ErrorKind::Internal,
+            Self::Decode { source, .. } => match SourceError::kind_inside(source) {
+                ErrorKind::Storage => ErrorKind::Malformed,
+                kind => kind,
+            },
+            Self::Layer { source: LayerReadError::Tree(source), .. }
+            | Self::Directory { source: LayerReadError::Tree(source) }
+            | Self::Merge { source } => tree_kind(source),
+            Self::Image { .. } | Self::Layer { .. } | Self::Directory { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::request::RequestFault;
 use crate::text::Name;
 
 pub use dimsum_source::ErrorKind;
-pub use kind::{convert_kind, store_kind};
 
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]

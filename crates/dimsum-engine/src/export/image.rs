@@ -67,5 +67,9 @@ impl ExportImage for StoreImage<'_> {
 }
 
 fn failure(error: ReadError) -> ReadFailure {
-    if error.is_integrity() { ReadFailure::Damaged(Box::new(error)) } else { ReadFailure::Unreadable(Box::new(error)) }
+    if error.kind() == ErrorKind::Integrity {
+        ReadFailure::Damaged(Box::new(error))
+    } else {
+        ReadFailure::Unreadable(Box::new(error))
+    }
 }

@@ -26,7 +26,7 @@ use dimsum_events::counters::add;
 use dimsum_events::{DriverCounters, DriverStats, Event, EventKind, FileRef};
 use dimsum_format::group::GROUP_U64;
 use dimsum_fuse::{Errno, FOREVER, Filesystem, InitReply, Operation, Reply, Request, SessionOptions};
-use dimsum_source::with_causes;
+use dimsum_source::{ErrorKind, with_causes};
 use dimsum_store::{Extent, Image, MetaError, ReadError};
 
 use super::gate::MetaGate;
@@ -77,6 +77,17 @@ pub enum NoTree {
         /// Why.
         source: Box<ReadError>,
     },
+}
+
+impl NoTree {
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Foreign { .. } => ErrorKind::Malformed,
+            Self::Missing { source, .. } => source.kind(),
+        }
+    }
 }
 
 /// Opens the file system in the meta; waits while damaged parts of it are fetched again.

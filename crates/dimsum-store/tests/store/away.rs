@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dimsum_source::ErrorKind;
 use dimsum_store::{Extent, Image, ReadError, Store, StoreOptions, limits};
 use tokio::sync::Semaphore;
 
@@ -64,7 +65,7 @@ fn a_read_waits_for_a_registry_until_the_deadline_and_the_next_one_heals() {
         let chunk = image.chunk(0, 7 + u32::from(hangs));
         let error = read(&opened, &chunk).err().unwrap();
         assert!(matches!(error, ReadError::Unavailable { .. } | ReadError::Deadline { .. }), "{error}");
-        assert!(!error.is_integrity());
+        assert_ne!(error.kind(), ErrorKind::Integrity);
         let asked = source.asked(image.packs[0]).len();
         assert!(hangs || (2..20).contains(&asked), "asked again, and not in a loop: {asked}");
         source.behave();
@@ -134,7 +135,7 @@ fn all_who_join_a_flight_while_its_source_fails_get_the_bytes_by_one_new_request
     let late: Vec<_> = (0..20).map(|_| read_later(&opened, chunk.clone())).collect();
     source.behave();
     permits.add_permits(1);
-    assert!(early.recv().unwrap().unwrap_err().is_integrity(), "it was there for all of it");
+    assert_eq!(early.recv().unwrap().unwrap_err().kind(), ErrorKind::Integrity, "it was there for all of it");
     for late in late {
         assert_eq!(late.recv().unwrap().unwrap(), image.expect(&chunk));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dimsum_format::BLOCK;
-use dimsum_source::Source;
+use dimsum_source::{ErrorKind, Source};
 use dimsum_store::{FailureReason, ReadError, ReadObject, Store, StoreOptions};
 use parking_lot::Mutex;
 
@@ -62,7 +62,7 @@ fn when_all_sources_lie_the_error_names_chunk_sources_and_why() {
     lie_about_packs(&image, &second, u32::MAX);
     let opened = open(directory.path()).image(image.manifest, vec![first, second]).unwrap();
     let error = read(&opened, &image.chunk(0, 3)).unwrap_err();
-    assert!(error.is_integrity());
+    assert_eq!(error.kind(), ErrorKind::Integrity);
     let ReadError::Unavailable { object, failures } = &error else { panic!("{error}") };
     assert_eq!(*object, ReadObject::Chunk { device: image.maps[0].0.id(), chunk: 3 });
     let names: Vec<&str> = failures.iter().map(|failure| failure.source_name.as_str()).collect();
@@ -205,7 +205,7 @@ fn refusals_are_errors_that_carry_the_sources_own_word() {
     let opened = open(directory.path()).image(image.manifest, vec![source.clone()]).unwrap();
     source.hook(|_, _, _| Reply::Refuse);
     let error = read(&opened, &image.chunk(1, 0)).unwrap_err();
-    assert!(!error.is_integrity());
+    assert_ne!(error.kind(), ErrorKind::Integrity);
     assert!(error.to_string().contains("has no bytes"), "{error}");
 }
 

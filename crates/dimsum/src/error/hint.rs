@@ -5,9 +5,7 @@ use std::io;
 
 use dimsum_engine::check::AgainstError;
 use dimsum_engine::container::RunError;
-use dimsum_engine::{
-    EngineError, EntryFault, ErrorKind, RegistryFault, SourceError, SourceFault, TlsProblem, convert_kind,
-};
+use dimsum_engine::{EngineError, EntryFault, ErrorKind, RegistryFault, SourceError, SourceFault, TlsProblem};
 
 use super::Error;
 
@@ -88,7 +86,7 @@ fn convert_hint(error: &dimsum_engine::ConvertError) -> Option<&'static str> {
     use dimsum_engine::ConvertError as E;
     match error {
         E::Registry(source) => source_hint(source),
-        E::Sharing { source, .. } => convert_hint(source).or_else(|| match convert_kind(source) {
+        E::Sharing { source, .. } => convert_hint(source).or_else(|| match source.kind() {
             ErrorKind::NotFound => Some("see that it is there under this name, or leave it out"),
             ErrorKind::Integrity => {
                 Some("`dimsum check IMAGE --data` names all that is damaged in it; or leave it out")
