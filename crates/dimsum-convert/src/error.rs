@@ -42,9 +42,7 @@ pub enum ConvertError {
         digest: Digest,
     },
     /// An image to share with is an ordinary one.
-    #[error(
-        "{name} ({digest}) is not a Dimsum image: only with converted images can be shared; `dimsum convert` it first"
-    )]
+    #[error("{name} ({digest}) is not a Dimsum image, and only converted images share content")]
     NotDimsum {
         /// As it was named.
         name: String,
@@ -61,7 +59,7 @@ pub enum ConvertError {
     },
     /// A pack that was to be taken is not what its source layer gives, is damaged, or is gone. All is done
     /// again without it.
-    #[error("{what} is not taken: {reason}")]
+    #[error("cannot reuse {what}: {reason}")]
     Reuse {
         /// The cache tag, or the pack and its image.
         what: String,
@@ -104,7 +102,7 @@ pub enum ConvertError {
     },
     /// A layer's blob does not have the digest or the length that the manifest gives it.
     #[error(
-        "layer {must}: {}; the source is damaged or lies",
+        "layer {must}: {}; the source is damaged",
         if is_size == must_size {
             format!("the blob has the digest {is}")
         } else {
@@ -166,7 +164,7 @@ pub enum ConvertError {
         source: Box<FormatError>,
     },
     /// A temporary file failed.
-    #[error("temporary file in {}: {source}", dir.display())]
+    #[error("cannot use a temporary file in {}: {source}", dir.display())]
     Temporary {
         /// Where temporary files go.
         dir: PathBuf,
@@ -174,7 +172,7 @@ pub enum ConvertError {
         source: io::Error,
     },
     /// A tree or its maps could not be written as an EROFS image.
-    #[error("{origin}: metadata: {source}")]
+    #[error("cannot write the metadata of {origin}: {source}")]
     Meta {
         /// The layer or directory, or the image.
         origin: String,
@@ -182,7 +180,7 @@ pub enum ConvertError {
         source: io::Error,
     },
     /// The target did not take bytes.
-    #[error("{target_name}: {source}")]
+    #[error("cannot write to {target_name}: {source}")]
     Write {
         /// The target.
         target_name: String,
@@ -190,7 +188,7 @@ pub enum ConvertError {
         source: io::Error,
     },
     /// A Dimsum image to be exported cannot be read.
-    #[error("{object} cannot be read: {source}")]
+    #[error("cannot read {object}: {source}")]
     Unreadable {
         /// The image, or a part of it.
         object: String,
@@ -206,7 +204,7 @@ pub enum ConvertError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system of a Dimsum image to be exported, or of a layer meta, is malformed, though its digest is right.
-    #[error("the file system of {object}: {source}")]
+    #[error("the file system of {object} is malformed: {source}")]
     Malformed {
         /// The image, or its layer meta.
         object: String,
@@ -214,19 +212,19 @@ pub enum ConvertError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An export would have given another tree than the image has.
-    #[error("{image}: the layers would not give the image's tree; this is a fault of this program")]
+    #[error("the layers made of {image} do not have its tree; next: report this fault of the program")]
     NotIdentical {
         /// The image.
         image: String,
     },
     /// The records for a recipe, or the recipe, could not be kept.
-    #[error("recipe of a layer: {reason}")]
+    #[error("cannot keep the recipe of a layer: {reason}")]
     Recipe {
         /// Why.
         reason: String,
     },
     /// The original cannot be made of its recipes: a lack or fault of these, not of the image.
-    #[error("the original cannot be made again{}: {source}", layer.map_or_else(String::new, |layer| format!(", layer {layer}")))]
+    #[error("cannot restore the original{}: {source}", layer.map_or_else(String::new, |layer| format!(", layer {layer}")))]
     Original {
         /// The layer, by the digest it had.
         layer: Option<Digest>,
@@ -234,7 +232,7 @@ pub enum ConvertError {
         source: Box<RecipeError>,
     },
     /// [`Progress::cancelled`](crate::ConversionProgress::cancelled) said so.
-    #[error("cancelled")]
+    #[error("the conversion was cancelled")]
     Cancelled,
 }
 

@@ -27,9 +27,9 @@ pub enum CancelReason {
 impl fmt::Display for CancelReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Caller => f.write_str("the caller cancelled it"),
-            Self::Signal(signal) => write!(f, "signal {signal} asked to end"),
-            Self::Deadline => f.write_str("its deadline passed"),
+            Self::Caller => f.write_str("cancelled by the caller"),
+            Self::Signal(signal) => f.write_str(&dimsum_sys::signal::interruption(*signal)),
+            Self::Deadline => f.write_str("cancelled at its deadline"),
         }
     }
 }

@@ -144,6 +144,7 @@ impl Engine {
         let runtime = Some(self.runtime()?.clone());
         let options = StoreOptions { runtime, ..self.config.store_options.clone() };
         let store = Store::open(&self.config.store, options).map_err(|source| EngineError::Store {
+            action: "open store",
             object: self.config.store.display().to_string(),
             source: Box::new(source),
         })?;

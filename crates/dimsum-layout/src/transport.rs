@@ -59,12 +59,12 @@ impl Transport for FileTransport {
 
 fn path(reference: &Reference) -> Result<&Path, SourceError> {
     reference.path().ok_or_else(|| {
-        SourceFault::Reference { reason: "it names no file or directory".into() }.at(reference.to_string())
+        SourceFault::Reference { reason: "the reference names no file or directory".into() }.at(reference.to_string())
     })
 }
 
 fn no_images(reference: &Reference) -> SourceError {
-    let reason = "it is a file tree and holds no images".to_owned();
+    let reason = "a file tree holds no images".to_owned();
     SourceFault::Name { reason }.at(reference.to_string())
 }
 

@@ -157,6 +157,17 @@ fn a_manifest_that_is_not_the_one_pinned_is_refused() {
 }
 
 #[test]
+fn a_missing_document_is_called_by_its_kind() {
+    let dir = TempDir::new().unwrap();
+    put_manifest(dir.path(), tag("v1"), "one");
+    let (layout, absent) = (OciLayout::open(dir.path(), None).unwrap(), Digest::of(b"?"));
+    let manifest = layout.read_manifest(absent).unwrap_err();
+    assert!(manifest.to_string().ends_with(&format!(": no manifest {absent}")), "{manifest}");
+    let config = layout.read_small("config", absent, 10).unwrap_err();
+    assert!(config.to_string().ends_with(&format!(": no config {absent}")), "{config}");
+}
+
+#[test]
 fn a_tag_moves_and_what_others_wrote_stays() {
     let dir = TempDir::new().unwrap();
     let path = dir.path();

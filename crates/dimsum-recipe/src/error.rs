@@ -12,7 +12,7 @@ use crate::temporary::TemporaryError;
 #[non_exhaustive]
 pub enum RecipeError {
     /// It does not start as a recipe of this version.
-    #[error("this is no recipe of version 1")]
+    #[error("not a recipe of version 1")]
     Magic,
     /// A part ends too early.
     #[error("{part} ends too early")]
@@ -45,7 +45,7 @@ pub enum RecipeError {
         limit: u64,
     },
     /// Two things that must agree do not.
-    #[error("{part}: {said} is said, it is {is}")]
+    #[error("{part}: the recipe says {said}, but it is {is}")]
     Mismatch {
         /// The values that are compared.
         part: &'static str,
@@ -55,7 +55,7 @@ pub enum RecipeError {
         is: u64,
     },
     /// A value that has no meaning.
-    #[error("{part}: {value} has no meaning")]
+    #[error("{part}: unknown value {value}")]
     Value {
         /// What it is.
         part: &'static str,
@@ -79,7 +79,7 @@ pub enum RecipeError {
         device: DeviceId,
     },
     /// A blob that comes with the recipes, or their manifest, cannot be had.
-    #[error("{blob} cannot be read: {source}")]
+    #[error("cannot read {blob}: {source}")]
     Fetch {
         /// The blob.
         blob: Digest,
@@ -97,13 +97,13 @@ pub enum RecipeError {
         must: Digest,
     },
     /// The notes of the compression give no blob.
-    #[error("the compression cannot be repeated: {source}")]
+    #[error("cannot repeat the compression: {source}")]
     Compression {
         /// Why.
         source: Box<Self>,
     },
     /// Corrections of a DEFLATE stream that make no sense.
-    #[error("corrections of the compression make no sense")]
+    #[error("the corrections of the compression are malformed")]
     Corrections,
     /// A pack that the image does not list is not in its form.
     #[error("pack {pack}: {source}")]
@@ -134,8 +134,8 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
-    /// Returns the kind. A recipe whose result has the wrong digest is malformed: the digests of its own blobs, and of the
-    /// image, are right.
+    /// Returns the kind. A recipe whose result has the wrong digest is malformed: the digests of its own blobs, and those
+    /// of the image, are right.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -12,7 +12,7 @@ const WRITE_BUFFER: usize = 256 << 10;
 
 /// A temporary file could not be made, written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("temporary file in {}: {source}", dir.display())]
+#[error("cannot use a temporary file in {}: {source}", dir.display())]
 pub struct TemporaryError {
     /// The directory of temporary files.
     pub dir: PathBuf,

@@ -9,7 +9,7 @@ use dimsum_source::{ErrorKind, SourceError};
 #[non_exhaustive]
 pub enum RegistryFault {
     /// The registry wants credentials, and there are none for it.
-    #[error("{repository} is not open to everybody, and there are no credentials for it{detail}")]
+    #[error("authentication required for {repository} and no credentials found{detail}")]
     AuthNeeded {
         /// The repository.
         repository: String,
@@ -29,7 +29,7 @@ pub enum RegistryFault {
         detail: Box<RegistryMessage>,
     },
     /// Credentials that cannot be had: a malformed file, a helper that fails, a place they must not be sent to.
-    #[error("credentials from {place}: {reason}")]
+    #[error("cannot use the credentials of {place}: {reason}")]
     Credentials {
         /// The file, the helper program, or the token server.
         place: String,
@@ -45,13 +45,13 @@ pub enum RegistryFault {
         reason: String,
     },
     /// A host that has no address.
-    #[error("the name of the host is not known: {reason}")]
+    #[error("cannot resolve the name of the host: {reason}")]
     UnknownHost {
         /// The resolver's word.
         reason: String,
     },
     /// A host that does not answer.
-    #[error("cannot be reached: {reason}")]
+    #[error("cannot connect: {reason}")]
     Unreachable {
         /// Why.
         reason: String,

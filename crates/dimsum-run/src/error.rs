@@ -23,7 +23,7 @@ pub enum RunError {
         file: &'static str,
     },
     /// The image's config does not describe a process.
-    #[error("the image's config is not one of the OCI image specification")]
+    #[error("cannot read the config of the image")]
     Config {
         /// The parser's word.
         source: serde_json::Error,
@@ -45,7 +45,7 @@ pub enum RunError {
         limit: u64,
     },
     /// Not enough rights to start a container.
-    #[error("a container needs mounts, and this process may not make any")]
+    #[error("cannot make the mounts of a container")]
     Privileges {
         /// What the kernel says.
         source: io::Error,
@@ -69,7 +69,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// A signal asked to end before the container was started.
-    #[error("signal {signal} asked to end")]
+    #[error("{}", dimsum_sys::signal::interruption(*signal))]
     Interrupted {
         /// Its number.
         signal: i32,

@@ -61,6 +61,14 @@ impl SourceError {
         self
     }
 
+    /// Names the kind of document that was not found: a source that opens blobs does not know what they are.
+    pub(crate) fn of_document(mut self, document: &'static str) -> Self {
+        if let Some(SourceFault::NotFound { object, .. }) = self.0.detail.downcast_mut() {
+            *object = document;
+        }
+        self
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -115,10 +123,12 @@ impl StdError for SourceError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceFault {
-    /// The source does not have the blob.
-    #[error("no blob {digest}")]
+    /// The source does not have the document or blob.
+    #[error("no {object} {digest}")]
     NotFound {
-        /// The blob.
+        /// The kind of document: `manifest`, `config`, `blob`.
+        object: &'static str,
+        /// Its digest.
         digest: Digest,
     },
     /// The range ends behind the end of the blob.

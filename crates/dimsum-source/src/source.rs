@@ -105,7 +105,8 @@ pub trait Source: Debug + Send + Sync + 'static {
         let mut bytes = Vec::new();
         let io = |source| SourceError::io(format!("{} {blob}", self.name()), source);
         // One byte more than allowed tells a blob at the limit from one above it.
-        self.open(blob)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        let reader = self.open(blob).map_err(|error| error.of_document(object))?;
+        reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
         let source_name = self.name().to_owned();
         if bytes.len() as u64 > limit {
             return Err(SourceFault::TooLarge { object, digest: blob, size: bytes.len() as u64, limit }.at(source_name));

@@ -68,7 +68,7 @@ impl Schemes {
     /// # Errors
     /// If the scheme is not known, or its parser refuses the rest.
     pub fn parse(&self, text: &str) -> Result<Reference, SourceError> {
-        let refuse = |reason: Cow<'static, str>| SourceFault::Reference { reason }.at(text);
+        let refuse = |reason: Cow<'static, str>| SourceFault::Reference { reason }.at(format!("{text:?}"));
         let (name, rest) = text.split_once(':').unwrap_or_default();
         if let Some(scheme) = self.table.get(name) {
             return (scheme.parse)(rest).map_err(refuse);
@@ -78,10 +78,10 @@ impl Schemes {
         }
         match self.default {
             Some(_) if text.starts_with(['/', '.']) => {
-                Err(refuse(format!("this looks like a path and has no scheme; {}", self.list()).into()))
+                Err(refuse(format!("the text looks like a path and has no scheme; {}", self.list()).into()))
             }
             Some(default) => (default.parse)(&format!("//{text}")).map_err(refuse),
-            None => Err(refuse(format!("it has no known scheme; {}", self.list()).into())),
+            None => Err(refuse(format!("the text has no known scheme; {}", self.list()).into())),
         }
     }
 
@@ -176,5 +176,5 @@ impl Transports {
 }
 
 fn no_images(reference: &Reference) -> SourceError {
-    SourceFault::Name { reason: "this kind of reference holds no images".to_owned() }.at(reference.to_string())
+    SourceFault::Name { reason: "references of this scheme name no images".to_owned() }.at(reference.to_string())
 }

@@ -34,7 +34,7 @@ pub enum StoreError {
         known: &'static str,
     },
     /// No place has a right copy of a part of an image.
-    #[error("{object} {digest}: {}", Failures(failures))]
+    #[error("cannot get {object} {digest}: {}", Failures(failures))]
     Unavailable {
         /// Manifest or config.
         object: &'static str,
@@ -44,7 +44,7 @@ pub enum StoreError {
         failures: Vec<SourceFailure>,
     },
     /// The meta, or a part of it, cannot be read.
-    #[error("meta of image {image}: {source}")]
+    #[error("cannot read the meta of image {image}: {source}")]
     Meta {
         /// The image's manifest.
         image: Digest,
@@ -73,7 +73,7 @@ pub enum StoreError {
     },
     /// The maps of an image do not fit into the memory that all open images may have for them.
     #[error(
-        "maps of image {image} have {length} bytes, too many while {free} bytes are free for maps; next: unmount other images"
+        "cannot hold the maps of image {image}: they have {length} bytes, {free} are free; next: unmount other images"
     )]
     Maps {
         /// The image's manifest.
@@ -96,7 +96,7 @@ pub enum StoreError {
         after: Duration,
     },
     /// The node key is not one that only its owner can read.
-    #[error("{}: not usable as node key: {reason}", path.display())]
+    #[error("cannot use {} as node key: {reason}", path.display())]
     NodeKey {
         /// The key file.
         path: PathBuf,
@@ -104,7 +104,7 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// The options text of a conversion is above its limit.
-    #[error("options of a conversion record: {length} bytes, the limit is {limit}")]
+    #[error("the options of a conversion record have {length} bytes, the limit is {limit}")]
     Options {
         /// Its length.
         length: usize,
@@ -183,7 +183,7 @@ pub enum ReadError {
         after: Duration,
     },
     /// The read is longer than [`crate::limits::MAX_READ`].
-    #[error("a read of {length} bytes; the limit is {limit}")]
+    #[error("the read has {length} bytes, the limit is {limit}")]
     TooLong {
         /// Bytes asked for.
         length: u64,
@@ -191,7 +191,7 @@ pub enum ReadError {
         limit: u64,
     },
     /// The read has more extents than [`crate::limits::MAX_EXTENTS`].
-    #[error("a read of {extents} extents; the limit is {limit}")]
+    #[error("the read has {extents} extents, the limit is {limit}")]
     TooManyExtents {
         /// Extents asked for.
         extents: usize,
@@ -199,7 +199,7 @@ pub enum ReadError {
         limit: usize,
     },
     /// The range is not in the image.
-    #[error("bytes {range:?} of an image of {length} bytes")]
+    #[error("bytes {range:?} are outside of an image of {length} bytes")]
     OutOfRange {
         /// What was asked for.
         range: Range<u64>,
@@ -247,8 +247,8 @@ impl ReadError {
     }
 }
 
-/// Returns the kind of what no source gave: integrity if one gave wrong bytes, else that of the last failure, because the
-/// first source is the store itself. Without sources there is nowhere to look.
+/// Returns the kind of an object that no source gave: integrity if one gave wrong bytes, else that of the last failure.
+/// The first source is the store itself. Without sources the object is not found.
 fn failures_kind(failures: &[SourceFailure]) -> ErrorKind {
     if failures.iter().any(SourceFailure::is_integrity) {
         return ErrorKind::Integrity;
@@ -261,7 +261,7 @@ fn failures_kind(failures: &[SourceFailure]) -> ErrorKind {
 #[non_exhaustive]
 pub enum FillError {
     /// No source gave the rest of a pack, however often it was asked.
-    #[error("pack {pack}: {}", Failures(failures))]
+    #[error("cannot get pack {pack}: {}", Failures(failures))]
     Unavailable {
         /// The pack.
         pack: Digest,
@@ -269,7 +269,7 @@ pub enum FillError {
         failures: Arc<[SourceFailure]>,
     },
     /// A file of the store could not be written.
-    #[error("{}: {kind}", path.display())]
+    #[error("cannot write {}: {kind}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -277,7 +277,7 @@ pub enum FillError {
         kind: io::ErrorKind,
     },
     /// It was cancelled.
-    #[error("the fill was ended")]
+    #[error("the fill was cancelled")]
     Ended,
 }
 
@@ -372,7 +372,7 @@ pub enum MetaError {
         group: u64,
     },
     /// The range is not in the meta.
-    #[error("bytes {range:?} of a meta of {length} bytes")]
+    #[error("bytes {range:?} are outside of a meta of {length} bytes")]
     OutOfRange {
         /// What was asked for.
         range: Range<u64>,
@@ -387,7 +387,7 @@ struct Failures<'a>(&'a [SourceFailure]);
 impl fmt::Display for Failures<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str("no source to get it from");
+            return f.write_str("no source is known");
         }
         for (at, failure) in self.0.iter().enumerate() {
             write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;

@@ -88,6 +88,19 @@ impl AsFd for Signals {
     }
 }
 
+/// Returns the words for work that a signal ended: `interrupted` for Ctrl-C, else `interrupted by SIGTERM` and the like.
+#[must_use]
+pub fn interruption(number: i32) -> String {
+    let name = match Signal::from_named_raw(number) {
+        Some(Signal::INT) => return "interrupted".to_owned(),
+        Some(Signal::TERM) => "SIGTERM",
+        Some(Signal::HUP) => "SIGHUP",
+        Some(Signal::QUIT) => "SIGQUIT",
+        _ => return format!("interrupted by signal {number}"),
+    };
+    format!("interrupted by {name}")
+}
+
 /// Unblocks every signal for the calling thread.
 ///
 /// # Errors

@@ -87,7 +87,7 @@ impl MemoryPlace {
 
     fn blob(&self, digest: Digest) -> Result<Bytes, SourceError> {
         let found = self.with(|held| held.blobs.get(&digest).cloned());
-        found.ok_or_else(|| SourceFault::NotFound { digest }.at(&self.text))
+        found.ok_or_else(|| SourceFault::NotFound { object: "blob", digest }.at(&self.text))
     }
 
     fn slice(&self, digest: Digest, range: Range<u64>) -> Result<Bytes, SourceError> {

@@ -113,6 +113,22 @@ impl Command {
         matches!(self, Self::Serve(_) | Self::Keeper(_))
     }
 
+    /// Says whether bytes that the command fetched are used by its next run: those in the store, and blobs of a copy.
+    #[must_use]
+    pub const fn keeps_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Copy(_)
+                | Self::Mount(_)
+                | Self::Inspect(_)
+                | Self::Ls(_)
+                | Self::Cat(_)
+                | Self::Diff(_)
+                | Self::Store(_)
+        )
+    }
+
     /// Does what was asked for and returns the exit status.
     ///
     /// # Errors

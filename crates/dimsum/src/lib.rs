@@ -48,13 +48,14 @@ pub fn main() -> ExitCode {
         }
     };
     let format = cli.common.format;
+    let is_kept = cli.command.keeps_bytes();
     let done = Context::new(&cli.common).and_then(|context| {
         if !cli.command.has_log_of_its_own() {
             log::for_command(context.log);
         }
         cli.command.run(&context)
     });
-    done.unwrap_or_else(|error| error.render(format))
+    done.unwrap_or_else(|error| error.interrupted(is_kept).render(format))
 }
 
 /// Whether the arguments ask for JSON, though they make no sense as a whole.

@@ -139,7 +139,7 @@ impl Fading {
         }
         let source_name = Source::name(&self.layout).to_owned();
         match self.loss {
-            Loss::Gone => Err(SourceFault::NotFound { digest: blob }.at(source_name)),
+            Loss::Gone => Err(SourceFault::NotFound { object: "blob", digest: blob }.at(source_name)),
             Loss::Damaged => Ok(false),
             Loss::Broken => Err(SourceError::io(source_name, io::Error::other("no way there"))),
         }

@@ -12,7 +12,7 @@ use dimsum_tree::LayerReadError;
 #[non_exhaustive]
 pub enum AgainstError {
     /// A layer of the source cannot be read.
-    #[error("layer {layer} cannot be read")]
+    #[error("cannot read layer {layer}")]
     Layer {
         /// Its digest.
         layer: Digest,
@@ -20,7 +20,7 @@ pub enum AgainstError {
         source: LayerReadError<Infallible>,
     },
     /// A layer of the source cannot be decompressed.
-    #[error("layer {layer} cannot be decompressed")]
+    #[error("cannot decompress layer {layer}")]
     Decode {
         /// Its digest.
         layer: Digest,
@@ -28,7 +28,7 @@ pub enum AgainstError {
         source: std::io::Error,
     },
     /// A layer of the source does not have its digest.
-    #[error("layer {must} has the digest {is}")]
+    #[error("layer {must} has the digest {is} instead")]
     Digest {
         /// Digest of the bytes.
         is: Digest,
@@ -36,34 +36,34 @@ pub enum AgainstError {
         must: Digest,
     },
     /// The directory cannot be read.
-    #[error("the directory cannot be read")]
+    #[error("cannot read the directory")]
     Directory {
         /// Why.
         source: LayerReadError<Infallible>,
     },
     /// The trees cannot be merged.
-    #[error("the layers cannot be merged")]
+    #[error("cannot merge the layers")]
     Merge {
         /// Why.
         source: dimsum_tree::TreeError,
     },
     /// The image's own tree cannot be read.
-    #[error("the image's file system cannot be read: {reason}")]
+    #[error("cannot read the file system of the image: {reason}")]
     Image {
         /// Why.
         reason: String,
     },
     /// A file of the image cannot be read.
-    #[error("a file of the image cannot be read")]
+    #[error("cannot read a file of the image")]
     Chunk {
         /// Why.
         source: Box<ChunkError>,
     },
     /// The source is a Dimsum image: the comparison wants the image that was converted.
-    #[error("this is a Dimsum image itself")]
+    #[error("the source is a Dimsum image")]
     IsDimsum,
     /// The source has no layers.
-    #[error("the image has no layers")]
+    #[error("the source has no layers")]
     NoLayers,
 }
 

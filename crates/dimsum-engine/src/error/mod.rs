@@ -22,7 +22,7 @@ pub use dimsum_source::ErrorKind;
 #[non_exhaustive]
 pub enum EngineError {
     /// A text that names no image.
-    #[error("this is no name of an image")]
+    #[error("{} is not an image name", shown_text(object))]
     Name {
         /// The text.
         object: String,
@@ -30,19 +30,19 @@ pub enum EngineError {
         source: Box<SourceError>,
     },
     /// A reference that names a file tree where an image is wanted.
-    #[error("this is a file tree, not an image")]
+    #[error("{object} is a file tree, not an image")]
     FileTree {
         /// The text.
         object: String,
     },
     /// An image that is named by a tag where only digests are allowed.
-    #[error("it is named by a tag, and only digests are allowed")]
+    #[error("{object} is named by a tag, and only digests are allowed")]
     Tag {
         /// The reference.
         object: String,
     },
     /// A source and a target that are the same.
-    #[error("the source and the target are the same, which would replace the image")]
+    #[error("the source and the target are the same, {object}, so the image would be replaced")]
     SamePlace {
         /// The target.
         object: String,
@@ -56,13 +56,13 @@ pub enum EngineError {
         fault: RequestFault,
     },
     /// Several platforms where one is wanted.
-    #[error("this command takes one platform")]
+    #[error("the platforms are too many: {count}, and this command takes one")]
     Platforms {
         /// How many were asked for.
         count: usize,
     },
     /// An image or source cannot be read.
-    #[error("cannot read the image")]
+    #[error("cannot read image {object}")]
     Source {
         /// The reference.
         object: String,
@@ -70,7 +70,7 @@ pub enum EngineError {
         source: Box<SourceError>,
     },
     /// A place cannot be written to.
-    #[error("cannot write the image")]
+    #[error("cannot write image {object}")]
     Target {
         /// The reference.
         object: String,
@@ -78,7 +78,7 @@ pub enum EngineError {
         source: Box<SourceError>,
     },
     /// A copy that did not come to its end.
-    #[error("cannot copy it to {target}")]
+    #[error("cannot copy {object} to {target}")]
     Copy {
         /// The source.
         object: String,
@@ -88,7 +88,7 @@ pub enum EngineError {
         source: Box<SourceError>,
     },
     /// A conversion or an export failed.
-    #[error("cannot {action} it")]
+    #[error("cannot {action} {object}")]
     Convert {
         /// What was to be done: `convert`, `export` or `estimate`.
         action: &'static str,
@@ -98,7 +98,7 @@ pub enum EngineError {
         source: Box<dimsum_convert::ConvertError>,
     },
     /// A document or blob that is not in the format.
-    #[error("the image is not in the format")]
+    #[error("image {object} is not in its form")]
     Format {
         /// The image.
         object: String,
@@ -106,29 +106,31 @@ pub enum EngineError {
         source: Box<FormatError>,
     },
     /// An ordinary image where a Dimsum image is wanted.
-    #[error("this is an ordinary image, not a Dimsum image")]
+    #[error("{object} is an ordinary image, not a Dimsum image")]
     Ordinary {
         /// The image.
         object: String,
     },
     /// A source that cannot be compared with.
-    #[error("cannot compare with it")]
+    #[error("cannot compare with {object}")]
     Against {
         /// The source.
         object: String,
         /// Why.
         source: Box<AgainstError>,
     },
-    /// The store's word.
-    #[error("the store failed")]
+    /// The store, or an image in it, cannot be used.
+    #[error("cannot {action} {object}")]
     Store {
-        /// The image, or the store's directory.
+        /// What was tried: `open store`, `read the record of`.
+        action: &'static str,
+        /// The image, or a path of the store.
         object: String,
         /// Why.
         source: Box<StoreError>,
     },
     /// An image that the store was asked about, and does not have.
-    #[error("the image is not in the store {}", store.display())]
+    #[error("{object} is not in the store {}", store.display())]
     NotInStore {
         /// The image.
         object: String,
@@ -136,7 +138,7 @@ pub enum EngineError {
         store: PathBuf,
     },
     /// Data that cannot be read.
-    #[error("cannot read the data")]
+    #[error("cannot read {object}")]
     Read {
         /// The file in the image.
         object: String,
@@ -144,7 +146,7 @@ pub enum EngineError {
         source: Box<ReadError>,
     },
     /// The image's file system cannot be read.
-    #[error("cannot read the image's file system")]
+    #[error("cannot read the file system of {object}")]
     Erofs {
         /// The image or the file in it.
         object: String,
@@ -152,7 +154,7 @@ pub enum EngineError {
         source: Box<dimsum_erofs::ErofsError<ReadError>>,
     },
     /// An image that cannot be mounted.
-    #[error("cannot mount the image on {}", directory.display())]
+    #[error("cannot mount an image on {}", directory.display())]
     Mount {
         /// The directory.
         directory: PathBuf,
@@ -160,7 +162,7 @@ pub enum EngineError {
         source: Box<dimsum_mount::Error>,
     },
     /// A container that cannot be started.
-    #[error("cannot run the container")]
+    #[error("cannot run a container of {object}")]
     Run {
         /// The image.
         object: String,
@@ -176,7 +178,7 @@ pub enum EngineError {
         source: io::Error,
     },
     /// A path that the image does not have, or that is something else.
-    #[error("{reason}")]
+    #[error("{}: {reason}", Name(path))]
     Path {
         /// The path.
         path: Vec<u8>,
@@ -190,7 +192,7 @@ pub enum EngineError {
         reason: CancelReason,
     },
     /// The operating system's word.
-    #[error("cannot {action} it")]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -210,9 +212,8 @@ impl EngineError {
     #[must_use]
     pub fn object(&self) -> String {
         match self {
-            Self::Name { object, .. } if object.is_empty() => "an empty word".to_owned(),
-            Self::Name { object, .. }
-            | Self::FileTree { object }
+            Self::Name { object, .. } => shown_text(object).to_owned(),
+            Self::FileTree { object }
             | Self::Tag { object }
             | Self::SamePlace { object }
             | Self::Request { object, .. }
@@ -236,4 +237,9 @@ impl EngineError {
             Self::Io { path, .. } => path.display().to_string(),
         }
     }
+}
+
+/// An empty text is not seen.
+fn shown_text(text: &str) -> &str {
+    if text.is_empty() { "an empty word" } else { text }
 }

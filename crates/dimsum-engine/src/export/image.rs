@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use dimsum_convert::export::{ExportImage, ReadFailure};
 use dimsum_erofs::MetaRead as _;
 use dimsum_format::meta::MetaMaps;
-use dimsum_source::Place;
+use dimsum_source::{ErrorKind, Place};
 use dimsum_store::{Extent, ReadError};
 
 use crate::image::Opened;

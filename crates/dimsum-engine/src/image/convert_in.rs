@@ -43,7 +43,7 @@ pub fn find_converted(engine: &Engine, store: &Store, resolved: &Resolved) -> Re
 /// If it cannot be converted, or the store cannot keep it.
 pub fn convert(engine: &Engine, store: &Store, resolved: Resolved) -> Result<Opened, EngineError> {
     let name = resolved.reference.to_string();
-    let failed = |source| EngineError::Store { object: name.clone(), source: Box::new(source) };
+    let failed = |source| EngineError::Store { action: "open", object: name.clone(), source: Box::new(source) };
     let shown = ConvertProgress::new(engine, &name);
     let converted = if resolved.place.is_remote() {
         convert_remote(engine, store, &resolved, &shown)?
@@ -142,14 +142,7 @@ impl ConvertProgress {
         // What is cancelled may end anywhere: in the middle of a layer that comes in, too.
         match self.cancel.reason() {
             Some(reason) => EngineError::Cancelled { reason },
-            None => {
-                // Not the source is what could not be looked at.
-                let object = match &source {
-                    dimsum_convert::ConvertError::Sharing { name, .. } => name,
-                    _ => &self.name,
-                };
-                EngineError::Convert { action: self.action, object: object.clone(), source: Box::new(source) }
-            }
+            None => EngineError::Convert { action: self.action, object: self.name.clone(), source: Box::new(source) },
         }
     }
 }

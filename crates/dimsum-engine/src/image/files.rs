@@ -34,7 +34,7 @@ impl Opened {
         let fs = ImageFs::open(&self.image, &name)?;
         let found = fs.find(path.as_bytes(), true)?;
         if found.inode.file_type() != FileType::Regular {
-            return Err(EngineError::Path { path: found.path, reason: "this is not a regular file" });
+            return Err(EngineError::Path { path: found.path, reason: "not a regular file" });
         }
         let mut length = 0_u64;
         fs.read_file(&found, |bytes| {
@@ -55,7 +55,7 @@ impl Opened {
         let fs = ImageFs::open(&self.image, &name)?;
         let directory = fs.find(path.as_bytes(), true)?;
         if !directory.inode.is_directory() {
-            return Err(EngineError::Path { path: directory.path, reason: "this is not a directory" });
+            return Err(EngineError::Path { path: directory.path, reason: "not a directory" });
         }
         let mut listed = Vec::new();
         let mut entries =

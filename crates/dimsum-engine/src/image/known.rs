@@ -40,8 +40,11 @@ impl Known {
 pub(super) fn find(engine: &Engine, store: &Store, reference: &Reference) -> Result<Option<Known>, EngineError> {
     // A pinned index stands for another image on each platform, so it may have a record, too.
     let found = store.find_record(&node_key(engine)?, name_digest(reference), &name_options(engine));
-    let found =
-        found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })?;
+    let found = found.map_err(|source| EngineError::Store {
+        action: "read the record of",
+        object: reference.to_string(),
+        source: Box::new(source),
+    })?;
     found.or_else(|| reference.digest()).map(|manifest| of(engine, store, reference, manifest)).transpose()
 }
 
@@ -71,7 +74,11 @@ pub(super) fn find_conversion(
     source: Digest,
 ) -> Result<Option<Digest>, EngineError> {
     let found = store.find_record(&node_key(engine)?, source, &record_options(&options(engine)));
-    found.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+    found.map_err(|source| EngineError::Store {
+        action: "read the record of",
+        object: reference.to_string(),
+        source: Box::new(source),
+    })
 }
 
 /// Remembers what an ordinary image became.
@@ -84,7 +91,11 @@ pub(super) fn put_conversion(
 ) -> Result<(), EngineError> {
     let record = Record { source, options: record_options(&options(engine)), result };
     let put = store.put_record(&node_key(engine)?, &record);
-    put.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+    put.map_err(|source| EngineError::Store {
+        action: "write the record of",
+        object: reference.to_string(),
+        source: Box::new(source),
+    })
 }
 
 fn put_name(
@@ -101,9 +112,11 @@ fn put_name(
     if store.find_record(key, record.source, &record.options).ok().flatten() == Some(source) {
         return Ok(());
     }
-    store
-        .put_record(key, &record)
-        .map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+    store.put_record(key, &record).map_err(|source| EngineError::Store {
+        action: "write the record of",
+        object: reference.to_string(),
+        source: Box::new(source),
+    })
 }
 
 /// A name stands for another image on another platform.
@@ -123,6 +136,7 @@ fn node_key(engine: &Engine) -> Result<NodeKey, EngineError> {
         std::fs::create_dir_all(directory).map_err(|source| EngineError::io("make", directory, source))?;
     }
     NodeKey::open(&engine.config().node_key).map_err(|source| EngineError::Store {
+        action: "open node key",
         object: engine.config().node_key.display().to_string(),
         source: Box::new(source),
     })

@@ -84,7 +84,7 @@ pub fn reopen(engine: &Engine, digest: Digest, origins: &[ImageOrigin]) -> Resul
         }
     }
     let image = engine.store()?.image(digest, places);
-    image.map_err(|source| EngineError::Store { object: digest.to_string(), source: Box::new(source) })
+    image.map_err(|source| EngineError::Store { action: "open", object: digest.to_string(), source: Box::new(source) })
 }
 
 /// Finds an image; an ordinary one is converted into the store first, unless that has been done.
@@ -168,7 +168,7 @@ fn resolve_in_time(engine: &Engine, reference: &Reference, is_known: bool) -> Re
         }
         if let Some(after) = longest.filter(|longest| started.elapsed() >= *longest) {
             let (host, what) = (host(reference), "manifest".to_owned());
-            return Err(failed(SourceFault::Deadline { what, reason: "it did not answer", after }.at(host)));
+            return Err(failed(SourceFault::Deadline { what, reason: "no answer came", after }.at(host)));
         }
     }
 }
@@ -239,7 +239,11 @@ pub(super) fn open_image(
     places: Vec<Arc<dyn Source>>,
 ) -> Result<Arc<Image>, EngineError> {
     let image = store.image(digest, places);
-    image.map_err(|source| EngineError::Store { object: reference.to_string(), source: Box::new(source) })
+    image.map_err(|source| EngineError::Store {
+        action: "open",
+        object: reference.to_string(),
+        source: Box::new(source),
+    })
 }
 
 /// Returns where the blobs of an image come from, pinned to it.

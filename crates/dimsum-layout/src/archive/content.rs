@@ -143,7 +143,7 @@ impl Content {
     }
 
     fn body(&self, digest: Digest) -> Result<Body, SourceError> {
-        let not_found = || SourceFault::NotFound { digest }.at(&self.text);
+        let not_found = || SourceFault::NotFound { object: "blob", digest }.at(&self.text);
         self.blobs.get(&digest).cloned().ok_or_else(not_found)
     }
 

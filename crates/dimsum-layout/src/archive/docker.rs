@@ -112,7 +112,7 @@ fn pick<'i>(images: &'i [Saved], name: Option<&str>) -> Result<&'i Saved, String
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
         (Some(_), Some(_)) if name.is_some() => Err("the archive has this name twice".to_owned()),
-        (Some(_), Some(_)) => Err(format!("this stands for several images; {}", list(images))),
+        (Some(_), Some(_)) => Err(format!("the name stands for several images; {}", list(images))),
         (None, _) => Err(format!("no such image; {}", list(images))),
     }
 }
@@ -147,7 +147,7 @@ fn missing(members: &Members) -> String {
     } else {
         ""
     };
-    format!("this is not an archive of docker: it has no {MANIFEST}{hint}")
+    format!("not an archive of docker: it has no {MANIFEST}{hint}")
 }
 
 const fn limit(part: &'static str, value: usize, limit: usize) -> Result<(), FormatError> {

@@ -17,7 +17,7 @@ impl<'b> Header<'b> {
         // The checksum counts its own field as eight spaces.
         let must = sum - stored_sum + 8 * u64::from(b' ');
         if number(stored) != Some(must) {
-            return Err("the checksum of its header is wrong: this is not a tar, or it is damaged");
+            return Err("the checksum of its header is wrong: not a tar, or damaged");
         }
         if header.field::<257, 5>() != b"ustar" {
             return Err("its header is in a form from before POSIX, which no image tool writes");

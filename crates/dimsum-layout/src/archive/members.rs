@@ -192,7 +192,7 @@ impl<'r> Walk<'r> {
 
     fn block_at(&self, offset: u64) -> Result<[u8; BLOCK], SourceError> {
         if self.length < BLOCK as u64 || offset > self.length - BLOCK as u64 {
-            return Err(self.refuse(b"", "the archive has no end: it is cut off, or is no tar"));
+            return Err(self.refuse(b"", "the archive has no end: cut off, or not a tar"));
         }
         let mut block = [0; BLOCK];
         self.read(&mut block, offset)?;
@@ -209,7 +209,7 @@ impl<'r> Walk<'r> {
         let start = self.offset + BLOCK as u64;
         match start.checked_add(size.unwrap_or(own)) {
             Some(end) if end <= self.length => Ok(start..end),
-            _ => Err(self.refuse(name, "it reaches beyond the end of the archive: it is cut off, or lies")),
+            _ => Err(self.refuse(name, "it reaches beyond the end of the archive: cut off, or forged")),
         }
     }
 

@@ -48,5 +48,5 @@ fn missing(members: &Members) -> String {
         Some(_) => "; it is one of docker: write docker-archive:FILE",
         None => "",
     };
-    format!("this is not an archive of an OCI layout: it has no {INDEX}{hint}")
+    format!("not an archive of an OCI layout: it has no {INDEX}{hint}")
 }

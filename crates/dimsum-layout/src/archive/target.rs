@@ -97,7 +97,7 @@ impl ArchiveTarget {
             if self.spool.layout.size(wanted.blob.digest)? == Some(wanted.blob.size) {
                 digests.push(wanted.blob.digest);
             } else if !wanted.foreign {
-                return Err(SourceFault::NotFound { digest: wanted.blob.digest }.at(&self.text));
+                return Err(SourceFault::NotFound { object: "blob", digest: wanted.blob.digest }.at(&self.text));
             }
         }
         digests.sort_unstable();

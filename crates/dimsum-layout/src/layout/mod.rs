@@ -50,10 +50,10 @@ impl OciLayout {
         let marker = layout.dir.join(MARKER);
         match fs::metadata(&marker) {
             Ok(_) => Ok(layout),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceFault::Name {
-                reason: format!("this is not an OCI image layout: there is no {}", marker.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SourceFault::Name { reason: format!("not an OCI image layout: there is no {}", marker.display()) }
+                    .at(layout.text))
             }
-            .at(layout.text)),
             Err(error) => Err(io_error(&marker, error)),
         }
     }

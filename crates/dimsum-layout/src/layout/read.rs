@@ -61,7 +61,7 @@ impl Source for OciLayout {
 
 impl OciLayout {
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceFault::NotFound { digest }.at(&self.text)
+        SourceFault::NotFound { object: "blob", digest }.at(&self.text)
     }
 
     fn read_error(&self, path: &Path, digest: Digest, range: Range<u64>, error: io::Error) -> SourceError {

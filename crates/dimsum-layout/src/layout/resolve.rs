@@ -61,7 +61,7 @@ pub(crate) fn find_named(manifests: &[Descriptor], name: Option<&ImageName>) -> 
     match (found.next(), found.next()) {
         (Some(only), None) => Ok((only.digest, only.annotations.clone())),
         (None, _) => Err(format!("no such image; {}", list_tags(manifests))),
-        (Some(_), Some(_)) => Err(format!("this stands for several images; {}", list_tags(manifests))),
+        (Some(_), Some(_)) => Err(format!("the name stands for several images; {}", list_tags(manifests))),
     }
 }
 

@@ -96,7 +96,7 @@ fn is_redirect(status: StatusCode) -> bool {
 
 fn check_redirect(hop: &Hop, next: &Url, status: StatusCode) -> Result<(), &'static str> {
     if !matches!(next.scheme(), "http" | "https") || !next.has_host() {
-        return Err("this is no address of the web");
+        return Err("the address is not one of http or https");
     }
     if hop.url.scheme() == "https" && next.scheme() != "https" {
         return Err("it leaves TLS");

@@ -61,7 +61,7 @@ impl Hub {
     /// TLS, except where plain HTTP was asked for. On this machine, where TLS protects nothing, plain HTTP is taken when
     /// TLS is not spoken.
     async fn find_base(&self, host: &str) -> Result<Url, SourceError> {
-        let malformed = || SourceFault::Reference { reason: "this is no host and port".into() }.at(host);
+        let malformed = || SourceFault::Reference { reason: "the text is not a host and port".into() }.at(host);
         let secure = base("https", host).ok_or_else(malformed)?;
         let plain = base("http", host).ok_or_else(malformed)?;
         if self.access.plain_http {

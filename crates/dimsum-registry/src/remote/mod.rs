@@ -135,7 +135,8 @@ impl Repo {
     /// Returns the address of something in this repository.
     async fn url(&self, tail: &str) -> Result<Url, SourceError> {
         let base = self.hub.base(&self.registry).await?;
-        let malformed = |_| SourceFault::Reference { reason: "this is no address".into() }.at(&self.text);
+        let malformed =
+            |_| SourceFault::Reference { reason: "the reference makes no valid address".into() }.at(&self.text);
         base.join(&format!("{}/{tail}", self.repository.path())).map_err(malformed)
     }
 
@@ -156,7 +157,7 @@ impl Repo {
     ) -> Result<T, SourceError> {
         let late = |_| {
             let (host, what) = (self.registry.host.clone(), what.to_owned());
-            SourceFault::Deadline { what, reason: "not done", after }.at(host)
+            SourceFault::Deadline { what, reason: "no complete answer came", after }.at(host)
         };
         tokio::time::timeout(after, work).await.map_err(late)?
     }

@@ -46,7 +46,7 @@ impl Repo {
 
     pub(super) async fn manifest_by_digest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
         let bytes = self.manifest(&digest.to_string(), Some(digest)).await?;
-        bytes.ok_or_else(|| SourceFault::NotFound { digest }.at(&self.text))
+        bytes.ok_or_else(|| SourceFault::NotFound { object: "manifest", digest }.at(&self.text))
     }
 
     /// Reads a manifest or an index; `None` if there is none.
@@ -106,7 +106,7 @@ impl Repo {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                return Err(Failure::fatal(SourceFault::NotFound { digest: blob }.at(source_name)));
+                return Err(Failure::fatal(SourceFault::NotFound { object, digest: blob }.at(source_name)));
             }
             _ => return Err(self.refused(response, what, &self.pull).await),
         }

@@ -164,7 +164,9 @@ impl RangeBody {
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(no_range()),
             StatusCode::NOT_FOUND => {
                 let source_name = repo.text.clone();
-                return Err(Failure::fatal(SourceFault::NotFound { digest: self.blob }.at(source_name)));
+                return Err(Failure::fatal(
+                    SourceFault::NotFound { object: "blob", digest: self.blob }.at(source_name),
+                ));
             }
             _ => return Err(repo.refused(response, what, purpose).await),
         };

@@ -105,7 +105,10 @@ impl Repo {
     /// this one does not say how long its blobs are.
     async fn end_for(&self, digest: Digest, start: u64) -> Result<Option<u64>, SourceError> {
         let source_name = || self.text.clone();
-        let size = self.head(digest, false).await?.ok_or_else(|| SourceFault::NotFound { digest }.at(source_name()))?;
+        let size = self
+            .head(digest, false)
+            .await?
+            .ok_or_else(|| SourceFault::NotFound { object: "blob", digest }.at(source_name()))?;
         match size {
             Some(size) if size < start => {
                 Err(SourceFault::Range { digest, range: start..start.saturating_add(1) }.at(source_name()))

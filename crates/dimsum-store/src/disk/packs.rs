@@ -85,7 +85,7 @@ impl LocalPacks {
     }
 
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceFault::NotFound { digest }.at(&self.name)
+        SourceFault::NotFound { object: "blob", digest }.at(&self.name)
     }
 
     fn no_range(&self, digest: Digest, range: Range<u64>) -> SourceError {

@@ -342,7 +342,7 @@ impl TestSource {
     }
 
     fn not_found(&self, digest: Digest) -> SourceError {
-        SourceFault::NotFound { digest }.at(&self.name)
+        SourceFault::NotFound { object: "blob", digest }.at(&self.name)
     }
 }
 

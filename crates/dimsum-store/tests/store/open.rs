@@ -169,7 +169,7 @@ impl Source for Hung {
 
     fn open(&self, digest: Digest) -> Result<Box<dyn std::io::Read + Send>, SourceError> {
         self.0.wait();
-        Err(SourceFault::NotFound { digest }.at("hung"))
+        Err(SourceFault::NotFound { object: "blob", digest }.at("hung"))
     }
 
     fn size(&self, _: Digest) -> Result<Option<u64>, SourceError> {

@@ -40,7 +40,7 @@ impl Cat {
             let path = path.as_os_str().as_bytes();
             let found = fs.find(path, true)?;
             if found.inode.file_type() != FileType::Regular {
-                return Err(EngineError::Path { path: path.to_owned(), reason: "this is not a regular file" }.into());
+                return Err(EngineError::Path { path: path.to_owned(), reason: "not a regular file" }.into());
             }
             let mut gone = false;
             fs.read_file(&found, |bytes| {

@@ -34,6 +34,7 @@ impl Error {
             Self::Usage { .. } | Self::Grammar { .. } => ErrorKind::Invalid,
             Self::Findings { .. } | Self::Unproven { .. } => ErrorKind::Integrity,
             Self::Fill { source, .. } => source.kind(),
+            Self::Interrupted { .. } => ErrorKind::Cancelled,
             Self::Said { .. } => ErrorKind::Internal,
             Self::Run { source, .. } => source.kind(),
             Self::Node { source, .. } => source.kind(),

@@ -43,7 +43,7 @@ pub enum Error {
     #[error(transparent)]
     Engine(EngineError),
     /// A check that found something.
-    #[error("{count} findings")]
+    #[error("the check of {object} has {count} findings")]
     Findings {
         /// The image.
         object: String,
@@ -51,7 +51,7 @@ pub enum Error {
         count: u64,
     },
     /// An image that could not be brought into the store.
-    #[error("cannot fetch all of it")]
+    #[error("cannot fetch all of {object}")]
     Fill {
         /// The image.
         object: String,
@@ -59,7 +59,7 @@ pub enum Error {
         source: dimsum_engine::FillError,
     },
     /// A container that could not be started.
-    #[error("cannot run the container")]
+    #[error("cannot run a container of {object}")]
     Run {
         /// The image.
         object: String,
@@ -67,7 +67,7 @@ pub enum Error {
         source: Box<RunError>,
     },
     /// A run that failed because bytes of the image could not be proven.
-    #[error("bytes of the image could not be proven: {figures}")]
+    #[error("bytes of {object} could not be proven: {figures}")]
     Unproven {
         /// The image.
         object: String,
@@ -77,7 +77,7 @@ pub enum Error {
         source: Box<Self>,
     },
     /// Standard output cannot be written to.
-    #[error("cannot write the result")]
+    #[error("cannot write the result to standard output")]
     Output {
         /// Why.
         source: io::Error,
@@ -86,21 +86,29 @@ pub enum Error {
     #[error(transparent)]
     Server(Box<ServerFailure>),
     /// The server of the store cannot be used.
-    #[error("the server of the store failed")]
+    #[error("{}", node_headline(object, source))]
     Node {
         /// The image or directory.
         object: String,
         /// Why.
         source: Box<dimsum_node::Error>,
     },
+    /// A signal asked this command to end.
+    #[error("{reason}{}", if *is_kept { "; what was fetched is kept" } else { "" })]
+    Interrupted {
+        /// Which signal.
+        reason: CancelReason,
+        /// Whether the next run of the command finds the bytes that were fetched.
+        is_kept: bool,
+    },
     /// A run of this program, of which this one is the other half, has failed and said why.
-    #[error("it ended with status {status}")]
+    #[error("the run ended with status {status}")]
     Said {
         /// Its status.
         status: u8,
     },
     /// The operating system's word.
-    #[error("cannot {action} it")]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -135,6 +143,15 @@ impl Error {
         }
     }
 
+    /// Makes an interruption of the cancelled work of a command; others stay.
+    #[must_use]
+    pub fn interrupted(self, is_kept: bool) -> Self {
+        match self {
+            Self::Engine(EngineError::Cancelled { reason }) => Self::Interrupted { reason, is_kept },
+            other => other,
+        }
+    }
+
     /// Gives the engine's refusal of two equal places the hint of a command.
     pub(crate) fn advised(error: EngineError, hint: &'static str) -> Self {
         match error {
@@ -156,6 +173,7 @@ impl Error {
             | Self::Unproven { object, .. }
             | Self::Run { object, .. } => object.clone(),
             Self::Grammar { .. } => "the command line".to_owned(),
+            Self::Interrupted { .. } => "this command".to_owned(),
             Self::Said { .. } => "the run".to_owned(),
             Self::Output { .. } => "standard output".to_owned(),
             Self::Io { path, .. } => path.display().to_string(),
@@ -167,7 +185,8 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             // As a shell shows a command that the signal ended.
-            Self::Engine(EngineError::Cancelled { reason: CancelReason::Signal(signal) }) => {
+            Self::Engine(EngineError::Cancelled { reason: CancelReason::Signal(signal) })
+            | Self::Interrupted { reason: CancelReason::Signal(signal), .. } => {
                 u8::try_from(128 + signal).unwrap_or(u8::MAX)
             }
             Self::Said { status } => *status,
@@ -190,9 +209,8 @@ impl Error {
     }
 
     fn text(&self) -> String {
-        // Causes quote what registries, archives and images say.
-        let (object, what) = (self.object(), self.to_string());
-        let mut text = format!("dimsum: {}: {}: {}\n", kind::word(self.kind()), Tame(&object), Tame(&what));
+        // Causes quote the words of registries, archives and images.
+        let mut text = format!("dimsum: {}: {}\n", kind::word(self.kind()), Tame(&self.headline()));
         for cause in causes(self) {
             let _infallible = writeln!(text, "  because: {}", Tame(&cause));
         }
@@ -200,6 +218,16 @@ impl Error {
             let _infallible = writeln!(text, "  next: {hint}");
         }
         text
+    }
+
+    /// Returns the sentence that stands first. It names the object, in front if its words do not.
+    fn headline(&self) -> String {
+        let (object, words) = (self.object(), self.to_string());
+        match self {
+            Self::Interrupted { .. } | Self::Grammar { .. } => words,
+            _ if words.contains(&object) => words,
+            _ => format!("{object}: {words}"),
+        }
     }
 
     fn json_text(&self) -> String {
@@ -218,6 +246,15 @@ impl Error {
             "hint": self.hint(),
             "status": self.status(),
         }})
+    }
+}
+
+/// Returns the first sentence about a failure of the server: its own words, or the mount that cannot be made.
+fn node_headline(object: &str, source: &dimsum_node::Error) -> String {
+    use dimsum_node::Error as E;
+    match source {
+        E::FirstLookup { .. } | E::Mount(_) | E::Fuse(_) => format!("cannot mount {object}"),
+        _ => source.to_string(),
     }
 }
 
@@ -241,7 +278,7 @@ fn causes(error: &dyn StdError) -> Vec<String> {
 mod tests {
     use dimsum_engine::ErrorKind;
     use dimsum_format::FormatError;
-    use dimsum_source::SourceFault;
+    use dimsum_source::{SourceError, SourceFault};
 
     use super::*;
 
@@ -264,8 +301,11 @@ mod tests {
     fn text_and_json_say_kind_object_cause_and_next_step() {
         let error = digest_error();
         let text = error.text();
-        for part in ["dimsum: integrity: oci:x:v1: ", "  because: oci:x: manifest: digest is", "  next: `dimsum check"]
-        {
+        for part in [
+            "dimsum: integrity: cannot read image oci:x:v1\n",
+            "  because: oci:x: manifest: digest is",
+            "  next: `dimsum check",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         let json = error.json();
@@ -282,6 +322,44 @@ mod tests {
         for text in [error.text(), error.json_text()] {
             assert!(!text.trim_end().contains(['\x1b', '\u{9b}', '\u{202e}']), "{text:?}");
             assert!(!text.contains("\nfake"), "{text:?}");
+        }
+    }
+
+    fn unreachable() -> Box<SourceError> {
+        Box::new(dimsum_engine::RegistryFault::Unreachable { reason: "refused".to_owned() }.at("h.io"))
+    }
+
+    #[test]
+    fn fetched_bytes_are_promised_only_to_a_command_that_fetches() {
+        let object = || "h.io/a:v1".to_owned();
+        let reads = Error::from(EngineError::Source { object: object(), source: unreachable() });
+        assert!(reads.hint().is_some_and(|hint| hint.contains("fetched is kept")));
+        let copy = EngineError::Copy { object: "oci:x".to_owned(), target: object(), source: unreachable() }.into();
+        let target = Error::from(EngineError::Target { object: object(), source: unreachable() });
+        for pushes in [copy, target] {
+            let hint = pushes.hint().unwrap();
+            assert!(hint.contains("when the registry answers") && !hint.contains("kept"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn an_interruption_names_its_signal_and_ends_as_shells_show_it() {
+        let ended = |signal| Error::from(EngineError::Cancelled { reason: CancelReason::Signal(signal) });
+        let (term, int) = (ended(15).interrupted(false), ended(2).interrupted(true));
+        assert_eq!((&*term.text(), term.status()), ("dimsum: failed: interrupted by SIGTERM\n", 143));
+        assert_eq!((&*int.text(), int.status()), ("dimsum: failed: interrupted; what was fetched is kept\n", 130));
+    }
+
+    #[test]
+    fn a_headline_names_its_object_once() {
+        for (error, headline) in [
+            (digest_error(), "cannot read image oci:x:v1"),
+            (Error::io("open", Path::new("/x"), io::ErrorKind::NotFound.into()), "cannot open /x"),
+            (EngineError::Ordinary { object: "a".into() }.into(), "a is an ordinary image, not a Dimsum image"),
+            (EngineError::Path { path: b"/etc".to_vec(), reason: "not a file" }.into(), "/etc: not a file"),
+            (Error::Usage { object: "--uid".into(), reason: "too large".into(), hint: "" }, "--uid: too large"),
+        ] {
+            assert_eq!(error.headline(), headline);
         }
     }
 

@@ -65,8 +65,12 @@ fn what_makes_no_sense_is_refused_and_what_is_missing_is_named() {
         (&["convert", &one, &one][..], 2, "the source and the target are the same"),
         (&["export", &image, &image], 2, "the source and the target are the same"),
         (&["convert", &two, &other, "--reuse", "never", "--reuse-from", &pinned], 2, "with --reuse never"),
-        (&["convert", &two, &other, "--dedup-with", &missing], 1, &*format!("dimsum: not found: {missing}: ")),
-        (&["convert", &two, &other, "--dedup-with", &missing], 1, "next: see that it is there"),
+        (
+            &["convert", &two, &other, "--dedup-with", &missing],
+            1,
+            &*format!("dimsum: not found: cannot convert {two}\n"),
+        ),
+        (&["convert", &two, &other, "--dedup-with", &missing], 1, "next: check the name"),
         (&["convert", &two, &other, "--dedup-with", &one], 2, "next: `dimsum convert` makes a Dimsum image of it"),
     ] {
         let output = scratch.output(words);

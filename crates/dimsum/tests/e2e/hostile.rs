@@ -141,5 +141,5 @@ fn a_layer_that_does_not_unpack_is_said_with_what_to_do() {
     });
     let output = scratch.output(&["convert", &scratch.image("source"), &scratch.image("image")]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
-    assert!(both(&output).contains("next: the layer's blob is damaged, or not what"), "{}", both(&output));
+    assert!(both(&output).contains("next: the blob of the layer is damaged, or has"), "{}", both(&output));
 }

@@ -146,7 +146,7 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
         (vec!["ls".to_owned(), scratch.image("missing")], 1, "not found"),
         (vec!["ls".to_owned(), "./nonsense".to_owned()], 2, "next: name an image as [HOST/]REPO"),
         (vec!["convert".to_owned(), scratch.image("out"), scratch.image("again")], 2, "Dimsum image already"),
-        (vec!["ls".to_owned(), String::new()], 2, "an empty word: this is no name of an image"),
+        (vec!["ls".to_owned(), String::new()], 2, "an empty word is not an image name"),
         (vec!["convert".to_owned(), scratch.image("source"), "oci:".to_owned()], 2, "next: name an image as"),
         (vec!["ls".to_owned()], 2, "Usage"),
         (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"usage""#),

@@ -342,6 +342,6 @@ fn privileged_a_registry_that_takes_no_pushes_is_found_before_the_work() {
         let text = both(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains("beginning an upload: status 405"), "{text}");
-        assert!(text.contains("next: see that this registry takes pushes") && !text.contains("ing: layer"), "{text}");
+        assert!(text.contains("next: check that this registry takes pushes") && !text.contains("ing: layer"), "{text}");
     }
 }
