@@ -15,6 +15,7 @@ mod causes;
 mod copy;
 mod error;
 mod kind;
+mod partial_blob;
 mod place;
 mod platform;
 mod reference;
@@ -31,6 +32,7 @@ pub use copy::{
 };
 pub use error::{SourceError, SourceFault};
 pub use kind::ErrorKind;
+pub use partial_blob::{PartialBlob, PartialFailure, remove_unwritten};
 pub use place::{Document, Place, Prefer, is_twin, resolve};
 pub use platform::{fits, host_platform, parse_platform, text as platform_text};
 pub use reference::{ImageName, Reference, Repository, parse_image_name};

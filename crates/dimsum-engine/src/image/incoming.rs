@@ -9,11 +9,11 @@
 //! layer fetched once more from its start.
 
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
-use std::ops::Range;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use dimsum_format::Digest;
 use dimsum_format::manifest::Blob;
-use dimsum_source::{BoxFuture, Place, Source, SourceError, with_causes};
+use dimsum_source::{
+    BoxFuture, PartialBlob, PartialFailure, Place, Source, SourceError, remove_unwritten, with_causes,
+};
 
 use crate::{CancelToken, Engine, EngineError};
 
@@ -29,8 +31,6 @@ use crate::{CancelToken, Engine, EngineError};
 const DIRECTORY: &str = "incoming";
 /// Layers fetched at the same time: one that is being read and one ahead of it; the link is shared, not multiplied.
 const THREADS: usize = 2;
-/// Bytes that are fetched and written at once.
-const BUFFER: usize = 256 << 10;
 /// How often a waiting reader looks whether the conversion was cancelled.
 const LOOK: Duration = Duration::from_millis(100);
 /// What nobody has gone on with for so long is thrown away.
@@ -58,11 +58,8 @@ struct Shared {
 #[derive(Debug)]
 struct Layer {
     blob: Blob,
-    file: Arc<File>,
-    /// None if another process writes the file of this name, and ours has none.
-    path: Option<PathBuf>,
-    /// Bytes that an earlier attempt left.
-    found: u64,
+    /// Without a name if another process writes the file of this name.
+    partial: PartialBlob,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -87,7 +84,7 @@ impl Incoming {
                 opened.push(Layer::open(&directory, *blob).map_err(failed)?);
             }
         }
-        let state = |layer: &Layer| (layer.blob.digest, State { length: layer.found, failed: None });
+        let state = |layer: &Layer| (layer.blob.digest, State { length: layer.partial.found(), failed: None });
         let shared = Arc::new(Shared {
             state: Mutex::new(opened.iter().map(state).collect()),
             layers: opened,
@@ -108,7 +105,7 @@ impl Incoming {
 
     /// Says whether a part of a layer was left by an earlier attempt; if so it is thrown away.
     pub(super) fn distrust(&self, digest: Digest) -> bool {
-        let layer = self.shared.layers.iter().find(|layer| layer.blob.digest == digest && layer.found > 0);
+        let layer = self.shared.layers.iter().find(|layer| layer.blob.digest == digest && layer.partial.found() > 0);
         if let Some(layer) = layer {
             layer.remove();
         }
@@ -137,28 +134,17 @@ impl Drop for Incoming {
 
 impl Layer {
     fn open(directory: &Path, blob: Blob) -> io::Result<Self> {
-        let path = directory.join(blob.digest.hex());
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                // Another command converts it, too; it may take the file away when it is done.
-                let file = Arc::new(anonymous(directory)?);
-                return Ok(Self { blob, file, path: None, found: 0 });
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        let length = file.metadata()?.len();
-        let found = if length <= blob.size { length } else { 0 };
-        file.set_len(found)?;
-        Ok(Self { blob, file: Arc::new(file), path: Some(path), found })
+        let partial = match PartialBlob::open(&directory.join(blob.digest.hex()), blob.size)? {
+            Some(partial) => partial,
+            // Another command converts it, too; it may take the file away when it is done.
+            None => PartialBlob::unnamed(anonymous(directory)?),
+        };
+        Ok(Self { blob, partial })
     }
 
     fn remove(&self) {
-        if let Some(path) = &self.path {
-            // What stays is thrown away when it is stale.
-            let _ignored: io::Result<()> = fs::remove_file(path);
-        }
+        // What stays is thrown away when it is stale.
+        let _ignored: io::Result<()> = self.partial.remove();
     }
 }
 
@@ -174,7 +160,7 @@ fn throw_away_stale(directory: &Path) {
     for entry in entries.flatten() {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
         if age.is_some_and(|age| age > STALE) {
-            let _ignored: io::Result<()> = fs::remove_file(entry.path());
+            remove_unwritten(&entry.path());
         }
     }
 }
@@ -192,31 +178,19 @@ impl Shared {
     }
 
     fn fetch(&self, source: &dyn Place, layer: &Layer) -> io::Result<()> {
-        let mut at = layer.found;
-        if at == layer.blob.size {
-            return Ok(());
-        }
-        let mut from = source.open_at(layer.blob.digest, at).map_err(io::Error::other)?;
-        let mut file = &*layer.file;
-        file.seek(SeekFrom::Start(at))?;
-        let mut buffer = vec![0; BUFFER];
-        // One byte more shows the conversion that the blob is too long.
-        while at <= layer.blob.size {
-            if self.stopped() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            let count = match from.read(&mut buffer)? {
-                0 => break,
-                count => count,
-            };
-            file.write_all(buffer.get(..count).unwrap_or_default())?;
-            at += count as u64;
+        let mut at = layer.partial.found();
+        let fetched = layer.partial.fetch(layer.blob, source, &mut |bytes| {
+            at = at.saturating_add(bytes.len() as u64);
             self.update(layer.blob.digest, |state| state.length = at);
+            if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match fetched {
+            Ok(end) if end < layer.blob.size => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(()),
+            Err(PartialFailure::Source(error)) => Err(io::Error::other(error)),
+            Err(PartialFailure::Read(error) | PartialFailure::File(error)) => Err(error),
+            Err(PartialFailure::Stopped) => Err(io::ErrorKind::Interrupted.into()),
         }
-        if at < layer.blob.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
     }
 
     fn stopped(&self) -> bool {
@@ -255,16 +229,16 @@ impl Shared {
 /// Reads a layer while it is written.
 struct Tail {
     shared: Arc<Shared>,
-    blob: Blob,
-    file: Arc<File>,
+    layer: usize,
     at: u64,
 }
 
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.shared.wait(self.blob, self.at)?;
+        let Some(layer) = self.shared.layers.get(self.layer) else { return Ok(0) };
+        let end = self.shared.wait(layer.blob, self.at)?;
         let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.file.read_at(buffer.get_mut(..length).unwrap_or_default(), self.at)?;
+        let count = layer.partial.file().read_at(buffer.get_mut(..length).unwrap_or_default(), self.at)?;
         self.at += count as u64;
         Ok(count)
     }
@@ -280,11 +254,10 @@ impl Source for Incoming {
     }
 
     fn open(&self, blob: Digest) -> Result<Box<dyn Read + Send>, SourceError> {
-        let Some(layer) = self.shared.layers.iter().find(|layer| layer.blob.digest == blob) else {
+        let Some(layer) = self.shared.layers.iter().position(|layer| layer.blob.digest == blob) else {
             return self.source.open(blob);
         };
-        let file = Arc::clone(&layer.file);
-        Ok(Box::new(Tail { shared: Arc::clone(&self.shared), blob: layer.blob, file, at: 0 }))
+        Ok(Box::new(Tail { shared: Arc::clone(&self.shared), layer, at: 0 }))
     }
 
     fn size(&self, blob: Digest) -> Result<Option<u64>, SourceError> {
