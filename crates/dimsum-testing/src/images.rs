@@ -144,3 +144,12 @@ pub fn layout_with_image(dir: &Path) -> Descriptor {
     let layout = OciLayout::create(dir, tag("v1")).unwrap();
     image(&layout, "amd64", &[layer_tar(&noise(300_000, 1)), layer_tar(b"small")], Role::Root)
 }
+
+/// A layout with one image under the tag `v1`, of these layers.
+///
+/// # Panics
+/// If it cannot be stored.
+pub fn layout_of_layers(dir: &Path, tars: &[Vec<u8>]) -> Descriptor {
+    let layout = OciLayout::create(dir, tag("v1")).unwrap();
+    image(&layout, "amd64", tars, Role::Root)
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::borrowed::BorrowedNames;
 use super::normalise::normalise;
 use super::resolve::Way;
 use crate::builder::{NodeId, TreeBuilder, check_name};
@@ -10,7 +11,7 @@ use crate::limits::{MAX_DEPTH, MAX_PATH};
 use crate::policy::{LayerReport, Policy};
 use crate::tar::{EntryType, TarEntry};
 use crate::tree::Tree;
-use crate::types::{ContentId, DeviceNumber, FileType, InodeId, Metadata, NodeKind};
+use crate::types::{ContentId, DeviceNumber, FileType, Metadata, NodeKind};
 
 /// A name with this prefix is a whiteout of the rest of it.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -39,6 +40,8 @@ pub(super) struct Applier<'l> {
     implicit: HashSet<NodeId>,
     /// Directories whose lower namesake was deleted; they are opaque, and have nothing of its attributes.
     replaced: HashSet<NodeId>,
+    /// Lower files that hard links brought in.
+    pub(super) borrowed: BorrowedNames,
     /// The last parent, as the tar names it: most entries stand beside the one before. Forgotten when it may
     /// not hold any more.
     last_parent: Option<(Vec<u8>, NodeId)>,
@@ -63,6 +66,7 @@ impl<'l> Applier<'l> {
             report: LayerReport::default(),
             implicit: HashSet::from([TreeBuilder::ROOT]),
             replaced: HashSet::new(),
+            borrowed: BorrowedNames::default(),
             last_parent: None,
             target: None,
         }
@@ -81,7 +85,8 @@ impl<'l> Applier<'l> {
     }
 
     /// Takes out what hides nothing, gives implicit directories their attributes, and numbers the tree.
-    pub(super) fn finish(self) -> Result<(Tree, LayerReport), TreeError> {
+    pub(super) fn finish(mut self) -> Result<(Tree, LayerReport), TreeError> {
+        self.give_borrowed_names().map_err(|fault| TreeError::entry(&[][..], fault))?;
         let mut sorted = self.builder.sort();
         normalise(&mut sorted, self.lower, &self.implicit, &self.replaced)?;
         Ok((sorted.finish()?, self.report))
@@ -229,17 +234,19 @@ impl<'l> Applier<'l> {
             };
         }
         let Some((tree, directory)) = self.lower.zip(place.lower) else { return Ok(None) };
+        if let Some(node) = self.borrowed.find(directory, name) {
+            return Ok(Some(node));
+        }
         match tree.lookup(directory, name) {
             None => Ok(None),
             Some(id) if tree.inode(id).is_directory() => Err(EntryFault::LinkToDirectory),
-            Some(id) => self.copy_up(way, name, tree, id).map(Some),
+            Some(id) => {
+                // With its attributes and the handle of its content; the link gives it its first name.
+                let node = self.builder.add_inode(tree.kind(id), &tree.metadata(id))?;
+                self.borrowed.note(directory, way, name, node);
+                Ok(Some(node))
+            }
         }
-    }
-
-    /// Brings a file of the lower tree here, with its attributes and the handle of its content.
-    fn copy_up(&mut self, way: &Way, name: &[u8], tree: &Tree, id: InodeId) -> Result<NodeId, EntryFault> {
-        let parent = self.ensure(way)?;
-        self.builder.insert(parent, name, tree.kind(id), &tree.metadata(id))
     }
 
     /// Returns the directory that an entry's parent path leads to, making what is not there.

@@ -11,13 +11,15 @@
 //!   ignored. Whiteouts that hide nothing are left out.
 //! - A directory without an entry has the attributes of the lower one if that is visible, else mode 0755, owner 0:0,
 //!   1970.
-//! - A hard link to a file of the lower tree brings it here under both names, as overlayfs copies it up. A hard link's own
-//!   attributes are ignored; its target must stand before it.
+//! - A hard link to a file of the lower tree brings it here under both names, as overlayfs copies it up. The name of the
+//!   lower file is no entry of this layer: whiteouts and opaque marks hide it. A hard link's own attributes are ignored.
+//!   Its target must stand before it.
 //!
 //! The order of entries matters only by nature: for entries of one name, links and their targets, symbolic links and
 //! names that lead through them.
 
 mod apply;
+mod borrowed;
 mod normalise;
 mod resolve;
 

@@ -27,6 +27,11 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// Returns the names of the way, from the root.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().map(|(_, name)| &name[..])
+    }
+
     /// Returns the directory the way ends in.
     pub(super) fn end(&self) -> ResolvedPlace {
         self.steps.last().map_or(self.root, |(place, _)| *place)

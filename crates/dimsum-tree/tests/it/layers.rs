@@ -178,6 +178,44 @@ fn a_hard_link_to_a_lower_file_brings_it_up_under_both_names() {
     assert_eq!(tree.inode(tree.lookup_path(b"d").unwrap()).uid(), 3);
 }
 
+/// What the layer deletes stays deleted, though a hard link of the layer keeps its content under another name.
+#[test]
+fn a_lower_file_that_is_linked_and_deleted_is_gone() {
+    let lower = [file("f", "1"), dir("d"), file("d/old", "1"), dir("d/sub"), file("d/sub/x", "2"), file("h", "1")];
+    let opaque = || of_type("d/.wh..wh..opq", b'0');
+    for (upper, layer, merged) in [
+        (vec![hard("g", "f"), of_type(".wh.f", b'0')], "f! g=1", "d/ d/old=1 d/sub/ d/sub/x=2 g=1 h=1"),
+        (vec![hard("g", "d/old"), of_type(".wh.d", b'0')], "d! g=1", "f=1 g=1 h=1"),
+        (vec![hard("g", "d/sub/x"), of_type(".wh.d", b'0')], "d! g=2", "f=1 g=2 h=1"),
+        (vec![hard("g", "d/old"), opaque()], "d/* g=1", "d/ f=1 g=1 h=1"),
+        (vec![hard("g", "d/sub/x"), opaque()], "d/* g=2", "d/ f=1 g=2 h=1"),
+        (vec![hard("g", "d/sub/x"), of_type("d/.wh.sub", b'0')], "d/ d/sub! g=2", "d/ d/old=1 f=1 g=2 h=1"),
+        // The link itself does not last.
+        (
+            vec![dir("a"), hard("a/x", "f"), file("a", "no link"), of_type(".wh.f", b'0')],
+            "a=no link f!",
+            "a=no link d/ d/old=1 d/sub/ d/sub/x=2 h=1",
+        ),
+        // An entry of the layer in the place of the linked file, or of its directory.
+        (vec![hard("g", "f"), file("f", "new")], "f=new g=1", "d/ d/old=1 d/sub/ d/sub/x=2 f=new g=1 h=1"),
+        (vec![hard("g", "d/old"), file("d", "f")], "d=f g=1", "d=f f=1 g=1 h=1"),
+        (
+            vec![hard("g", "d/old"), of_type(".wh.d", b'0'), file("d/new", "3")],
+            "d/* d/new=3 g=1",
+            "d/ d/new=3 f=1 g=1 h=1",
+        ),
+        (
+            vec![hard("g", "f"), hard("k", "f"), of_type(".wh.f", b'0')],
+            "f! g~=1 k~=1",
+            "d/ d/old=1 d/sub/ d/sub/x=2 g~=1 h=1 k~=1",
+        ),
+    ] {
+        assert_eq!(apply(&[&lower, &upper]), (layer.to_owned(), merged.to_owned()), "{upper:?}");
+    }
+    // A mark that stands before the link: there is nothing to link to any more, for extraction tools as well.
+    assert!(error(&[&lower, &[of_type(".wh.f", b'0'), hard("g", "f")]]).starts_with("g: a hard link to f"));
+}
+
 #[test]
 fn hard_links_of_both_layers_are_counted_by_the_names_that_are_left() {
     let lower = [file("a", "1"), hard("b", "a"), hard("c", "a")];

@@ -28,3 +28,5 @@ mod tar_writer;
 mod to_directory;
 #[cfg(test)]
 mod to_tar;
+#[cfg(test)]
+mod umoci;
