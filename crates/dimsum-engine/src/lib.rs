@@ -80,7 +80,7 @@ pub use dimsum_format::codec::DEFAULT_LEVEL;
 pub use dimsum_format::manifest::{Blob, ImageConfig, Platform};
 pub use dimsum_format::meta::MetaMaps;
 pub use dimsum_format::{BLOCK_U64, Digest};
-pub use dimsum_registry::{Access, RegistryFault, TlsProblem};
+pub use dimsum_registry::{Access, RegistryFault, RegistryReason};
 pub use dimsum_source::{CopyProgress, Outcome, Referrers, SourceError, SourceFault, parse_platform};
 pub use dimsum_store::{FillError, FillProgress, Joining, StoreOptions};
 pub use dimsum_tree::{EntryFault, FileType, TreeError};

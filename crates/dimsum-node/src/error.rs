@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use dimsum_engine::ErrorKind;
+use dimsum_engine::{EngineError, ErrorKind, RegistryFault, RegistryReason};
 use dimsum_format::Digest;
 use dimsum_mount::DriverKind;
 use dimsum_source::causes;
@@ -191,7 +191,16 @@ impl Error {
             Self::Engine(error) => error.object(),
             _ => object.to_owned(),
         };
-        WireFailure { kind: self.kind(), object, message: self.to_string(), causes: causes(self) }
+        let reason = self.registry_reason().map(|reason| reason.name().to_owned());
+        WireFailure { kind: self.kind(), object, message: self.to_string(), causes: causes(self), reason }
+    }
+
+    /// Returns the reason of a registry, if this is its failure.
+    fn registry_reason(&self) -> Option<RegistryReason> {
+        match self {
+            Self::Engine(EngineError::Source { source, .. }) => source.detail::<RegistryFault>()?.reason(),
+            _ => None,
+        }
     }
 
     /// Returns a closure that wraps what the kernel says.
@@ -220,6 +229,8 @@ pub struct ServerFailure {
     pub kind: ErrorKind,
     /// What it is about.
     pub object: String,
+    /// The registry's reason, if it was a registry's failure about which a user can do something.
+    pub reason: Option<RegistryReason>,
     message: String,
     source: Option<ReportedCause>,
 }
@@ -234,12 +245,13 @@ struct ReportedCause {
 
 impl From<WireFailure> for ServerFailure {
     fn from(failure: WireFailure) -> Self {
-        let WireFailure { kind, object, message, causes } = failure;
+        let WireFailure { kind, object, message, causes, reason } = failure;
+        let reason = reason.and_then(|name| RegistryReason::from_name(&name));
         let inner_first = causes.into_iter().rev();
         let source = inner_first.fold(None, |source: Option<ReportedCause>, text| {
             Some(ReportedCause { text, source: source.map(Box::new) })
         });
-        Self { kind, object, message, source }
+        Self { kind, object, reason, message, source }
     }
 }
 
@@ -254,5 +266,14 @@ mod tests {
         let failure = Error::from(ServerFailure::from(wire));
         assert_eq!(with_causes(&failure), with_causes(&error));
         assert_eq!(failure.kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn the_reason_of_a_registry_comes_over_the_wire() {
+        let source = RegistryFault::UnknownHost { reason: "no such host".into() }.at("registry.test");
+        let error = Error::from(EngineError::Source { object: "an image".into(), source: Box::new(source) });
+        let failure = ServerFailure::from(error.to_wire("an image"));
+        assert_eq!(failure.reason, Some(RegistryReason::UnknownHost));
+        assert_eq!(failure.kind, ErrorKind::Unavailable);
     }
 }

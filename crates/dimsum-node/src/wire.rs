@@ -364,6 +364,10 @@ pub struct WireFailure {
     /// Why, outermost first.
     #[serde(default)]
     pub causes: Vec<String>,
+    /// Name of the registry's reason ([`RegistryReason`](dimsum_engine::RegistryReason)), if it was a registry's failure
+    /// about which a user can do something.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Kinds of failure are names on the wire.
@@ -592,7 +596,8 @@ pub(crate) mod tests {
             kind: ErrorKind::Unavailable,
             object: "docker://registry.test/app:1".into(),
             message: "cannot read the image".into(),
-            causes: vec!["registry.test: manifest: status 503".into()],
+            causes: vec!["registry.test: manifest: cannot connect".into()],
+            reason: Some("no-answer".into()),
         }
     }
 

@@ -122,11 +122,112 @@ impl RegistryFault {
         }
     }
 
+    /// Returns why a user has to act, if there is something to do about it.
+    #[must_use]
+    pub const fn reason(&self) -> Option<RegistryReason> {
+        Some(match self {
+            Self::AuthNeeded { .. } => RegistryReason::AuthNeeded,
+            Self::AuthDenied { with_credentials: true, .. } => RegistryReason::AuthDenied,
+            Self::AuthDenied { .. } => RegistryReason::AnonymousDenied,
+            Self::Credentials { .. } => RegistryReason::Credentials,
+            Self::Tls { problem, .. } => match problem {
+                TlsProblem::NotSpoken => RegistryReason::TlsNotSpoken,
+                TlsProblem::UnknownIssuer => RegistryReason::TlsUnknownIssuer,
+                TlsProblem::WrongName => RegistryReason::TlsWrongName,
+                TlsProblem::OutOfTime => RegistryReason::TlsOutOfTime,
+                TlsProblem::ClientCertificate => RegistryReason::TlsClientCertificate,
+                _ => return None,
+            },
+            Self::UnknownHost { .. } => RegistryReason::UnknownHost,
+            Self::Unreachable { .. } | Self::Broken { .. } => RegistryReason::NoAnswer,
+            Self::Status { status: 403 | 405, .. } => RegistryReason::NotAllowed,
+            Self::Status { status: 429, .. } => RegistryReason::TooManyRequests,
+            _ => return None,
+        })
+    }
+
     /// Names the registry, host or file.
     #[must_use]
     pub fn at(self, object: impl Into<String>) -> SourceError {
         let is_passing = self.is_passing();
         SourceError::new(self.kind(), object, self).with_passing(is_passing)
+    }
+}
+
+/// Why a request failed, as far as a user can do something about it. Finer than [`ErrorKind`]: next steps differ by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistryReason {
+    /// Credentials are needed, and there are none.
+    AuthNeeded,
+    /// These credentials may not do it.
+    AuthDenied,
+    /// Nobody may do it without credentials, or the object does not exist.
+    AnonymousDenied,
+    /// Credentials cannot be used: a malformed file, a helper that fails.
+    Credentials,
+    /// The host speaks no TLS.
+    TlsNotSpoken,
+    /// No trusted authority signed the certificate.
+    TlsUnknownIssuer,
+    /// The certificate is for another name.
+    TlsWrongName,
+    /// The certificate is outside its time.
+    TlsOutOfTime,
+    /// The host wants a client certificate.
+    TlsClientCertificate,
+    /// The host has no address.
+    UnknownHost,
+    /// The host does not answer, or breaks connections.
+    NoAnswer,
+    /// The registry does not allow this operation.
+    NotAllowed,
+    /// The registry limits requests.
+    TooManyRequests,
+}
+
+impl RegistryReason {
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
+        Self::AuthNeeded,
+        Self::AuthDenied,
+        Self::AnonymousDenied,
+        Self::Credentials,
+        Self::TlsNotSpoken,
+        Self::TlsUnknownIssuer,
+        Self::TlsWrongName,
+        Self::TlsOutOfTime,
+        Self::TlsClientCertificate,
+        Self::UnknownHost,
+        Self::NoAnswer,
+        Self::NotAllowed,
+        Self::TooManyRequests,
+    ];
+
+    /// Returns the name of the reason: lower-case ASCII, the same for ever. Wire protocols carry it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthNeeded => "auth-needed",
+            Self::AuthDenied => "auth-denied",
+            Self::AnonymousDenied => "anonymous-denied",
+            Self::Credentials => "credentials",
+            Self::TlsNotSpoken => "tls-not-spoken",
+            Self::TlsUnknownIssuer => "tls-unknown-issuer",
+            Self::TlsWrongName => "tls-wrong-name",
+            Self::TlsOutOfTime => "tls-out-of-time",
+            Self::TlsClientCertificate => "tls-client-certificate",
+            Self::UnknownHost => "unknown-host",
+            Self::NoAnswer => "no-answer",
+            Self::NotAllowed => "not-allowed",
+            Self::TooManyRequests => "too-many-requests",
+        }
+    }
+
+    /// Returns the reason of a [`name`](Self::name); none if it is not known here.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

@@ -12,7 +12,7 @@ mod remote;
 mod scheme;
 
 pub use access::{Access, DEFAULT_TEMP_DIR};
-pub use fault::{RegistryFault, RegistryMessage, TlsProblem};
+pub use fault::{RegistryFault, RegistryMessage, RegistryReason, TlsProblem};
 pub use network::Network;
 pub use remote::Timing;
 #[doc(hidden)]

@@ -5,7 +5,8 @@ use std::io;
 
 use dimsum_engine::check::AgainstError;
 use dimsum_engine::container::RunError;
-use dimsum_engine::{EngineError, EntryFault, ErrorKind, RegistryFault, SourceError, SourceFault, TlsProblem};
+use dimsum_engine::{EngineError, EntryFault, ErrorKind, RegistryFault, RegistryReason, SourceError, SourceFault};
+use dimsum_node::ServerFailure;
 
 use super::Error;
 
@@ -29,7 +30,7 @@ impl Error {
                 }
                 _ => None,
             },
-            Self::Server(failure) => server_hint(failure.kind),
+            Self::Server(failure) => server_hint(failure),
             Self::Fill { .. } => Some("try again when the registry answers; what was fetched is kept"),
             Self::Run { source, .. } => run_hint(source),
             _ => None,
@@ -133,8 +134,8 @@ fn is_full(error: &io::Error) -> bool {
 /// that does not answer now.
 fn source_hint(error: &SourceError, later: Option<&'static str>) -> Option<&'static str> {
     let later = later.unwrap_or(LATER);
-    if let Some(fault) = error.detail() {
-        return registry_hint(fault, later);
+    if let Some(fault) = error.detail::<RegistryFault>() {
+        return registry_hint(fault.reason()?, later);
     }
     match error.detail()? {
         SourceFault::Reference { .. } => {
@@ -153,50 +154,42 @@ const LATER: &str = "try again when the registry answers";
 /// The same, where the store or a partial blob keeps the bytes that came.
 const READ_LATER: &str = "try again when the registry answers; what was fetched is kept";
 
-fn registry_hint(fault: &RegistryFault, later: &'static str) -> Option<&'static str> {
-    use TlsProblem as P;
-    Some(match fault {
-        RegistryFault::AuthNeeded { .. } => {
+const fn registry_hint(reason: RegistryReason, later: &'static str) -> Option<&'static str> {
+    use RegistryReason as R;
+    Some(match reason {
+        R::AuthNeeded => {
             "log in with `skopeo login HOST` (or docker, podman), or name a file of credentials with --authfile"
         }
-        RegistryFault::AuthDenied { with_credentials: true, .. } => {
+        R::AuthDenied => {
             "log in as a user with that permission: `skopeo login HOST`; some answer so for unknown repositories"
         }
-        RegistryFault::AuthDenied { .. } => {
+        R::AnonymousDenied => {
             "log in with `skopeo login HOST`, or check the name of the repository: some registries do not tell"
         }
-        RegistryFault::Credentials { .. } => {
-            "correct the file or the credential helper, or name another file with --authfile"
-        }
-        RegistryFault::Tls { problem: P::NotSpoken, .. } => "add --plain-http if this registry has no TLS",
-        RegistryFault::Tls { problem: P::UnknownIssuer, .. } => {
+        R::Credentials => "correct the file or the credential helper, or name another file with --authfile",
+        R::TlsNotSpoken => "add --plain-http if this registry has no TLS",
+        R::TlsUnknownIssuer => {
             "give the authority's certificate with --ca-file, or put it into /etc/containers/certs.d/HOST/ca.crt"
         }
-        RegistryFault::Tls { problem: P::WrongName, .. } => "use the name that the certificate is for",
-        RegistryFault::Tls { problem: P::OutOfTime, .. } => {
-            "check the clock of this machine; else the certificate of the host must be renewed"
-        }
-        RegistryFault::Tls { problem: P::ClientCertificate, .. } => {
+        R::TlsWrongName => "use the name that the certificate is for",
+        R::TlsOutOfTime => "check the clock of this machine; else the certificate of the host must be renewed",
+        R::TlsClientCertificate => {
             "put client certificate and key into /etc/containers/certs.d/HOST/client.{cert,key}, or name a --cert-dir"
         }
-        RegistryFault::UnknownHost { .. } => "check the name of the host; names without a host mean docker.io",
-        RegistryFault::Unreachable { .. } | RegistryFault::Broken { .. } => later,
-        RegistryFault::Status { status: 403 | 405, .. } => {
-            "check that this registry takes pushes: it may be read-only, a mirror or a cache"
-        }
-        RegistryFault::Status { status: 429, .. } => {
-            "wait, or log in: registries allow more requests to users that they know"
-        }
+        R::UnknownHost => "check the name of the host; names without a host mean docker.io",
+        R::NoAnswer => later,
+        R::NotAllowed => "check that this registry takes pushes: it may be read-only, a mirror or a cache",
+        R::TooManyRequests => "wait, or log in: registries allow more requests to users that they know",
         _ => return None,
     })
 }
 
-/// What to do about a failure of which the server told the kind.
-const fn server_hint(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::Denied => {
-            Some("log in with `skopeo login HOST` (or docker, podman), or name a file of credentials with --authfile")
-        }
+/// What to do about a failure that the server told.
+fn server_hint(failure: &ServerFailure) -> Option<&'static str> {
+    if let Some(reason) = failure.reason {
+        return registry_hint(reason, READ_LATER);
+    }
+    match failure.kind {
         ErrorKind::NotFound => Some("check the name: `skopeo inspect` lists tags and platforms"),
         ErrorKind::Unavailable => Some(READ_LATER),
         ErrorKind::Busy => Some("try again later"),
