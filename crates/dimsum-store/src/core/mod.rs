@@ -21,7 +21,7 @@ mod fail;
 mod fair;
 mod flight;
 mod join;
-#[cfg(all(test, feature = "loom"))]
+#[cfg(test)]
 mod model;
 mod plan;
 mod queue;
