@@ -46,6 +46,14 @@ impl Check {
     /// If anything is wrong, or the check cannot be made.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let image = &self.image.image;
+        // The grammar refuses both behind the command, but does not see an option before it.
+        if self.store.is_some() && (self.data || self.against.is_some()) {
+            return Err(Error::Usage {
+                object: "--store".to_owned(),
+                reason: "it checks this node's copy, --data and --against check the source".to_owned(),
+                hint: "leave --store out: a check of the source uses no store; DIMSUM_STORE names one for all commands",
+            });
+        }
         let request = CheckRequest { data: self.data, against: self.against.as_deref(), list: self.list };
         let found = match self.store {
             Some(_) => check_stored_image(&context.engine, image),

@@ -35,6 +35,20 @@ fn the_store_that_was_named_is_the_one_that_is_proven() {
     }
 }
 
+/// Before the command, the option that all commands share is the same option: it must not turn a check of the source
+/// into another one.
+#[test]
+fn a_check_of_the_source_is_not_silently_one_of_the_store() {
+    let scratch = Scratch::new();
+    let (image, store) = (scratch.image("image"), scratch.store());
+    for words in [&["--data"][..], &["--against", "dir:/etc"]] {
+        let before = [&["--store", store.to_str().unwrap(), "check", &image], words].concat();
+        let output = scratch.output(&before);
+        assert_eq!(output.status.code(), Some(2), "{}", both(&output));
+        assert!(both(&output).contains("DIMSUM_STORE"), "{}", both(&output));
+    }
+}
+
 #[test]
 fn a_check_says_that_an_image_is_not_in_the_store_and_puts_nothing_there() {
     let scratch = Scratch::new();
@@ -47,7 +61,7 @@ fn a_check_says_that_an_image_is_not_in_the_store_and_puts_nothing_there() {
     let missing = |image: &str, words: &[&str]| {
         let output = scratch.output(&[&["check", image], words].concat());
         assert_eq!(output.status.code(), Some(1), "{}", both(&output));
-        assert!(both(&output).contains("the image is not in the store"), "{}", both(&output));
+        assert!(both(&output).contains(" is not in the store "), "{}", both(&output));
     };
     let nowhere = scratch.path("nowhere");
     missing(&image, &[&format!("--store={}", nowhere.display())]);
