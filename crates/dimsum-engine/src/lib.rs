@@ -80,9 +80,14 @@ pub use dimsum_format::codec::DEFAULT_LEVEL;
 pub use dimsum_format::manifest::{Blob, ImageConfig, Platform};
 pub use dimsum_format::meta::MetaMaps;
 pub use dimsum_format::{BLOCK_U64, Digest};
-pub use dimsum_registry::{Access, RegistryFault, RegistryReason};
-pub use dimsum_source::{CopyProgress, Outcome, Referrers, SourceError, SourceFault, parse_platform};
-pub use dimsum_store::{FillError, FillProgress, Joining, StoreOptions};
+pub use dimsum_registry::{Access, RegistryFault, RegistryReason, Timing};
+pub use dimsum_source::{
+    BlobWriter, BoxFuture, CopyProgress, Document, ImageName, Outcome, Place, Reference, Referrers, Runtime, Scheme,
+    Schemes, Source, SourceError, SourceFault, Target, Transport, Transports, parse_platform,
+};
+pub use dimsum_store::{
+    EventSink, FillError, FillPolicy, FillProgress, Image, Joining, Store, StoreBudget, StoreOptions,
+};
 pub use dimsum_tree::{EntryFault, FileType, TreeError};
 
 pub use cancel::{CancelReason, CancelToken};
