@@ -136,6 +136,7 @@ impl RegistryFault {
                 TlsProblem::WrongName => RegistryReason::TlsWrongName,
                 TlsProblem::OutOfTime => RegistryReason::TlsOutOfTime,
                 TlsProblem::ClientCertificate => RegistryReason::TlsClientCertificate,
+                TlsProblem::OwnFiles => RegistryReason::TlsOwnFiles,
                 _ => return None,
             },
             Self::UnknownHost { .. } => RegistryReason::UnknownHost,
@@ -176,6 +177,8 @@ pub enum RegistryReason {
     TlsOutOfTime,
     /// The host wants a client certificate.
     TlsClientCertificate,
+    /// Certificates of ours cannot be used: a missing or malformed file.
+    TlsOwnFiles,
     /// The host has no address.
     UnknownHost,
     /// The host does not answer, or breaks connections.
@@ -188,7 +191,7 @@ pub enum RegistryReason {
 
 impl RegistryReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AuthNeeded,
         Self::AuthDenied,
         Self::AnonymousDenied,
@@ -198,6 +201,7 @@ impl RegistryReason {
         Self::TlsWrongName,
         Self::TlsOutOfTime,
         Self::TlsClientCertificate,
+        Self::TlsOwnFiles,
         Self::UnknownHost,
         Self::NoAnswer,
         Self::NotAllowed,
@@ -217,6 +221,7 @@ impl RegistryReason {
             Self::TlsWrongName => "tls-wrong-name",
             Self::TlsOutOfTime => "tls-out-of-time",
             Self::TlsClientCertificate => "tls-client-certificate",
+            Self::TlsOwnFiles => "tls-own-files",
             Self::UnknownHost => "unknown-host",
             Self::NoAnswer => "no-answer",
             Self::NotAllowed => "not-allowed",

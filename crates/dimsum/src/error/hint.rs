@@ -53,7 +53,7 @@ impl Error {
                 Some("check the name: the image is not there")
             }
             (Self::Engine(EngineError::Source { .. } | EngineError::Copy { .. }), ErrorKind::NotFound) => {
-                Some("check the name: `skopeo inspect` lists tags and platforms")
+                Some(missing_hint(&self.object()))
             }
             _ => None,
         })
@@ -176,6 +176,7 @@ const fn registry_hint(reason: RegistryReason, later: &'static str) -> Option<&'
         R::TlsClientCertificate => {
             "put client certificate and key into /etc/containers/certs.d/HOST/client.{cert,key}, or name a --cert-dir"
         }
+        R::TlsOwnFiles => "check the files that --ca-file and --cert-dir name",
         R::UnknownHost => "check the name of the host; names without a host mean docker.io",
         R::NoAnswer => later,
         R::NotAllowed => "check that this registry takes pushes: it may be read-only, a mirror or a cache",
@@ -184,13 +185,23 @@ const fn registry_hint(reason: RegistryReason, later: &'static str) -> Option<&'
     })
 }
 
+/// What to do about an image that is not there. A layout or an archive lists its names in the error.
+fn missing_hint(image: &str) -> &'static str {
+    let is_file = ["oci:", "oci-archive:", "docker-archive:", "dir:"].iter().any(|scheme| image.starts_with(scheme));
+    if is_file {
+        "check the path and the name behind it"
+    } else {
+        "check the name: `skopeo list-tags docker://HOST/REPO` lists the tags of a repository"
+    }
+}
+
 /// What to do about a failure that the server told.
 fn server_hint(failure: &ServerFailure) -> Option<&'static str> {
     if let Some(reason) = failure.reason {
         return registry_hint(reason, READ_LATER);
     }
     match failure.kind {
-        ErrorKind::NotFound => Some("check the name: `skopeo inspect` lists tags and platforms"),
+        ErrorKind::NotFound => Some(missing_hint(&failure.object)),
         ErrorKind::Unavailable => Some(READ_LATER),
         ErrorKind::Busy => Some("try again later"),
         _ => None,
