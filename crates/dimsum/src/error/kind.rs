@@ -4,7 +4,7 @@ use dimsum_engine::ErrorKind;
 
 use super::Error;
 
-/// Returns the word that names a kind in messages and JSON, and its exit status. The only such table.
+/// Returns the word that names a kind in messages, and its exit status. JSON has the kind's own name.
 const fn table(kind: ErrorKind) -> (&'static str, u8) {
     match kind {
         ErrorKind::Invalid => ("usage", 2),
@@ -15,7 +15,7 @@ const fn table(kind: ErrorKind) -> (&'static str, u8) {
     }
 }
 
-/// Returns the word that names a kind in messages and JSON.
+/// Returns the word that names a kind in messages.
 pub(super) const fn word(kind: ErrorKind) -> &'static str {
     table(kind).0
 }

@@ -239,7 +239,7 @@ impl Error {
 
     fn json(&self) -> serde_json::Value {
         json!({ "error": {
-            "kind": kind::word(self.kind()),
+            "kind": self.kind().name(),
             "object": self.object(),
             "message": self.to_string(),
             "causes": causes(self),

@@ -149,7 +149,7 @@ fn errors_say_what_and_what_next_and_leave_standard_output_alone() {
         (vec!["ls".to_owned(), String::new()], 2, "an empty word is not an image name"),
         (vec!["convert".to_owned(), scratch.image("source"), "oci:".to_owned()], 2, "next: name an image as"),
         (vec!["ls".to_owned()], 2, "Usage"),
-        (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"usage""#),
+        (vec!["ls".to_owned(), "--format=json".to_owned()], 2, r#""kind":"invalid""#),
     ] {
         let output = scratch.output(&arguments);
         let text = both(&output);
