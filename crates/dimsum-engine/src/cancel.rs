@@ -36,8 +36,8 @@ impl fmt::Display for CancelReason {
 
 /// Ends work early. Clones share one state: what one cancels is cancelled for all, and for good.
 ///
-/// Work looks at the token between two pieces. Waiting on the network is bounded by the deadlines of the sources, so
-/// a cancelled call returns at the latest when the request under way ends.
+/// Work looks at the token between two pieces. Waiting on the network is bounded by the deadlines of the sources. So a
+/// cancelled call returns at the latest when the request under way ends.
 #[derive(Clone, Default)]
 pub struct CancelToken(Arc<Inner>);
 

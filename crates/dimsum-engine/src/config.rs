@@ -9,7 +9,7 @@ use dimsum_registry::{Access, Timing};
 use dimsum_source::Transport;
 use dimsum_store::StoreOptions;
 
-/// The default of [`EngineConfig::known_deadline`]. A registry that works answers within a second or two, and one that
+/// The default of [`EngineConfig::known_deadline`]. A registry that works answers within a second or two. One that
 /// hangs should not hold up a restart for the two minutes of a request.
 const KNOWN_DEADLINE: Duration = Duration::from_secs(10);
 

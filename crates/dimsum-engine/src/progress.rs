@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
-/// Hears how work goes on. An implementation shows it, or writes it to a log; it must not block for long, since it is
-/// called by the threads that do the work.
+/// Hears how work goes on. An implementation shows it, or writes it to a log. It must not block for long, since the
+/// threads that do the work call it.
 pub trait Progress: Debug + Send + Sync {
     /// A phase begins: `what` in words, and the bytes it will process if that is known. It ends when the returned
     /// value is dropped. Phases may overlap.

@@ -22,8 +22,8 @@ const MAX_LAYER_META: u64 = 4 << 20;
 /// A recipe: no panic; tar and blob are as long as it says, and what is read of devices is within them. A DEFLATE stream comes back
 /// from its corrections.
 ///
-/// The input is a recipe, if it starts as one; else its first byte says whether parts of a recipe follow, not compressed, or a
-/// stream.
+/// The input is a recipe, if it starts as one. Else its first byte says whether parts of a recipe follow, not
+/// compressed, or a stream.
 pub fn recipe(data: &[u8]) {
     let temp_dir = std::env::temp_dir();
     match data {
@@ -35,8 +35,8 @@ pub fn recipe(data: &[u8]) {
 
 /// What a pack says of itself: no panic; a layer that is accepted has a consistent tree.
 ///
-/// The input is the end of a pack, if its last bytes say so; else the counts of a layer meta, and the layer meta without its footer:
-/// a pack is made around it, for no fuzzer guesses its digest, nor the checksum of its superblock.
+/// The input is the end of a pack, if its last bytes say so. Else it is the counts of a layer meta, and the layer meta
+/// without its footer. A pack is made around it, for no fuzzer guesses its digest, nor the checksum of its superblock.
 pub fn pack_description(data: &[u8]) {
     let length = data.len() as u64;
     match data.last_chunk::<FOOTER_BYTES>().map(|footer| PackFooter::parse(footer, length)) {

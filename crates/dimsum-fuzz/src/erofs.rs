@@ -2,8 +2,8 @@
 
 use dimsum_erofs::{Bounds, ErofsImage, ErofsInode, ImageKind, MetaRead, OutOfRange, validate};
 
-/// Inodes visited by the reader, and entries read of each directory: more than the seeds have, so that a graph with cycles ends, and soon enough
-/// for a fuzzer to get on (with 2000 it tried 10 images a second).
+/// Inodes visited by the reader, and entries read of each directory. These are more than the seeds have. A graph with
+/// cycles ends, and soon enough for a fuzzer to get on (with 2000 it tried 10 images a second).
 const MAX_VISITS: usize = 128;
 /// Bytes of an image: one block more than the largest seed needs.
 const MAX_IMAGE: usize = 1 << 20;

@@ -1,7 +1,8 @@
 //! What the fuzz targets do with bytes.
 //!
-//! A target in `fuzz/` is one call into this crate; `tests/replay.rs` calls the same functions with the seeds of
-//! `fuzz/corpus`, so a finding stays found without a fuzzer. Each function states its invariants and panics when one breaks.
+//! A target in `fuzz/` is one call into this crate. `tests/replay.rs` calls the same functions with the seeds of
+//! `fuzz/corpus`, so a finding stays found without a fuzzer. Each function states its invariants and panics when one
+//! breaks.
 
 #![forbid(unsafe_code)]
 

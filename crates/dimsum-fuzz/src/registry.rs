@@ -123,7 +123,8 @@ pub fn auth_file(data: &[u8]) {
     }
 }
 
-/// What a part of a blob is said to be: no panic, a part is not empty and lies inside the blob, and the text means one thing.
+/// Reads the place of a part of a blob from a header. Nothing panics, a part is not empty and lies inside the blob, and
+/// the text means one thing.
 ///
 /// # Panics
 /// If an invariant breaks.

@@ -1,8 +1,8 @@
 //! What the server needs of a driver: the way an image is served to the kernel.
 //!
-//! A [`Driver`] is one way (FUSE), for all mounts of a server; a [`ServedMount`] is one mount of it. The server, its table of
-//! mounts and its take-over know only these two traits; what a driver needs of its server are an [`ImageOpener`] and a
-//! [`MountObserver`].
+//! A [`Driver`] is one way (FUSE), for all mounts of a server; a [`ServedMount`] is one mount of it. The server, its
+//! table of mounts and its take-over know only these two traits. A driver needs two things of its server: an
+//! [`ImageOpener`] and a [`MountObserver`].
 
 use std::fmt;
 use std::sync::Arc;

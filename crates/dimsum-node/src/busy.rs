@@ -17,8 +17,8 @@ const MAX_PROCESSES: usize = 1 << 22;
 const MAX_PER_PROCESS: usize = 1 << 16;
 /// Holders that are named; more do not help.
 const MAX_HOLDERS: usize = 16;
-/// How often a mount is tried whose holder is gone when it is looked for: a process between `fork` and `exec`, or one
-/// that was just ending.
+/// How often a mount is tried whose holder is gone when it is looked for. Such a holder is a process between `fork` and
+/// `exec`, or one that was just ending.
 const MAX_TRIES: u32 = 16;
 /// Longest line of `/proc/PID/maps` that is looked at: numbers and a path.
 const MAX_LINE: u64 = 8 << 10;

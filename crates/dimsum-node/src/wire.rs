@@ -1,12 +1,12 @@
-//! The protocol between clients and the server, as `docs/wire.md` describes it: one request and one answer per connection,
-//! each a JSON object with its length in front; a mount comes with its descriptor.
+//! The protocol between clients and the server, as `docs/wire.md` describes it. A connection has one request and one
+//! answer, each a JSON object with its length in front; a mount comes with its descriptor.
 //!
 //! Each message has the version of its sender. Another version is refused by name, on both sides, before anything else of
 //! the message is looked at. A field that is added keeps the version if its absence has a meaning; unknown fields are ignored.
 //!
-//! One request per connection makes a client indifferent to restarts: what got no answer is asked again on a new
-//! connection, and nothing has to be told again. A request for a mount may be repeated, too: the mount of an answer that
-//! did not arrive has lost its only descriptor and is gone.
+//! One request per connection makes a client indifferent to restarts. A request that got no answer is asked again on a
+//! new connection, and nothing has to be told again. A request for a mount may be repeated, too. The mount of an answer
+//! that did not arrive has lost its only descriptor and is gone.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where blobs wait for their upload unless told otherwise: a place for large files that outlive nothing, and not `/tmp`,
-/// which is memory on many machines.
+/// Where blobs wait for their upload unless told otherwise. It is a place for large files that outlive nothing, and not
+/// `/tmp`, which is memory on many machines.
 pub const DEFAULT_TEMP_DIR: &str = "/var/tmp";
 
 /// Settings for all registries of a command. Serializable, since a command hands them to the server.
@@ -19,8 +19,8 @@ pub struct Access {
     /// Files in the form of podman's `auth.json` and docker's `config.json`, the first that knows a registry counts.
     /// Those that do not exist are passed over.
     pub auth_files: Vec<PathBuf>,
-    /// Directories with a directory `HOST[:PORT]` for a registry, in which `*.crt` are CAs and `*.cert` with `*.key` are
-    /// client certificates, as docker and podman have them.
+    /// Directories with a directory `HOST[:PORT]` for a registry, as docker and podman have them. In such a directory,
+    /// `*.crt` are CAs and `*.cert` with `*.key` are client certificates.
     pub cert_dirs: Vec<PathBuf>,
     /// CA certificates (PEM) that count besides those of the system, for every host.
     pub ca_files: Vec<PathBuf>,

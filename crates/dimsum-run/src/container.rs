@@ -1,8 +1,9 @@
 //! Starting the runtime, passing signals on, and the command's exit status.
 //!
-//! The runtime forwards what it gets to the container. What reaches *us* has to reach it exactly once: with a terminal
-//! it stays in our process group, where the terminal's own signals reach it directly, and only what other processes send
-//! to us is passed on; without one it leads a session of its own and everything is passed on.
+//! The runtime forwards the signals that it gets to the container. A signal that reaches *us* has to reach the
+//! container exactly once. With a terminal, the runtime stays in our process group, where the terminal's own signals
+//! reach it directly. Then only signals that other processes send to us are passed on. Without a terminal, the runtime
+//! leads a session of its own and everything is passed on.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -45,8 +46,8 @@ impl Forwarder<'_> {
         let mut command = Command::new(RUNC);
         command.arg("--root").arg(run.state()).arg("--log").arg(run.file(RUNTIME_LOG));
         command.args(["--log-format", "json", "run", "--bundle"]).arg(run.bundle()).arg(run.id());
-        // The runtime passes TERM on to the container before it ends, so a killed client asks the command to end; what
-        // does not is swept by the next run.
+        // The runtime passes TERM on to the container before it ends, so a killed client asks the command to end. The
+        // next run sweeps a command that does not.
         let mut setup = ChildSetup::new().parent_death_signal(Signal::TERM);
         if !self.terminal {
             setup = setup.new_session();

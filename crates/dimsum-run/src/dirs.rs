@@ -1,9 +1,9 @@
 //! The directory of one run, and what a killed client left behind.
 //!
 //! `<store>/run/<id>/` holds mount points, the overlay's upper layer, the runtime's bundle and its state. Its owner
-//! holds a lock on it for as long as it lives, so whoever gets the lock knows that the owner is dead: the next run
-//! kills what is left of the container and removes the directory. Mounts need no sweeping: they are in the owner's
-//! mount namespace and ended with it.
+//! holds a lock on it for as long as it lives, so a process that gets it knows that the owner is dead. The next run
+//! kills the rest of the container and removes the directory. Mounts need no sweeping: they are in the owner's mount
+//! namespace and ended with it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

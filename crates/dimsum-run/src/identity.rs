@@ -1,7 +1,7 @@
 //! Users and groups as the image itself names them.
 //!
-//! `/etc/passwd` and `/etc/group` come out of the image and are parsed here: bounded, and a line that makes no sense is
-//! passed over as the C library does. Names mean what the *image* says they mean, never what the host says.
+//! `/etc/passwd` and `/etc/group` come out of the image and are parsed here. Parsing is bounded, and a line that makes
+//! no sense is passed over, as in the C library. Names mean what the *image* says they mean, never what the host says.
 
 use crate::RunError;
 
@@ -27,8 +27,8 @@ pub struct Identity {
 
 /// Finds out what `USER[:GROUP]` means, given the image's account files. An empty text is user 0.
 ///
-/// The rules are those of other container tools: a number is always an id and needs no account; a user without an
-/// account has group 0; an explicit group replaces the user's supplementary groups.
+/// The rules are those of other container tools. A number is always an id and needs no account. A user without an
+/// account has group 0. An explicit group replaces the user's supplementary groups.
 ///
 /// # Errors
 /// If a name has no account.

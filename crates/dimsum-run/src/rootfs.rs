@@ -1,7 +1,7 @@
 //! The mounts of one run: the image, and an overlay that takes what the container writes.
 //!
 //! They are made in a mount namespace of this process' own. Directories are named to the kernel by `/proc/self/fd`
-//! links: an option string has at most 255 bytes, and a path may hold the colons and commas that overlayfs splits at.
+//! links. An option string has at most 255 bytes, and a path may hold the colons and commas that overlayfs splits at.
 
 use std::fs::File;
 use std::io::{self, Read};

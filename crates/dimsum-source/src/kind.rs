@@ -1,8 +1,8 @@
 //! The kinds of errors of the whole system, in one enum.
 //!
-//! Every crate keeps an error type of its own, which knows the object and the cause, and maps it to a kind by a method
-//! `kind()`. All that a caller outside decides by comes from the kind: the word in texts and JSON, the exit status,
-//! whether to try again, later the status of an RPC.
+//! Every crate keeps an error type of its own, which knows the object and the cause. Its method `kind()` maps it to a
+//! kind. All that a caller outside decides by comes from the kind. That is the word in texts and JSON, the exit status,
+//! whether to try again, and later the status of an RPC.
 
 use std::fmt;
 use std::io;

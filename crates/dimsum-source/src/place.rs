@@ -80,8 +80,8 @@ impl Document {
     }
 }
 
-/// Finds one image: where the name stands for several platforms, the one that runs on `wanted`; where a platform has an
-/// ordinary image and its Dimsum twin, as `prefer` says. Blocking.
+/// Finds one image. Where the name stands for several platforms, it is the one that runs on `wanted`. Where a platform
+/// has an ordinary image and its Dimsum twin, it is the one that `prefer` says. Blocking.
 ///
 /// # Errors
 /// If there is no such image: the error lists the platforms that there are.

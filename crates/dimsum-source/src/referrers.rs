@@ -1,8 +1,9 @@
 //! Referrers: manifests that say something of another one, by their `subject`.
 //!
-//! A registry with the referrers API lists them by itself and says so when one is stored. For any other, and for OCI layouts, whoever
-//! stores one keeps the list, as an index under the tag `sha256-<hex of the subject>` (the fallback of the OCI distribution
-//! specification). The list is only a list: each manifest says of which one it speaks, and is read by its digest.
+//! A registry with the referrers API lists them by itself and says so when one is stored. For any other registry, and
+//! for OCI layouts, the client that stores one keeps the list. The list is an index under the tag
+//! `sha256-<hex of the subject>` (the fallback of the OCI distribution specification). The list is only a list: each
+//! manifest says of which one it speaks, and is read by its digest.
 
 use dimsum_format::limits::MAX_INDEX_MANIFESTS;
 use dimsum_format::manifest::{Annotations, Blob, Descriptor, Index, Manifest};

@@ -7,11 +7,12 @@ use std::sync::{Arc, mpsc};
 use tokio::runtime::{Builder, Handle};
 use tracing::Instrument as _;
 
-/// Threads that carry requests under way. They are futures that wait; two threads are enough to decrypt and copy what
-/// two links of 10 Gbit give, and one slow poll does not hold up the rest.
+/// Threads that carry requests under way. They are futures that wait. Two threads are enough to decrypt and copy what
+/// two links of 10 Gbit give. One slow poll does not hold up the rest.
 const WORKERS: usize = 2;
-/// Reads of one directory of blobs under way at the same time: what a disk's queue gains from, and a small part of the threads
-/// for blocking work. A source on a dead network file system holds so many for good, and leaves the rest to others.
+/// Reads of one directory of blobs under way at the same time. A disk's queue gains from so many, and they are a small
+/// part of the threads for blocking work. A source on a dead network file system holds so many for good, and leaves the
+/// rest to others.
 pub const MAX_BLOCKING_READS: usize = 8;
 /// Threads on which sources may block (files of a layout): enough that 15 layouts that hang do not stop the next. They
 /// are made when needed and end when idle.

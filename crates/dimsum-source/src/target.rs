@@ -92,9 +92,9 @@ pub trait Target: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Copies a blob whose digest is known from a source, blocking, and checks it on the way; goes on where an earlier
-    /// attempt was interrupted, where the target can do that. `progress` is told of bytes as they move and says whether
-    /// to go on.
+    /// Copies a blob whose digest is known from a source, blocking, and checks it on the way. It goes on where an
+    /// earlier attempt was interrupted, if the target can do that. `progress` is told of bytes as they move and says
+    /// whether to go on.
     ///
     /// # Errors
     /// If it cannot be read or written, does not have the digest, or was cancelled.
@@ -156,9 +156,9 @@ pub trait Target: Debug + Send + Sync {
 
 /// A blob on its way into a target.
 pub trait BlobWriter: Write + Send {
-    /// Makes the blob visible under `digest`, which the caller computed while writing: its bytes are durable then, its name at
-    /// the latest when something is listed or tagged. A registry gets the blob only now: `progress` is told of bytes as they move
-    /// and says whether to go on.
+    /// Makes the blob visible under `digest`, which the caller computed while writing. Its bytes are durable then, and
+    /// its name at the latest when something is listed or tagged. A registry gets the blob only now: `progress` is told
+    /// of bytes as they move and says whether to go on.
     ///
     /// # Errors
     /// If it cannot be made durable, or was cancelled.

@@ -1,7 +1,8 @@
 //! What a verified read costs: `cargo run --release -p dimsum-store --example read_cost [MIB]`.
 //!
-//! Makes an image of one device with 256 KiB chunks, fills a store from memory, and reads it with a warm page cache: 4 KiB at random
-//! places and 1 MiB in order, through [`Image::read`] and, for comparison, by plain `pread`s of the same groups, and hashing alone.
+//! Makes an image of one device with 256 KiB chunks, fills a store from memory, and reads it with a warm page cache. It
+//! reads 4 KiB at random places and 1 MiB in order, through [`Image::read`]. For comparison, it reads the same groups
+//! by plain `pread`s, and hashes alone.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a measurement")]
 

@@ -96,9 +96,10 @@ impl Image {
 
     /// Reads extents in order, together at most [`MAX_READ`] bytes.
     ///
-    /// `done` is called exactly once: on this thread before `read` returns if everything is in the store and good (or was proven a
-    /// moment ago and is being written), else later on a thread of the store, which it must not block. This call itself reads files
-    /// and hashes, and never waits for a source, the pool or another reader.
+    /// `done` is called exactly once, on this thread before `read` returns if everything is in the store and good.
+    /// Bytes that were proven a moment ago and are being written count as good. Else it is called later on a thread of
+    /// the store, which it must not block. This call itself reads files and hashes, and never waits for a source, the
+    /// pool or another reader.
     pub fn read(&self, extents: &[Extent], done: impl FnOnce(Result<ReadBuf, ReadError>) + Send + 'static) {
         self.gate.read(extents, done);
     }

@@ -1,8 +1,9 @@
 //! The images that are open: one for each digest, however many opened it.
 //!
-//! Who opens an image that is open gets that one; its own sources join those of the image. Who opens an image while another does waits
-//! for the other's outcome, so the parts of an image are asked for once. If that outcome is an error, it is the answer for all who
-//! waited and have no other sources than those that were asked; the others, and whoever comes later, try again.
+//! A caller that opens an image that is open gets that one; its own sources join those of the image. A caller that
+//! opens an image while another does waits for the other's outcome, so the parts of an image are asked for once. If
+//! that outcome is an error, it is the answer for all who waited and have only sources that were asked. The others, and
+//! all who come later, try again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

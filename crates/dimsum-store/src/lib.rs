@@ -11,9 +11,9 @@
 //! Image::fill ─> large ranges, behind the readers ────┴─> what nobody waits for goes into the pack file as it came
 //! ```
 //!
-//! Nothing on disk is trusted: manifest, config and meta are proven from the manifest digest that the caller pins, chunks from
-//! the maps in the meta, and every `pread` is hashed whatever was verified before. Memory of this process is trusted.
-//! Whatever is missing, damaged, foreign or unwritable costs a fetch, never a wrong byte.
+//! Nothing on disk is trusted. Manifest, config and meta are proven from the manifest digest that the caller pins, and
+//! chunks from the maps in the meta. Every `pread` is hashed, whatever was verified before. Memory of this process is
+//! trusted. Whatever is missing, damaged, foreign or unwritable costs a fetch, never a wrong byte.
 
 #![forbid(unsafe_code)]
 

@@ -231,8 +231,8 @@ impl ImageLoader<'_> {
             && let Ok(index) = MetaIndex::parse(bytes, blob.size, root)
         {
             let core = Arc::new(MetaFile::new(directory, root, blob, local(), index, true, share));
-            // The root proves the chaining values, but a false length of the last group shows only when that group is read:
-            // an index from disk that leads nowhere is damaged.
+            // The root proves the chaining values, but a false length of the last group shows only when that group is
+            // read. So an index from disk that leads nowhere is damaged.
             if let Ok(maps) = self.maps(&core, None) {
                 return Ok((core, maps));
             }

@@ -114,8 +114,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Reads a window: what is missing comes from the flights themselves, so a disk that takes nothing and a cache that holds nothing
-    /// cost one fetch.
+    /// Reads a window. Missing units come from the flights themselves, so a disk that takes nothing and a cache that
+    /// holds nothing cost one fetch.
     fn read_window(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let end = offset.saturating_add(buf.len() as u64);
         let mut missing: Vec<MissingUnit> = Vec::new();

@@ -99,8 +99,8 @@ impl PoolShared {
                     self.wake.wait(&mut queue);
                 }
             };
-            // A reader's callback that panics must not take the thread from the others; what the job held is dropped, and
-            // with it its readers are told.
+            // A reader's callback that panics must not take the thread from the others. All that the job held is
+            // dropped, and with it its readers are told.
             drop(catch_unwind(AssertUnwindSafe(|| job(&mut decompressor))));
         }
     }

@@ -1,8 +1,9 @@
 //! Records of local conversions, the one thing in the store that cannot be proven without its source.
 //!
-//! A record says: this source manifest, converted with these options, became that manifest of ours. It is authenticated under the
-//! node key, which lies outside the store. Its file name is a keyed hash of what it answers, and what it answers stands in it too, so
-//! a record under another's name does not verify. Whatever does not verify counts as absent: converting again is always right.
+//! A record says: this source manifest, converted with these options, became that manifest of ours. It is authenticated
+//! under the node key, which lies outside the store. Its file name is a keyed hash of the question that it answers, and
+//! that question stands in it too. So a record under another's name does not verify. Whatever does not verify counts as
+//! absent: converting again is always right.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

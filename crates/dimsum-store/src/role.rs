@@ -1,10 +1,10 @@
 //! Who writes the store's files in place: one process at a time, the owner. Why is said in
 //! `docs/design/0001-one-writer-per-store.md`.
 //!
-//! The owner holds an exclusive `flock` on `writer.lock` as long as it has an image open. Every other process is a guest: it reads and
-//! proves what is there and keeps in memory what it fetches. A thread of a guest waits for the lock, so that a server that was started beside
-//! a short command becomes the owner when that command ends. `flock` belongs to the open file, so a process that was killed holds
-//! nothing.
+//! The owner holds an exclusive `flock` on `writer.lock` as long as it has an image open. Every other process is a
+//! guest: it reads and proves what is there and keeps in memory what it fetches. A thread of a guest waits for the
+//! lock. So a server that was started beside a short command becomes the owner when that command ends. `flock` belongs
+//! to the open file, so a process that was killed holds nothing.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use crate::disk::layout;
 
 /// Name of the file that the owner locks.
 const WRITER_LOCK: &str = "writer.lock";
-/// How often a guest asks for the lock if nothing tells that it may be free: a watch on the lock file tells it at once.
+/// How often a guest asks for the lock if nothing tells that it may be free. A watch on the lock file tells it at once.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 /// How soon it asks again after the file was closed by somebody: the kernel tells of closing before it takes the lock away.
 const LOCK_RETRY: Duration = Duration::from_millis(20);

@@ -107,13 +107,13 @@ impl Store {
 
     /// Opens an image for reading, blocking.
     ///
-    /// Manifest, config and meta are taken from the store, else from the store's packs, else from `origins` in order, and proven
-    /// from `manifest`; damaged ones are written again. The meta is fetched whole the first time; data is fetched when it is read.
-    /// From a registry that takes two round trips: the manifest, then config and meta together. Each source has the deadline of
-    /// a request.
+    /// Manifest, config and meta are taken from the store, else from the store's packs, else from `origins` in order.
+    /// They are proven from `manifest`, and damaged ones are written again. The meta is fetched whole the first time;
+    /// data is fetched when it is read. From a registry that takes two round trips: the manifest, then config and meta
+    /// together. Each source has the deadline of a request.
     ///
-    /// An image that is open already, or is being opened, is not opened once more: all who open it share it, with its counters, and it
-    /// asks the sources of all of them, at most [`crate::limits::MAX_ORIGINS`].
+    /// An image that is open already, or is being opened, is not opened once more. All who open it share it, with its
+    /// counters. It asks the sources of all of them, at most [`crate::limits::MAX_ORIGINS`].
     ///
     /// # Errors
     /// If no right copy of a part is found, or the parts are no image.
@@ -121,9 +121,9 @@ impl Store {
         images::open(&self.services, &self.images, manifest, origins)
     }
 
-    /// Returns what this process may do with the files of the store. It is the owner while it has an image open, unless another
-    /// process was first; a guest becomes the owner when the owner has closed its images. Without an open image, says whether it
-    /// would be the owner.
+    /// Returns what this process may do with the files of the store. It is the owner while it has an image open, unless
+    /// another process was first. A guest becomes the owner when the owner has closed its images. Without an open
+    /// image, says whether it would be the owner.
     #[must_use]
     pub fn role(&self) -> StoreRole {
         let _claim = self.services.claim();
@@ -156,8 +156,8 @@ impl Store {
         StoreTarget::new(&self.services)
     }
 
-    /// Says of each digest of a chunk whether the chunk lies on this node: in a device or a pack of an image that was opened in this
-    /// store, by whatever process. Blocking; not for threads of the store.
+    /// Says of each digest of a chunk whether the chunk lies on this node. It may lie in a device or a pack of any
+    /// image that a process opened in this store. Blocking; not for threads of the store.
     ///
     /// What lies there was not proven for this, and may be gone a moment later.
     #[must_use]

@@ -1,8 +1,8 @@
 //! Skips that somebody sees.
 //!
-//! A test that cannot run on this machine ends without a failure, and the test harness counts it as passed. So each skip
-//! writes one line, `TEST: REASON`, to the file that the variable `DIMSUM_SKIPS` names; the command that runs all tests
-//! prints them last, with their number. With `CI=true` a skip is a failure: there every test must run.
+//! A test that cannot run on this machine ends without a failure, and the test harness counts it as passed. So each
+//! skip writes one line, `TEST: REASON`, to the file that the variable `DIMSUM_SKIPS` names. The command that runs all
+//! tests prints them last, with their number. With `CI=true` a skip is a failure: there every test must run.
 
 use std::env;
 use std::fs::OpenOptions;

@@ -1,5 +1,5 @@
-//! The devices are those that `docs/format.md`, section 7, describes: a second, naive writing of its rules, which holds
-//! everything in memory, must give the same bytes.
+//! The devices are those that `docs/format.md`, section 7, describes. This is a second, naive writing of its rules: it
+//! holds everything in memory and must give the same bytes.
 
 use std::collections::BTreeMap;
 

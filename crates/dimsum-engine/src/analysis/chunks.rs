@@ -63,8 +63,8 @@ pub struct StoredParts {
     pub own: u64,
     /// Used by the tree, in chunks that another image has too.
     pub shared: u64,
-    /// Not used, in chunks that are, and fetched along: deleted or replaced in a layer above, or what only the image uses that the
-    /// pack was made for.
+    /// Bytes that are not used, in chunks that are used, so that they are fetched along. A layer above deleted or
+    /// replaced them, or only the image that the pack was made for uses them.
     pub beside: u64,
     /// Chunks of which the tree uses nothing: no read fetches them, only a fill does.
     pub dead: u64,

@@ -96,8 +96,8 @@ pub fn by_maps(a: DiffSide<'_>, file_a: &Found, b: DiffSide<'_>, file_b: &Found)
                     return Ok(Sameness::Undecided);
                 };
                 if place_a.is(&place_b) {
-                    // As far as both extents go, for none goes beyond its device: an image in which a million files share a large run
-                    // of chunks is compared as fast as any other.
+                    // The step goes as far as both extents, for none goes beyond its device. So an image in which a
+                    // million files share a large run of chunks is compared as fast as any other.
                     offset = offset.saturating_add(step.max(1));
                     continue;
                 }

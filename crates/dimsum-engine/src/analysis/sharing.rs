@@ -133,8 +133,8 @@ pub fn common(a: &MetaMaps, b: &MetaMaps) -> CommonChunks {
     common
 }
 
-/// Returns what lies on this node of each device of an image: chunks of packs that are whole there, of others what was fetched, and
-/// what any other image has of them.
+/// Returns how much of each device of an image lies on this node. Of a pack that is whole there, all chunks count. Of
+/// others, those chunks count that were fetched or that any other image has.
 #[must_use]
 pub fn on_node(store: &Store, maps: &MetaMaps, is_whole: impl Fn(usize) -> bool) -> Vec<ChunkSum> {
     let digests: Vec<Blake3> = chunks(maps).map(|chunk| chunk.digest).collect();

@@ -1,8 +1,8 @@
 //! Which blocks of which chunk the tree of an image uses, and what each directory costs.
 //!
-//! A block counts once, for the first file in path order that lies in it: hard links and equal files cost nothing more. Nor do they take
-//! more time: chunks of which nothing new can be learned are stepped over, so an image in which a million files share a large run
-//! of chunks is looked at in the time of its chunks and files, not of their product.
+//! A block counts once, for the first file in path order that lies in it: hard links and equal files cost nothing more.
+//! Nor do they take more time: chunks of which nothing new can be learned are stepped over. An image in which a million
+//! files share a large run of chunks takes the time of its chunks and files, not of their product.
 
 use std::collections::HashMap;
 use std::ops::Range;

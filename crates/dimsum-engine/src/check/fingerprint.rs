@@ -1,6 +1,6 @@
 //! What makes two contents equal, for trees that come from different places.
 //!
-//! The fingerprint covers each block of 4 KiB that is not all zeros together with its number, so it does not matter
+//! The fingerprint covers each block of 4 KiB that is not all zeros, together with its number. So it does not matter
 //! what a source calls a hole, and a hole of terabytes costs nothing. With the size it determines the content.
 
 use std::convert::Infallible;

@@ -1,24 +1,26 @@
 //! When a command is ready over a given link: arithmetic on what was measured here.
 //!
 //! **Lazy**: a command reads, waits for the answer, reads on, so requests follow one another:
-//! `time here + (setup + requests) × (round trip + answer) + bytes / bandwidth`. "Time here" is the same run from a disk, so it holds
-//! decoding, verifying, mounting and the command's own work; "answer" is what a registry needs beyond the round trip. Requests that overlap,
-//! and a fill behind the readers, make it shorter; a slow disk and cold files of the host make it longer. The answer is fitted to the lazy
-//! runs in `benchmarks/network.jsonl`, with the best of three runs here: redis, node, python and nginx come out within 7 %, at 1000 and at 100
-//! Mbit/s; debian, which is ready in half a second, 26 and 10 % too soon.
+//! `time here + (setup + requests) × (round trip + answer) + bytes / bandwidth`. "Time here" is the same run from a
+//! disk, so it holds decoding, verifying, mounting and the command's own work. "Answer" is the time that a registry
+//! needs beyond the round trip. Requests that overlap, and a fill behind the readers, make it shorter; a slow disk and
+//! cold files of the host make it longer. The answer is fitted to the lazy runs in `benchmarks/network.jsonl`, with the
+//! best of three runs here. The images redis, node, python and nginx come out within 7 %, at 1000 and at 100 Mbit/s.
+//! The image debian, which is ready in half a second, comes out 26 and 10 % too soon.
 //!
-//! **Full pull**: what containerd does with the ordinary image: `fixed + setup × round trip + bytes / bandwidth + uncompressed bytes / speed +
-//! files × cost + time of the command here`. It fetches while it unpacks only within a layer, so the terms add up. The three constants
-//! are fitted to 13 images pulled by containerd 2.4 over 1 Gbit/s and 5 ms on the machine of `BENCHMARKS.md`: there the formula is off by up to
-//! 29 %, in the mean by 9 %.
+//! **Full pull**: what containerd does with the ordinary image:
+//! `fixed + setup × round trip + bytes / bandwidth + uncompressed bytes / speed + files × cost +
+//! time of the command here`. It fetches while it unpacks only within a layer, so the terms add up. The three
+//! constants are fitted to 13 images pulled by containerd 2.4 over 1 Gbit/s and 5 ms on the machine of `BENCHMARKS.md`.
+//! There the formula is off by up to 29 %, in the mean by 9 %.
 
 use serde::Serialize;
 
-/// Round trips before the first request for data: a connection, its encryption, the name, and the connections beside the first one,
-/// which are made at the same time.
+/// Round trips before the first request for data: a connection, its encryption, the name, and the connections beside
+/// the first one. Those are made at the same time.
 const LAZY_SETUP: f64 = 4.0;
-/// Milliseconds that a registry takes to answer a request, without the round trip, where nobody says: as measured with a registry behind a shaped
-/// link on a machine with two processors.
+/// Milliseconds that a registry takes to answer a request, without the round trip, where nobody says. It was measured
+/// with a registry behind a shaped link on a machine with two processors.
 pub const ANSWER_MS: f64 = 4.5;
 /// Round trips of a pull: a connection, its encryption, the name, manifest, config, first byte of the layers.
 const PULL_SETUP: f64 = 6.0;

@@ -4,9 +4,9 @@
 //!   threads "incoming": source.open_at(what is there already) ─→ <store>/incoming/<digest> ─→ Tail: the conversion reads behind
 //! ```
 //!
-//! A conversion that is interrupted leaves what it has fetched, and the next one goes on from there: nothing of it is
-//! trusted, since the conversion hashes every layer from its first byte. A part that was wrong is thrown away and the
-//! layer fetched once more from its start.
+//! A conversion that is interrupted leaves the bytes that it has fetched, and the next one goes on from there. None of
+//! them is trusted, since the conversion hashes every layer from its first byte. A part that was wrong is thrown away
+//! and the layer fetched once more from its start.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! From what the user wrote to an image whose every byte is proven.
 //!
-//! The chain of trust starts here: a reference with a digest is pinned by the user, one with a tag by what its registry
-//! or layout says *now*. Everything behind that digest is proven.
+//! The chain of trust starts here: the user pins a reference with a digest. A reference with a tag is pinned by the
+//! digest that its registry or layout gives *now*. Everything behind that digest is proven.
 //!
 //! `open` has the way; `known` what this node remembers; `convert_in` brings ordinary images into the store.
 
@@ -157,7 +157,8 @@ pub fn create_target(engine: &Engine, text: &str) -> Result<Box<dyn Target>, Eng
     target.map_err(|source| EngineError::Target { object: text.to_owned(), source: Box::new(source) })
 }
 
-/// Refuses to put another form of an image where the image lies: in a layout or an archive the name would be all that was left of it.
+/// Refuses to put another form of an image where the image lies. In a layout or an archive, the name would be all that
+/// was left of it.
 ///
 /// # Errors
 /// If both texts name the same.

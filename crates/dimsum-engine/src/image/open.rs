@@ -38,7 +38,7 @@ pub fn open(engine: &Engine, text: &str) -> Result<Opened, EngineError> {
     }
 }
 
-/// Opens an image as [`open`] does, but converts nothing: an ordinary image that this node has not converted yet is
+/// Opens an image as [`open`] does, but converts nothing. An ordinary image that this node has not converted yet is
 /// handed back as it was found.
 ///
 /// # Errors

@@ -6,12 +6,11 @@
 //!                         └ Data { extents } ─► store: Image::read ── verified ──┘
 //! ```
 //!
-//! It has no state: a node id is the nid of an inode, so there is no table of inodes to keep, to bound or to hand
-//! over, FORGET means nothing, and a successor of a killed server understands every number the kernel knows. The tree
-//! never changes, so everything is valid for ever: names, their absence, attributes, listings, pages, and files need no
-//! OPEN.
+//! It has no state. A node id is the nid of an inode, so there is no table of inodes to keep, to bound or to hand over.
+//! FORGET means nothing, and a successor of a killed server understands every number the kernel knows. The tree never
+//! changes, so everything is valid for ever: names, their absence, attributes, listings, pages, and files need no OPEN.
 //!
-//! The meta is *not* validated as a whole before it is mounted this way: the kernel sees no byte of it, only answers
+//! The meta is *not* validated as a whole before it is mounted this way. The kernel sees no byte of it, only answers
 //! made of checked numbers, so a wrong image costs `EIO` where it is wrong. (The kernel's own EROFS does see it; that
 //! driver validates first.) What only overlayfs would misunderstand is refused where it is met, see [`super::tree`].
 //!
@@ -35,7 +34,7 @@ use super::tree::{ImageTree, Question, TreeAnswer, TreeFailure};
 use crate::driver::MountObserver;
 
 /// How often a request is asked again because another part of the meta was missing. The largest request (LSEEK in a
-/// block map of 64 MiB) touches 512 frames of the meta; twice that is more than any request needs, and an end.
+/// block map of 64 MiB) touches 512 frames of the meta. Twice that is more than any request needs, and an end.
 const MAX_ATTEMPTS: u32 = 1024;
 
 /// The session options that fit this driver: nids are stable, and ACLs are stored in the kernel's own form.
@@ -53,8 +52,8 @@ struct Core {
     counters: DriverCounters,
 }
 
-/// How often opening is tried again because its part of the meta was missing: once for each of the few groups it reads, and
-/// some more for groups that other mounts push out of the cache meanwhile.
+/// How often opening is tried again because its part of the meta was missing. It is once for each of the few groups it
+/// reads, and some more for groups that other mounts push out of the cache meanwhile.
 const MAX_OPENINGS: u32 = 8;
 
 /// An image whose tree cannot be served.

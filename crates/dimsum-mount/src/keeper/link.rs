@@ -20,7 +20,7 @@ pub struct Inherited {
     /// The listening socket of the store, non-blocking. The keeper holds it too: connections that come while no server
     /// runs wait for the next one.
     pub listener: OwnedFd,
-    /// The store's lock, held as long as any descriptor of it is open: if the keeper dies, no second server starts
+    /// The store's lock, held as long as any descriptor of it is open. If the keeper dies, no second server starts
     /// while this one still serves.
     pub lock: OwnedFd,
 }

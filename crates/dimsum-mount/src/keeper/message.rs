@@ -4,9 +4,9 @@
 //! descriptors. The format is as small as the keeper has to be: the records in it are bytes that the keeper keeps and
 //! never looks into.
 //!
-//! The protocol is frozen: `docs/design/0002-keeper-protocol.md` has its rules. A keeper lives for weeks, so a server works
-//! with every keeper since version 1. What is added is a new kind, a new field or a new flag, sent only to a peer whose
-//! version knows it; unknown ones are ignored. No number below ever changes its meaning.
+//! The protocol is frozen: `docs/design/0002-keeper-protocol.md` has its rules. A keeper lives for weeks, so a server
+//! works with every keeper since version 1. An addition is a new kind, a new field or a new flag, sent only to a peer
+//! whose version knows it. Unknown ones are ignored. No number below ever changes its meaning.
 //!
 //! ```text
 //! 0     kind          8 bit

@@ -1,7 +1,7 @@
 //! What a mount may hold on to: ways to tell the keeper, the log and the main thread.
 //!
-//! Kept apart from the server, because callbacks of a mount come on threads of a driver and of the store, which the server
-//! owns: the last one to hold the server must not be one of its own threads.
+//! Kept apart from the server, because callbacks of a mount come on threads of a driver and of the store, which the
+//! server owns. The last one to hold the server must not be one of its own threads.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

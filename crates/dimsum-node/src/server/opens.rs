@@ -1,8 +1,9 @@
 //! The queue of mounts that are being opened.
 //!
-//! Opening an image waits for registries, so it has threads and a bound of its own: quick questions and other registries go on
-//! while one hangs. At most [`PER_ORIGIN`] images of one registry are opened at a time; the rest waits without a thread. A
-//! client that hung up gets no mount: it is looked for before its image is opened, and before the mount is made.
+//! Opening an image waits for registries, so it has threads and a bound of its own. Quick questions and other
+//! registries go on while one hangs. At most [`PER_ORIGIN`] images of one registry are opened at a time; the rest waits
+//! without a thread. A client that hung up gets no mount: it is looked for before its image is opened, and before the
+//! mount is made.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! Taking over the mounts that the keeper held while their server was gone.
 //!
 //! Readers are waiting, so this comes before anything else. Each image is opened again from the record that the keeper
-//! kept in its memory (so the digest is the one the client gave, whatever happened to the store meanwhile). One that
+//! kept in its memory. So the digest is the one the client gave, whatever happened to the store meanwhile. One that
 //! cannot be opened is not dropped: it answers `EIO`, and its driver tries again when somebody reads.
 
 use std::sync::{Arc, Weak};

@@ -87,8 +87,8 @@ fn engine_config(store: &Path) -> EngineConfig {
     EngineConfig::new(store, store.with_file_name("node.key"))
 }
 
-/// This program with one test only. Behind `--skip` the test harness takes anything for the name of a test: ours are
-/// told what they need that way, and what keeper and client append comes behind the last one.
+/// This program with one test only. Behind `--skip` the test harness takes anything for the name of a test. Our tests
+/// get their settings that way, and the arguments that keeper and client append come behind the last one.
 fn this_test(name: &str, store: &Path) -> Program {
     let mut told = OsString::from("store=");
     told.push(store);
@@ -188,8 +188,8 @@ impl Node {
     }
 }
 
-/// Ends this process if the sender is not dropped in time: a reader of a mount that is not served cannot be
-/// interrupted in any other way.
+/// Ends this process if the sender is not dropped in time. A reader of a mount that is not served cannot be interrupted
+/// in any other way.
 fn watchdog() -> Sender<()> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

@@ -7,8 +7,9 @@
 //!   Network ── Hub ── clients (connections), registries (tokens) ──┘   redirects, tries
 //! ```
 //!
-//! Nothing that comes from a registry is believed: lengths are limits, digests are computed, redirects and challenges are
-//! counted, and every wait has an end ([`Timing`]). A [`RemoteRepository`] is cheap; what is worth sharing is in the hub.
+//! Nothing that comes from a registry is believed. Lengths are limits, digests are computed, redirects and challenges
+//! are counted, and every wait has an end ([`Timing`]). A [`RemoteRepository`] is cheap; what is worth sharing is in
+//! the hub.
 
 mod auth;
 mod body;

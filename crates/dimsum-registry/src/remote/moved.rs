@@ -1,5 +1,5 @@
-//! Where blobs really are. A registry sends each read on to an object store; whoever reads a blob in many ranges goes there at
-//! once, which halves the time of a small read. An address that does not work any more costs one request.
+//! Where blobs really are. A registry sends each read on to an object store. A client that reads a blob in many ranges
+//! goes there at once, which halves the time of a small read. An address that does not work any more costs one request.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Bytes of a blob from a place in it on, over as many connections as it takes.
 //!
-//! Never more is taken than was asked for, and a byte counts only where the registry said that it stands: a 206 must be for
-//! the place that was asked for; a 200 is accepted at the start of a blob, where it means the same.
+//! Never more is taken than was asked for, and a byte counts only where the registry said that it stands. A 206 must be
+//! for the place that was asked for. A 200 is accepted at the start of a blob, where it means the same.
 
 use std::ops::Range;
 

@@ -23,8 +23,8 @@ use super::{Repo, link};
 
 /// What a registry with the API answers when a manifest with a subject is stored.
 pub(super) const OCI_SUBJECT: &str = "oci-subject";
-/// Pages of a list that are read. Registries give 50 to 1000 entries with a page, and an image has a handful; only a registry that
-/// cannot narrow a list down, of an image with thousands of signatures, has so many.
+/// Pages of a list that are read. Registries give 50 to 1000 entries with a page, and an image has a handful. Only a
+/// registry that cannot narrow a list down has so many, for an image with thousands of signatures.
 const MAX_PAGES: usize = 64;
 
 /// A part of a list.

@@ -1,5 +1,5 @@
-//! Blobs that wait for their digest: a registry wants it before, or at the latest with, the last byte, and a blob that it has
-//! already is not sent at all.
+//! Blobs that wait for their digest. A registry wants it before, or at the latest with, the last byte. A blob that it
+//! has already is not sent at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -1,7 +1,7 @@
 //! How long we wait and how often we try.
 //!
-//! Defaults are for people and for containers that wait for a page: long enough for a slow link, short enough that a dead
-//! one is an error and not a riddle. Tests make them small.
+//! Defaults are for people and for containers that wait for a page. They are long enough for a slow link, and short
+//! enough that a dead one is an error and not a riddle. Tests make them small.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use std::time::Duration;
 pub struct Timing {
     /// Time for a connection, name and TLS included. TCP asks again after 1, 3 and 7 s, so three lost packets are survived.
     pub connect: Duration,
-    /// Time in which an answer must begin, and in which its bytes must go on: a registry that looks a blob up in an object
-    /// store needs seconds, not half a minute.
+    /// Time in which an answer must begin, and in which its bytes must go on. A registry that looks a blob up in an
+    /// object store needs seconds, not half a minute.
     pub idle: Duration,
     /// Bytes that must come in each `idle` of waiting, so that a trickle is not a connection: the slowest modem gives more.
     pub least: u64,
@@ -22,8 +22,8 @@ pub struct Timing {
     pub commit: Duration,
     /// How often a request is sent, the first included. With the pauses below that is about 4 s of trouble.
     pub tries: u32,
-    /// The first pause; each further one is twice as long, and all are shortened at random, so that a thousand nodes do not
-    /// come back at once.
+    /// The first pause. Each further one is twice as long, and all are shortened at random, so that a thousand nodes do
+    /// not come back at once.
     pub pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,

@@ -1,7 +1,8 @@
 //! What refers to the images of a copy, and comes along with them.
 //!
-//! A list of referrers is only a list: what it names is read by its digest, and says itself of what it speaks. What does not speak of
-//! an image of the copy, or is not there any more, is left and reported; it is no reason not to copy the image.
+//! A list of referrers is only a list. Each manifest that it names is read by its digest, and names its subject itself.
+//! A manifest whose subject is not an image of the copy, or that is not there any more, is left and reported. It is no
+//! reason not to copy the image.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -18,8 +19,8 @@ use crate::target::Shape;
 const MAX_REFERRERS: u64 = 1024;
 /// Bytes of all their manifests, as they are held in memory: as many as a thousand of the usual ones have.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
-/// Bytes of all their blobs. Recipes of the largest images have some hundred MiB with the packs that only they need, other tools'
-/// documents less: far above both, and not the whole disk.
+/// Bytes of all their blobs. Recipes of the largest images have some hundred MiB with the packs that only they need,
+/// and other tools' documents have less. The limit is far above both, and not the whole disk.
 const MAX_BLOB_BYTES: u64 = 64 << 30;
 /// Referrers of referrers that are followed: a signature of a list of contents of an image is two deep.
 const MAX_DEPTH: usize = 4;

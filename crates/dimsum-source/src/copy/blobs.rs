@@ -11,8 +11,8 @@ use crate::error::{SourceError, SourceFault};
 use crate::source::Source;
 use crate::target::Target;
 
-/// Blobs that are under way together: hides the round trips of small ones behind the bytes of large ones, and is what
-/// registries and their clients are used to.
+/// Blobs that are under way together. Round trips of small ones hide behind the bytes of large ones, and registries and
+/// their clients are used to this number.
 const PARALLEL: usize = 4;
 
 /// A copy under way.

@@ -8,8 +8,8 @@ use dimsum_format::meta::MetaMaps;
 
 /// Maps up to this size are taken while there is any room: those of an image of 10 GB have some 2 MiB.
 const SMALL_MAPS: u64 = 8 << 20;
-/// Bytes in memory for a byte of maps in a meta: vectors may have grown to twice their length, and what was read is there until it
-/// was parsed.
+/// Bytes in memory for a byte of maps in a meta. Vectors may have grown to twice their length, and the bytes that were
+/// read are there until they were parsed.
 const IN_MEMORY: u64 = 2;
 
 /// The account of all maps.

@@ -1,9 +1,9 @@
 //! What all images of a store may hold together, and the accounts of it.
 //!
-//! Three ways to keep a limit: who wants more *waits* (reads, requests, fills, openings), is *refused* (maps of one more image), or somebody
-//! *forgets* what can be read again (caches, descriptors). Decoded bytes need no account of their own: a chunk is decoded, given out
-//! and written within one job, so as many are in memory as there are decoding threads, and what readers keep of them is charged to
-//! their reads.
+//! A limit is kept in one of three ways. Somebody who wants more *waits* (reads, requests, fills, openings) or is
+//! *refused* (maps of one more image). Or somebody *forgets* things that can be read again (caches, descriptors).
+//! Decoded bytes need no account of their own: a chunk is decoded, given out and written within one job. So as many
+//! chunks are in memory as there are decoding threads. The bytes that readers keep of them are charged to their reads.
 
 mod maps;
 mod openings;

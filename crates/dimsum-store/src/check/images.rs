@@ -145,8 +145,8 @@ fn maps_range(file: &File, groups: &Groups) -> (Option<MetaFooter>, std::ops::Ra
     (footer, range)
 }
 
-/// Returns the length of a meta whose own footer says that it is whole, if its index says another: the root does not prove the length
-/// of the last group by itself.
+/// Returns the length of a meta whose own footer says that it is whole, if its index says another. The root does not
+/// prove the length of the last group by itself.
 fn false_length(file: &File, indexed: u64) -> Option<u64> {
     let length = file.metadata().ok()?.len();
     let footer = layout::read_at(file, META_FOOTER_BYTES, length.checked_sub(META_FOOTER_BYTES as u64)?).ok()?;

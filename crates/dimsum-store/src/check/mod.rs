@@ -1,9 +1,9 @@
 //! Checking every file of the store: `check --store`.
 //!
-//! The walk trusts names only to know what a file must be, and proves its content from there: packs by their SHA-256, images from
-//! their manifest's digest, devices by the maps of the images that have them, as are the frames of packs that came piece by piece,
-//! records under the node key. It repairs nothing: reads do
-//! that. Chunks that a running server fills at the same time are looked at twice before they count as damaged.
+//! The walk trusts names only to know what a file must be, and proves its content from there. It proves packs by their
+//! SHA-256, images from their manifest's digest, and records under the node key. Devices, and frames of packs that came
+//! piece by piece, are proven by the maps of the images that have them. It repairs nothing: reads do that. Chunks that
+//! a running server fills at the same time are looked at twice before they count as damaged.
 
 mod devices;
 mod finding;

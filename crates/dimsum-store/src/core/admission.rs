@@ -1,8 +1,9 @@
 //! Who may hold how much of something that all images share, and who waits for it.
 //!
-//! An owner may hold as much as is free besides what it holds: the first takes at most half, the next half of what is left, so there
-//! is room for one more, however many hold on to theirs. An owner that holds nothing is always let in, so each makes progress: the sum
-//! stays below the limit and one admission for each owner. Who is not let in waits; owners take turns.
+//! An owner may hold as much as is free when it asks. The first takes at most half, and the next takes half of the
+//! rest. So there is room for one more, however many hold on to theirs. An owner that holds nothing is always let in,
+//! so each makes progress. The sum stays below the limit plus one admission for each owner. An owner that is not let in
+//! waits; owners take turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -19,8 +19,8 @@ pub(crate) struct Miss {
 }
 
 impl<T: Cargo> Queue<T> {
-    /// Says whether an image that asks by `feed` may wait for what comes by another: if that comes from where it would ask itself, or
-    /// if it has nobody to ask.
+    /// Says whether an image that asks by `feed` may wait for a part that comes by another. It may if the part comes
+    /// from where it would ask itself, or if it has nobody to ask.
     pub(super) fn may_wait_for(&self, feed: FeedId, other: FeedId) -> bool {
         let image = |feed| self.feeds.get(&feed).map(|state| state.image);
         let place = |feed| image(feed).and_then(|image| self.images.get(&image)).and_then(|image| image.place);

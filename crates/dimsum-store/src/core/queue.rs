@@ -1,7 +1,7 @@
 //! What waits for requests: per feed its queued units, per image its feeds, and the slots of the whole process.
 //!
-//! Images take turns, and within an image the meta goes first, then the devices in turn. An image may use as many slots as are free
-//! besides its own, and always one: those that hang leave room for others, however many hang.
+//! Images take turns, and within an image the meta goes first, then the devices in turn. An image may use as many slots
+//! as are free besides its own, and always one. Those that hang leave room for others, however many hang.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 

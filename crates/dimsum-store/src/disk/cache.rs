@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use crate::budget::{PotMember, SharedPot};
 use crate::limits::META_CACHE_GROUPS;
 
-/// The groups used last, at most [`META_CACHE_GROUPS`]. Any group can take any place: a reader that goes back and forth between
-/// two groups finds both, even when the disk takes no writes and the cache is all there is.
+/// The groups used last, at most [`META_CACHE_GROUPS`]. Any group can take any place. So a reader that alternates
+/// between two groups finds both, even when the disk takes no writes and the cache is all there is.
 #[derive(Debug)]
 pub(crate) struct GroupCache {
     groups: RwLock<HashMap<u64, CachedGroup>>,

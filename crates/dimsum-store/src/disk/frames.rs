@@ -1,8 +1,9 @@
 //! The frames of one pack on this disk, as they came: the near tier below the decoded device.
 //!
-//! `packs/<hh>/<digest>` is a whole pack: written by a conversion, or checked by its SHA-256. What comes from a network piece by piece
-//! lands in `packs/<hh>/<digest>.<map>`, a sparse file of the pack's length, where `<map>` names the device map and the frame map: an
-//! image that claims another's pack with a map of its own fills another file. A sparse file is never taken for a whole pack.
+//! `packs/<hh>/<digest>` is a whole pack: written by a conversion, or checked by its SHA-256. A pack that comes from a
+//! network piece by piece lands in `packs/<hh>/<digest>.<map>`, a sparse file of the pack's length. There `<map>` names
+//! the device map and the frame map: an image that claims another's pack with a map of its own fills another file. A
+//! sparse file is never taken for a whole pack.
 //!
 //! There is no index of what is there: a frame starts with a magic number, so zeros in its place say that it is absent. Frames are not
 //! proven here; whoever decodes them does that. Nothing is synced: after a power loss a frame is absent or wrong, and is fetched again.

@@ -1,8 +1,9 @@
 //! Names of files in the store, and how they are read and written.
 //!
-//! Whole files appear by rename, so a reader sees all of one or none. What cannot be derived again (packs of a local conversion,
-//! manifests, configs, records) is synced before and after the rename; device files and metas are not: they are proven at each
-//! read and can be fetched again. Only regular files are ever opened, and no symlink is followed.
+//! Whole files appear by rename, so a reader sees all of one or none. Files that cannot be derived again (packs of a
+//! local conversion, manifests, configs, records) are synced before and after the rename. Device files and metas are
+//! not: they are proven at each read and can be fetched again. Only regular files are ever opened, and no symlink is
+//! followed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write};

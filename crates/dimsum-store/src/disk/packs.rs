@@ -1,7 +1,8 @@
 //! The store's whole packs as a source, for copying from the store.
 //!
-//! A pack that came piece by piece (`frames.rs`) becomes a whole one here, when somebody asks for it: only if nothing of it is absent
-//! and it has its SHA-256. Reads of an open image do not need that; they prove frames one by one.
+//! A pack that came piece by piece (`frames.rs`) becomes a whole one here, when somebody asks for it. It does so only
+//! if nothing of it is absent and it has its SHA-256. Reads of an open image do not need that; they prove frames one by
+//! one.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

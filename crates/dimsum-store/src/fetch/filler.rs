@@ -191,8 +191,8 @@ impl Filler {
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
-    /// Waits until it is the fill's turn: no reader waits for a source, and a long fill leaves readers that come one after the other
-    /// the link.
+    /// Waits until it is the fill's turn. Then no reader waits for a source. A long fill also leaves the link to
+    /// readers that come one after the other.
     async fn until_turn(&self, origin: &OriginState) {
         let FillProgress { done, total } = self.shared.progress();
         // Not known: its first range measures it.
@@ -271,8 +271,8 @@ impl Filler {
     }
 }
 
-/// Returns the first absent part from `from` on, and the last of those that fit into `bytes` with it; parts between that are here are
-/// fetched again where they are shorter than `gap`.
+/// Returns the first absent part from `from` on, and the last absent part that fits into `bytes` with it. Parts between
+/// them that are here are fetched again where they are shorter than `gap`.
 fn absent(feed: &Feed, from: u32, bytes: u64, gap: u64) -> Option<(u32, u32)> {
     let here = feed.local().open();
     if here.has_whole() {

@@ -157,8 +157,8 @@ pub(crate) async fn fetch_small(
     Err(failures)
 }
 
-/// Fetches and proves the index of a meta from the first place that gives it; over a network together with all of a meta of at most
-/// `whole` bytes.
+/// Fetches and proves the index of a meta from the first place that gives it. Over a network, a meta of at most `whole`
+/// bytes comes whole with it.
 pub(crate) async fn fetch(
     asker: &OpeningAsker,
     blob: Blob,

@@ -1,7 +1,8 @@
 //! Mends whole packs: a conversion's, or one that was filled, in which a frame was found wrong.
 //!
-//! The right frame was fetched into the sparse file beside the pack. It is taken into the pack only if the pack has its SHA-256 with it:
-//! an image that claims a pack with a map of its own finds frames "wrong" that are right, and must not change them.
+//! The right frame was fetched into the sparse file beside the pack. It is taken into the pack only if the pack has its
+//! SHA-256 with it. An image that claims a pack with a map of its own finds frames "wrong" that are right, and must not
+//! change them.
 
 use std::fs::File;
 use std::io;
@@ -18,8 +19,8 @@ use crate::fetch::feed::Feed;
 use crate::fetch::fetcher::{Chore, Fetcher};
 use crate::limits::MEND_SHARE;
 
-/// Tries to mend the pack of a feed, in the background; at most one try at a time, and each waits so long that trying stays a small part
-/// of the time, however many frames are wrong.
+/// Tries to mend the pack of a feed, in the background. There is at most one try at a time. Each waits so long that
+/// trying stays a small part of the time, however many frames are wrong.
 pub(crate) fn schedule(fetcher: &Arc<Fetcher>, feed: usize) {
     let Some(local) = fetcher.feed(feed).map(Feed::local).filter(|local| local.may_write() && local.has_whole()) else {
         return;

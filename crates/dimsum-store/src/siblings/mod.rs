@@ -1,8 +1,8 @@
 //! Equal chunks of other devices: what is on this node already is not fetched.
 //!
-//! Devices are shared by their id, so images with a common pack have all of it in common. Packs that were built apart, of another
-//! version of a base or of another program on it, have other ids and still many chunks with the same digest. Such a chunk of another
-//! device is a *sibling*.
+//! Devices are shared by their id, so images with a common pack have all of it in common. Packs may be built apart, of
+//! another version of a base or of another program on it. Such packs have other ids and still many chunks with the same
+//! digest. Such a chunk of another device is a *sibling*.
 //!
 //! ```text
 //! miss, no frame of its own here ─→ index: digest → places ─→ a few bytes of a file: is something there? ─→ pool: read, hash
@@ -10,27 +10,28 @@
 //!     wrong, gone, no place: fetched as if there were no index ◀──────────────────────┘
 //! ```
 //!
-//! **A hint.** A row is 8 bytes of a digest and a place. What is read there counts only if it has the digest that the proven map of
-//! the image at hand names; nothing of the other device is changed, whatever was found. So a row that lies (a forged map, a damaged
-//! file, a collision of prefixes, bytes that were evicted meanwhile) costs a lookup and one request more. Wrong bytes are not
-//! reported: it may be the row that is wrong, and the other device's own readers find damage and heal it as before.
+//! **A hint.** A row is 8 bytes of a digest and a place. A chunk that is read there counts only if it has the digest
+//! that the proven map of the image at hand names. Nothing of the other device is changed, whatever was found. A row
+//! may lie: a forged map, a damaged file, a collision of prefixes, bytes that were evicted meanwhile. Such a row costs
+//! a lookup and one request more. Wrong bytes are not reported: it may be the row that is wrong. The other device's own
+//! readers find damage and heal it as before.
 //!
 //! **Which chunks.** All that the metas in `images/` name, here or not. Presence is looked at when it is asked for, since fills,
 //! evictions and other processes change it all the time, and maps never change. Writing a chunk therefore costs nothing more, and a
 //! warm read does not come here at all.
 //!
-//! **When metas are read.** At the first miss after an image was opened, in the background, newest images first, only those not read
-//! before: a process that finds everything in its own devices reads none. Flights that miss meanwhile wait for it, for at most
-//! [`SIBLING_HOLD`], a few round trips, in which some hundred metas are read; a fill waits to the end. Reading all at the store's
-//! start would delay every start for images that nobody asks for; reading none but opened ones would miss what other processes
-//! filled. The maps are read unproven, since rows are hints. An image that was put here but never opened has no meta on this disk
-//! and is not looked at.
+//! **When metas are read.** At the first miss after an image was opened, in the background, newest images first, only
+//! those not read before. A process that finds everything in its own devices reads none. Flights that miss meanwhile
+//! wait for it, for at most [`SIBLING_HOLD`], a few round trips, in which some hundred metas are read. A fill waits to
+//! the end. Reading all at the store's start would delay every start for images that nobody asks for. Reading none but
+//! opened ones would miss chunks that other processes filled. The maps are read unproven, since rows are hints. An
+//! image that was put here but never opened has no meta on this disk and is not looked at.
 //!
 //! **Bounds.** [`MAX_SIBLING_ROWS`], [`MAX_SIBLING_PLACES`], [`MAX_SIBLING_IMAGES`]; the newest images are kept. [`MAX_SIBLINGS`]
 //! places are looked at for a chunk, so that forged maps cannot make a miss long.
 //!
-//! **Frames count too**: those in whole packs and in the sparse files beside them, of devices of which nothing was ever decoded (a
-//! fill decodes nothing), and of packs of the same device that other images name.
+//! **Frames count too**: those in whole packs and in the sparse files beside them. Those of devices of which nothing
+//! was ever decoded count (a fill decodes nothing). So do those of packs of the same device that other images name.
 //!
 //! **Bytes are written, not linked**: they are in memory anyway, since they were hashed. A reflink would save the disk space on file
 //! systems that have it, for a second way of filling a device.

@@ -1,5 +1,5 @@
-//! A registry for tests of outages. It serves the content of a real OCI layout over plain HTTP on a loopback port, takes
-//! uploads, and answers every kind of request as a script says.
+//! A registry for tests of outages. It serves the content of a real OCI layout over plain HTTP on a loopback port. It
+//! takes uploads, and answers every kind of request as a script says.
 //!
 //! ```text
 //!   let registry = OutageRegistry::serve(layout_dir);            // every tag of the layout, in the repository "test/image"

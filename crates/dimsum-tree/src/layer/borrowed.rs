@@ -1,8 +1,9 @@
 //! Files of the lower tree that a layer's hard links bring in.
 //!
-//! A hard link `g` to a lower file `f` makes `f` and `g` one file of the layer, as overlayfs copies `f` up. But `f` is no
-//! entry of the layer: a whiteout or an opaque mark hides it like everything else of the lower tree, wherever the mark
-//! stands. So the name `f` is only noted while entries are read, and given when all are known and nothing hides it.
+//! A hard link `g` to a lower file `f` makes `f` and `g` one file of the layer, as overlayfs copies `f` up. But `f` is
+//! no entry of the layer. A whiteout or an opaque mark hides it like everything else of the lower tree, wherever the
+//! mark stands. So the name `f` is only noted while entries are read, and given when all are known and nothing hides
+//! it.
 
 use std::collections::{BTreeMap, HashMap};
 

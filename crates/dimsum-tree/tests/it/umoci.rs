@@ -3,8 +3,8 @@
 //! Both trees are compared by path, type, mode, owner and content. What is known to differ is not made:
 //!
 //! - a mark below a directory that the same layer deletes: here and in podman the empty directory stays;
-//! - which names share an inode after a hard link to a file of a lower layer: here as overlayfs copies the file up, in
-//!   umoci as the link changes the lower tree. The names and their contents are compared.
+//! - which names share an inode after a hard link to a file of a lower layer. Here they share it as overlayfs copies
+//!   the file up, in umoci as the link changes the lower tree. The names and their contents are compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,8 +69,8 @@ fn is_below(path: &str, directory: &str) -> bool {
 }
 
 impl Stack {
-    /// Whether an entry of this path is sensible: nothing but a directory stands above it (umoci refuses a lower file
-    /// there), and no mark of this layer for one of its directories, whose place among the entries would count.
+    /// Whether an entry of this path is sensible. Nothing but a directory stands above it (umoci refuses a lower file
+    /// there). No mark of this layer stands for one of its directories, whose place among the entries would count.
     fn is_free(&self, path: &str) -> bool {
         above(path)
             .all(|parent| self.tree.get(parent) != Some(&Made::File) && !self.deleted.iter().any(|name| name == parent))
