@@ -1,4 +1,8 @@
-//! A token that ends work early: a caller sets it, and everything that takes long looks at it.
+//! A token that ends work early: a caller sets it, and the work looks at it.
+//!
+//! Conversions, copies, exports and estimates look at it while they work. The opening of an image looks at it while it
+//! waits for a registry, and while it converts an ordinary image. [`Engine::run`](crate::Engine::run) looks once, before
+//! the container starts. Checking, comparing, inspecting, mounting, listing and reading do not look at it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,8 +40,8 @@ impl fmt::Display for CancelReason {
 
 /// Ends work early. Clones share one state: what one cancels is cancelled for all, and for good.
 ///
-/// Work looks at the token between two pieces. Waiting on the network is bounded by the deadlines of the sources. So a
-/// cancelled call returns at the latest when the request under way ends.
+/// The head of this module names the work that looks at the token, between two pieces. Waiting on the network is bounded
+/// by the deadlines of the sources. So such a call returns at the latest when the request under way ends.
 #[derive(Clone, Default)]
 pub struct CancelToken(Arc<Inner>);
 

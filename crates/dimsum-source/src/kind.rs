@@ -18,7 +18,8 @@ pub enum ErrorKind {
     Invalid,
     /// A named object does not exist: an image, a tag, a platform, a blob, a file. Exit status 1.
     NotFound,
-    /// This user may not do it: permissions of files, credentials that are missing or do not suffice. Exit status 1.
+    /// This user may not do it: permissions of files, a read-only file system, credentials that are missing or do not
+    /// suffice. Exit status 1.
     Denied,
     /// Bytes do not have the digest that they must have. Exit status 3.
     Integrity,
@@ -35,7 +36,8 @@ pub enum ErrorKind {
     Busy,
     /// The operation was ended by a signal, a cancel token or a shutdown. Exit status 1.
     Cancelled,
-    /// Local input or output failed: a disk that is full, read-only or broken. Exit status 1.
+    /// Local input or output failed: a disk that is full or broken. Exit status 1. A read-only file system is
+    /// [`Denied`](Self::Denied).
     Storage,
     /// Anything else. Exit status 1.
     Internal,

@@ -38,12 +38,20 @@ pub trait Source: Debug + Send + Sync + 'static {
         stream::once(self.read_range(blob, range)).boxed()
     }
 
-    /// Says whether bytes cost a network: what comes from here is worth keeping in the store as it came.
+    /// Says whether bytes cost a network; by default they do not. Three things depend on it:
+    ///
+    /// - *retry*: the store asks again after a passing failure only if one of an image's sources is remote;
+    /// - *fill*: a fill fetches from remote sources only;
+    /// - *keeping*: frames of a remote source are kept in the store as they came. A conversion on the way in keeps the
+    ///   layers that it has fetched until it is done. The store also remembers the name of the image.
     fn is_remote(&self) -> bool {
         false
     }
 
     /// Returns the repository of a registry that this is, if it is one: blobs can be mounted from there.
+    ///
+    /// Openings go by the repository of the *reference*: only a registry has a deadline for its tags there, and only a
+    /// wait for a registry ends when the opening is cancelled.
     fn repository(&self) -> Option<&Repository> {
         None
     }

@@ -1,6 +1,6 @@
 //! Putting a converted image into the store.
 //!
-//! What the store has of a pack piece by piece counts as there only when it is complete and has its digest (`local.rs`).
+//! What the store has of a pack piece by piece counts as there only when it is complete and has its digest (`disk/packs.rs`).
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;

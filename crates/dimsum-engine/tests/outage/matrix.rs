@@ -182,7 +182,7 @@ const HEAD: &str = "\
 A registry can fail for one kind of request and answer all others.
 These tables say what happens then.
 A test makes every failure and compares the outcome with this file:
-`cargo test -p dimsum-engine --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
+`cargo test --workspace --test outage`; with `DIMSUM_BLESS=1` it writes the file anew.
 
 Unless a table says otherwise, the image is named by a tag.
 With a digest, documents in the store are not asked for again.
@@ -191,7 +191,7 @@ The failures are a status, a connection that breaks (*reset*), no answer (*hang*
 and an answer of which a half comes (*cut off*).
 
 * *works*: the image opens, and every file has the right bytes.
-* *with a note*: the user is told that the image which this node has is used, and why.
+* *with a note*: the node uses the image that it has, and tells the user why.
 * *works; the rest fails*: files that are here have the right bytes.
   Others fail with this kind of error.
   They can be read again as soon as the registry answers, without a new mount.
@@ -200,4 +200,10 @@ and an answer of which a half comes (*cut off*).
 * *refused*: the image does not open; the error has this kind.
 
 No outcome is ever a wrong byte.
+
+An image that is here and is named by a tag waits for a registry that hangs, at most 10 s.
+This time is `known_deadline` of `EngineConfig`; the test makes it shorter.
+Then the image opens from the store.
+An image that is named by its digest opens at once.
+A read of data that is not here fails after 30 s.
 ";

@@ -18,7 +18,7 @@ use crate::Error;
 /// A program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The program; `/proc/self/exe` stays right when the file is replaced by an upgrade.
+    /// The program. `/proc/self/exe` stays the keeper's own program, even after an upgrade replaced the file.
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
