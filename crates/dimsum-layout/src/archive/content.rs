@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dimsum_format::Digest;
 use dimsum_format::limits::MAX_MANIFEST_BYTES;
-use dimsum_source::{SourceError, SourceFault};
+use dimsum_source::{SourceError, SourceFault, open_without_waiting};
 use tokio::sync::Semaphore;
 
 use super::members::Members;
@@ -42,7 +42,7 @@ impl Content {
     /// Opens an archive and finds its members.
     pub(super) fn open(path: &Path, text: String) -> Result<(Self, Members), SourceError> {
         let failed = |source| SourceError::io(path.display().to_string(), source);
-        let file = File::open(path).map_err(failed)?;
+        let file = open_without_waiting(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let refuse = |reason: &str| SourceFault::Name { reason: reason.to_owned() }.at(&text);
         if !metadata.is_file() {

@@ -57,7 +57,7 @@ pub(super) fn open(file: &Path, name: Option<String>) -> Result<Archive, SourceE
         let found = clean(member).and_then(|name| members.file_or_link(name));
         let reason = "manifest.json names it, but there is no such file in the archive";
         let (source_name, member) = (content.text.clone(), member.clone());
-        found.ok_or(ArchiveFault { member, offset: 0, reason }.at(source_name))
+        found.ok_or_else(|| ArchiveFault { member, offset: 0, reason }.at(source_name))
     };
     let config_range = find(&image.config)?;
     let layers = layers.iter().map(find).collect::<Result<Vec<_>, _>>()?;

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use dimsum_format::limits::{MAX_INDEX_MANIFESTS, MAX_MANIFEST_BYTES};
 use dimsum_format::manifest::{Descriptor, Index};
 use dimsum_format::{FormatError, media};
-use dimsum_source::{ErrorKind, SourceError};
+use dimsum_source::{ErrorKind, SourceError, open_regular};
 use serde_json::{Value, json};
 
 use super::{INDEX, OciLayout, io_error};
@@ -24,7 +24,7 @@ impl OciLayout {
         let path = self.dir.join(INDEX);
         let mut bytes = Vec::new();
         // One byte above the limit is enough for the parser to refuse it.
-        let read = File::open(&path).and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes));
+        let read = open_regular(&path).and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes));
         match read {
             Ok(_) => Ok(bytes),
             Err(error) => Err(io_error(&path, error)),

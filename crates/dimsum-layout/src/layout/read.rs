@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dimsum_format::Digest;
-use dimsum_source::{BoxFuture, Source, SourceError, SourceFault};
+use dimsum_source::{BoxFuture, Source, SourceError, SourceFault, open_regular};
 
 use super::{OciLayout, io_error};
 
@@ -42,7 +42,7 @@ impl Source for OciLayout {
 
     fn open_at(&self, blob: Digest, start: u64) -> Result<Box<dyn Read + Send>, SourceError> {
         let path = self.blob_path(blob);
-        let open = File::open(&path).and_then(|file| at(file, start));
+        let open = open_regular(&path).and_then(|file| at(file, start));
         match open {
             Ok(file) => Ok(Box::new(file)),
             Err(error) => Err(self.read_error(&path, blob, start..start.saturating_add(1), error)),
@@ -85,7 +85,7 @@ fn at(mut file: File, start: u64) -> io::Result<File> {
 /// Reads a range, whole or not at all. The file's length is asked for first, so that a wild range costs no memory.
 fn read_exactly(path: &Path, range: &Range<u64>) -> io::Result<Bytes> {
     let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     if range.end > file.metadata()?.len() {
         return Err(eof());
     }

@@ -19,6 +19,7 @@ use dimsum_format::manifest::{Blob, Descriptor};
 use dimsum_source::referrers::{Referrer, list_in_tag};
 use dimsum_source::{
     BlobWriter, Document, ErrorKind, ImageName, Place, Role, Source, SourceError, SourceFault, Target,
+    open_without_waiting,
 };
 use dimsum_sys::writeback::start_writeback;
 use rustix::fs::{AtFlags, CWD, OFlags};
@@ -233,7 +234,7 @@ impl BlobWriter for LayoutBlob<'_> {
 /// Says whether a file has the bytes of a blob. A blob that a disk has damaged is thus written again instead of being
 /// taken as whole. To hash a blob is cheaper than to copy it.
 fn holds(path: &Path, blob: Digest, size: u64) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+    let mut file = open_without_waiting(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() != size {
         return Ok(false);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dimsum_source::{SourceError, SourceFault};
+use dimsum_source::{SourceError, SourceFault, open_regular};
 use parking_lot::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect};
@@ -167,7 +167,7 @@ fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SourceError> {
 fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    let read = open_regular(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
     read.map_err(|error| unusable(path, error.to_string()))?;
     Ok(bytes)
 }

@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dimsum_source::{Repository, SourceError};
+use dimsum_source::{Repository, SourceError, open_regular};
 use serde::Deserialize;
 
 use super::helper;
@@ -113,7 +112,7 @@ fn refusal(repository: &Repository, place: &str, reason: String) -> SourceError 
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
