@@ -55,10 +55,15 @@ impl MountHandle {
         let refuse = |reason| Error::Target { path: target.to_owned(), reason };
         let place = target.canonicalize().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => refuse("there is no such directory"),
+            _ if is_dead(&source) => refuse("is a mount without a server; take it away with `dimsum umount`"),
             _ => Error::System { action: "find the directory to mount on", source },
         })?;
-        if !place.is_dir() {
-            return Err(refuse("is not a directory"));
+        match place.metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Err(error) if is_dead(&error) => {
+                return Err(refuse("is a mount without a server; take it away with `dimsum umount`"));
+            }
+            _ => return Err(refuse("is not a directory")),
         }
         if self.store.starts_with(&place) {
             return Err(refuse("holds the store, which would be hidden"));
@@ -87,6 +92,11 @@ impl MountHandle {
         }
         Ok(())
     }
+}
+
+/// Says whether a mount answers so whose server and keeper have ended.
+fn is_dead(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotConnected
 }
 
 /// The mount itself, for example as the lower layer of an overlay.

@@ -29,10 +29,10 @@ pub enum Error {
     /// The image cannot be opened or converted.
     #[error(transparent)]
     Engine(#[from] dimsum_engine::EngineError),
-    /// A reference with a relative path: the server has another working directory than its client.
-    #[error("the path of {reference} is not absolute")]
+    /// A relative path in a reference or among the files of `access`: the server has another working directory.
+    #[error("the path {reference} is not absolute")]
     RelativePath {
-        /// The reference.
+        /// The reference or the path.
         reference: String,
     },
     /// A platform that is none.
@@ -210,7 +210,7 @@ impl Error {
 }
 
 fn log_lines(log: &[String]) -> String {
-    if log.is_empty() { String::new() } else { format!("\nthe last lines of its log:\n  {}", log.join("\n  ")) }
+    if log.is_empty() { String::new() } else { format!("; the last lines of its log: {}", log.join(" | ")) }
 }
 
 fn shown_holders(holders: &[Holder]) -> String {

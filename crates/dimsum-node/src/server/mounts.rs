@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use dimsum_engine::image::{Opened, TryOpened};
-use dimsum_engine::{CallerSettings, EngineError};
+use dimsum_engine::{Access, CallerSettings, EngineError};
 use dimsum_events::{EventKind, EventSink};
 use dimsum_mount::keeper::{HeldDescriptor, ROLE_FUSE};
 use dimsum_mount::{DriverKind, ServedMount};
@@ -147,6 +147,11 @@ impl Server {
 
     /// Refuses a path that means something else here than in the client.
     fn refuse_relative(&self, request: &MountRequest) -> Result<(), Error> {
+        let Access { auth_files, cert_dirs, ca_files, temp_dir, .. } = &request.access;
+        let mut paths = auth_files.iter().chain(cert_dirs).chain(ca_files).chain([temp_dir]);
+        if let Some(path) = paths.find(|path| path.is_relative()) {
+            return Err(Error::RelativePath { reference: path.display().to_string() });
+        }
         let reference = request.reference.clone();
         match self.engine.schemes().parse(&reference) {
             Ok(parsed) if parsed.path().is_some_and(Path::is_relative) => Err(Error::RelativePath { reference }),

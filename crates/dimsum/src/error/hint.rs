@@ -31,7 +31,9 @@ impl Error {
                 _ => None,
             },
             Self::Server(failure) => server_hint(failure),
-            Self::Fill { .. } => Some("try again when the registry answers; what was fetched is kept"),
+            Self::Fill { .. } => {
+                full_hint(self).or(Some("try again when the registry answers; what was fetched is kept"))
+            }
             Self::Run { source, .. } => run_hint(source),
             _ => None,
         };
