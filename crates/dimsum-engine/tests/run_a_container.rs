@@ -1,5 +1,4 @@
 //! The example of a container runs, with nothing but the engine.
-#![expect(clippy::unwrap_used, reason = "tests panic")]
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../examples/run.rs"]

@@ -27,7 +27,10 @@ pub fn wire_response(data: &[u8]) {
     stable(data, response_again);
 }
 
-fn stable<T: PartialEq + Debug>(data: &[u8], again: fn(&[u8]) -> Option<(T, Vec<u8>)>) {
+/// Reads a message; returns it and the bytes that it is written as.
+type Reread<T> = fn(&[u8]) -> Option<(T, Vec<u8>)>;
+
+fn stable<T: PartialEq + Debug>(data: &[u8], again: Reread<T>) {
     if let Some((message, ours)) = again(data) {
         let (same, bytes) = again(&ours).expect("our own message parses");
         assert_eq!((&same, &bytes), (&message, &ours));

@@ -240,7 +240,7 @@ pub struct ServerFailure {
 #[error("{text}")]
 struct ReportedCause {
     text: String,
-    source: Option<Box<ReportedCause>>,
+    source: Option<Box<Self>>,
 }
 
 impl From<WireFailure> for ServerFailure {

@@ -48,7 +48,7 @@ fn a_flipped_bit_anywhere_in_a_pack_is_damage_and_publishes_nothing() {
         let image = Layout::open(&case.target(), converted.manifest);
         match export_to(&image, &target, &options(ExportMode::PerLayer), &()).unwrap_err() {
             error @ ConvertError::LayerDigest { must, .. } => {
-                assert!(must == pack.digest && error.kind() == ErrorKind::Integrity)
+                assert!(must == pack.digest && error.kind() == ErrorKind::Integrity);
             }
             other => panic!("at {at}: {other}"),
         }

@@ -79,7 +79,7 @@ pub fn reopen(engine: &Engine, digest: Digest, origins: &[ImageOrigin]) -> Resul
         match transports.parse(&origin.reference).and_then(|parsed| transports.open(&parsed)) {
             Ok(place) => places.push(place),
             Err(error) => {
-                engine.progress().explain(&format!("origin of {digest} is not usable: {}", with_causes(&error)))
+                engine.progress().explain(&format!("origin of {digest} is not usable: {}", with_causes(&error)));
             }
         }
     }

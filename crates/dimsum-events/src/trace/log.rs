@@ -189,8 +189,7 @@ mod tests {
     fn traced(level: LogLevel, format: LogFormat, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         tracing::subscriber::with_default(TraceLog::new(level, format, "server", lines.clone()), work);
-        let text = lines.0.lock().clone();
-        text
+        lines.0.lock().clone()
     }
 
     fn objects(text: &str) -> Vec<Value> {

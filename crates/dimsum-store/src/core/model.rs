@@ -45,7 +45,7 @@ impl Shared {
         let mut core = FlightCore::new(4);
         let (_, images) = images(&mut core, places);
         let mut readers = Readers::default();
-        (0..waiters).for_each(|waiter| drop(readers.0.insert(waiter, (UNIT, None))));
+        readers.0.extend((0..waiters).map(|waiter| (waiter, (UNIT, None))));
         Arc::new(Self {
             core: Mutex::new(core),
             images,

@@ -97,9 +97,9 @@ fn a_guest_in_another_process_reads_all_and_writes_when_the_owner_has_ended() {
         assert_eq!((opened.stats().damage, opened.stats().repairs), (0, 0));
 
         if is_killed {
-            owner.kill()
+            owner.kill();
         } else {
-            owner.close()
+            owner.close();
         }
         until_owner(&guest);
         assert!(image.read_all(&opened).is_empty());
