@@ -1,7 +1,7 @@
 //! Opens files that others name or put there: layouts, archives, credentials, certificates.
 //!
-//! Such a path may lead to a FIFO without a writer, on which an ordinary `open` waits for ever, deaf to deadlines and
-//! signals, or to a device that ends never.
+//! Such a path may lead to a FIFO without a writer: an ordinary `open` waits there for ever, deaf to deadlines. Or it
+//! leads to a device without end.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -50,8 +50,8 @@ pub trait Source: Debug + Send + Sync + 'static {
 
     /// Returns the repository of a registry that this is, if it is one: blobs can be mounted from there.
     ///
-    /// Openings go by the repository of the *reference*: only a registry has a deadline for its tags there, and only a
-    /// wait for a registry ends when the opening is cancelled.
+    /// Openings go by the repository of the *reference*. Only a registry has a deadline for its tags there. Only a wait
+    /// for a registry ends when the opening is cancelled.
     fn repository(&self) -> Option<&Repository> {
         None
     }
