@@ -1,16 +1,16 @@
 //! A layout on a file system that does not answer costs nobody but those who read it.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-use std::fs::{self, File};
 use std::future::poll_fn;
-use std::process::Command;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Duration;
 
 use dimsum_format::Digest;
+use dimsum_fuse::mount::{MountOptions, attach, detach, open_detached};
 use dimsum_layout::OciLayout;
 use dimsum_source::{Runtime, Source as _, Target as _};
+use dimsum_testing::{path_or_skip, root_or_skip};
 use tempfile::TempDir;
 
 /// More than any limit of one layout.
@@ -19,14 +19,17 @@ const READS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn reads_that_hang_in_one_layout_leave_threads_for_another() {
+fn privileged_reads_that_hang_in_one_layout_leave_threads_for_another() {
+    if !(root_or_skip() && path_or_skip("/dev/fuse")) {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     let (dead, alive) = (layout(&dir, "dead"), layout(&dir, "alive"));
     let blob = Digest::of(b"blob");
-    // Who opens a FIFO for reading waits until somebody writes.
-    let fifo = dir.path().join("dead/blobs/sha256").join(blob.hex());
-    fs::remove_file(&fifo).unwrap();
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // A FUSE file system that nobody serves does not even answer a lookup.
+    let blobs = dir.path().join("dead/blobs/sha256");
+    let unserved = open_detached(&MountOptions::new("unserved")).unwrap();
+    attach(&unserved.mount, &blobs).unwrap();
 
     let runtime = Runtime::start().unwrap();
     let (give, take) = mpsc::channel();
@@ -42,10 +45,10 @@ fn reads_that_hang_in_one_layout_leave_threads_for_another() {
     });
     let read = take.recv_timeout(PATIENCE);
 
-    // Lets the others go, so that the runtime can end.
-    let writer = File::options().read(true).write(true).open(&fifo).unwrap();
+    // Lets the others go, so that the runtime can end: without its session the file system answers with an error.
+    drop(unserved);
+    detach(&blobs, true).unwrap();
     assert_eq!(&read.unwrap().unwrap()[..], b"blob");
-    drop(writer);
 }
 
 fn layout(dir: &TempDir, name: &str) -> OciLayout {
