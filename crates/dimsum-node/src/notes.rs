@@ -1,7 +1,5 @@
 //! Who hears the engine of a server: the client of a request, or the log.
 
-use std::sync::Arc;
-
 use dimsum_engine::{Progress, ProgressPhase, Quiet};
 use dimsum_events::LogHandle;
 use parking_lot::Mutex;
@@ -56,9 +54,4 @@ pub(crate) fn pass_on(notes: &[WireNote], to: &dyn Progress) {
     for note in notes {
         if note.is_explanation { to.explain(&note.text) } else { to.note(&note.text) }
     }
-}
-
-/// Returns the notes of one request as the engine wants them.
-pub(crate) fn shared(notes: &Arc<CallerNotes>) -> Arc<dyn Progress> {
-    Arc::<CallerNotes>::clone(notes)
 }

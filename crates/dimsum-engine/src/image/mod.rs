@@ -23,7 +23,7 @@ use dimsum_source::{Place, Prefer, Reference, Target, resolve as resolve_in};
 use dimsum_store::{Image, Store};
 
 pub use files::ListedFile;
-pub use open::{find_in_store, locate, open, open_resolved, reopen, try_open};
+pub use open::{find_in_store, open, open_resolved, reopen, try_open};
 
 use crate::{Engine, EngineError, ImageOrigin};
 

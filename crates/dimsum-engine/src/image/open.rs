@@ -87,14 +87,6 @@ pub fn reopen(engine: &Engine, digest: Digest, origins: &[ImageOrigin]) -> Resul
     image.map_err(|source| EngineError::Store { action: "open", object: digest.to_string(), source: Box::new(source) })
 }
 
-/// Finds an image; an ordinary one is converted into the store first, unless that has been done.
-///
-/// # Errors
-/// As [`open`].
-pub fn locate(engine: &Engine, text: &str) -> Result<Located, EngineError> {
-    open(engine, text).map(|opened| opened.located)
-}
-
 /// Opens a Dimsum image that was found where it lies, for reading in this process.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use super::Server;
 use super::clients::{ClientAnswer, Connection};
 use super::fill::{FillChange, MountFill};
 use super::hub::MountReporter;
-use crate::notes::{self, CallerNotes};
+use crate::notes::CallerNotes;
 use crate::record::MountRecord;
 use crate::wire::WireResponse;
 use crate::{Error, MountInfo, MountRequest, MountStats, MountedImage};
@@ -123,7 +123,7 @@ impl Server {
         }
         let notes = Arc::new(CallerNotes::default());
         let engine = self.engine.for_caller(caller_settings(request)?);
-        let engine = engine.with_progress(notes::shared(&notes)).with_cancel(client.token());
+        let engine = engine.with_progress(Arc::<CallerNotes>::clone(&notes)).with_cancel(client.token());
         self.refuse_relative(request)?;
         let opened = match engine.try_open(&request.reference) {
             Ok(TryOpened::Opened(opened)) => opened,
